@@ -1,0 +1,104 @@
+"""Conditions of both kinds, and every reason that they can carry."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from alignment_api.model import Model
+
+
+class ConditionType(StrEnum):
+    """Ready, Reconciling and Stalled are kstatus's; the others are ours."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    ITERATING = "Iterating"
+    PROMOTED = "Promoted"
+    WAITING_FOR_APPROVAL = "WaitingForApproval"
+    TARGETS_SYNCED = "TargetsSynced"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is, or why an iteration ended as it did.
+
+    A stage that failed gives its own reason (`ExitCode.reason`), a gate that failed its own (`GateReason`).
+    """
+
+    IDLE = "Idle"
+    ITERATING = "Iterating"
+    ITERATION_FAILED = "IterationFailed"
+    WAITING_FOR_APPROVAL = "WaitingForApproval"
+    NO_ITERATION = "NoIteration"
+    OBSERVED = "Observed"
+    # Stalled
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_ANNOTATION = "InvalidAnnotation"
+    PROMOTION_RECORD_LOST = "PromotionRecordLost"
+    REVISION_CONFLICT = "RevisionConflict"
+    # end of an iteration
+    ALL_GATES_PASSED = "AllGatesPassed"
+    APPROVED = "Approved"
+    REJECTED_BY_PERSON = "RejectedByPerson"
+    INCONCLUSIVE = "Inconclusive"
+    CANCELLED = "Cancelled"
+    # stages
+    JOB_FAILED = "JobFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    PENDING_DEADLINE_EXCEEDED = "PendingDeadlineExceeded"
+    RESULT_INVALID = "ResultInvalid"
+    TOO_MANY_DISRUPTIONS = "TooManyDisruptions"
+    DATASET_NOT_READY = "DatasetNotReady"
+    # targets
+    NO_TARGETS = "NoTargets"
+    SYNCED = "Synced"
+    NOTHING_PROMOTED = "NothingPromoted"
+    # datasets
+    INGESTED = "Ingested"
+    INGESTING = "Ingesting"
+    INGEST_FAILED = "IngestFailed"
+
+
+class Condition(Model):
+    """A Kubernetes condition (meta/v1)."""
+
+    type: Annotated[str, StringConstraints(max_length=64)] = Field(description="The condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: Annotated[str, StringConstraints(max_length=128)] = Field(description="Why, in CamelCase.")
+    message: Annotated[str, StringConstraints(max_length=4096)] = Field(description="Why, for people.")
+    observed_generation: int = Field(description="The generation that it speaks of.")
+    last_transition_time: str = Field(description="When `status` changed last.")
+
+
+def updated(
+    conditions: list[Condition],
+    type_: ConditionType,
+    *,
+    holds: bool | None,
+    reason: str,
+    message: str,
+    generation: int,
+    now: str,
+) -> list[Condition]:
+    """The conditions with one of them replaced or added; the transition time moves only with the status."""
+    status: Literal["True", "False", "Unknown"] = "Unknown" if holds is None else "True" if holds else "False"
+    old = next((condition for condition in conditions if condition.type == type_), None)
+    since = old.last_transition_time if old and old.status == status else now
+    new = Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message[:4096],
+        observed_generation=generation,
+        last_transition_time=since,
+    )
+    if old is None:
+        return [*conditions, new]
+    return [new if condition.type == type_ else condition for condition in conditions]
+
+
+def find(conditions: list[Condition], type_: ConditionType) -> Condition | None:
+    return next((condition for condition in conditions if condition.type == type_), None)

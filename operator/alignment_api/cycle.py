@@ -1,0 +1,363 @@
+"""The spec of `AlignmentCycle`: what a user writes. The status is in `cycle_status.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from alignment_api import names
+from alignment_api.judges import ComparisonJudge, Uri
+from alignment_api.model import Model, Rule
+from alignment_api.pods import PodDefaults, PodSettings
+
+ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Whose = Literal["Previous", "Initial"]
+
+
+class Policy(Model):
+    """The model being aligned."""
+
+    model: Uri = Field(description="M_0, the model that the cycle starts from. It cannot be changed later.")
+    reference: Whose = Field(
+        "Previous", description="What the KL term anchors to. Previous: the incumbent. Initial: M_0."
+    )
+    start: Whose = Field(
+        "Previous", description="Where training starts from. Previous: the incumbent. Initial: M_0."
+    )
+
+    rules = (
+        Rule("self.model == oldSelf.model", "is immutable; make another cycle for another model", ".model", None),
+    )
+
+
+class Store(Model):
+    """Where artifacts live."""
+
+    uri: Uri = Field(
+        description="Folder for this cycle's artifacts, which go under NAMESPACE/NAME/UID/iterations/N/STAGE/."
+    )
+
+
+class Prompts(Model):
+    """What the policy is sampled on."""
+
+    uri: Uri = Field(
+        description="JSON Lines or Parquet with `prompt`: a string is taken as it is, a list of chat messages "
+        "goes through the chat template. Further columns are never shown to the policy."
+    )
+    per_iteration: int | None = Field(
+        None, ge=1, description="Prompts of one iteration, drawn without replacement. Absent: all."
+    )
+
+
+class DatasetReference(Model):
+    """A PreferenceDataset of this namespace whose pairs are trained on."""
+
+    name: ObjectName = Field(description="The PreferenceDataset's name.")
+    max_pairs: int | None = Field(None, ge=1, description="Most pairs of it in one iteration. Absent: all.")
+
+
+class Sampling(Model):
+    """How completions are sampled from the incumbent."""
+
+    completions_per_prompt: int = Field(4, ge=2, le=64, description="N, the completions of one prompt.")
+    temperature: float = Field(1.0, gt=0, le=10, description="Softmax temperature.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus: the least set of tokens with this probability.")
+    max_new_tokens: int = Field(512, ge=1, le=131_072, description="Longest completion, in tokens.")
+    seed: Seed | None = Field(None, description="Absent: from the iteration number.")
+
+
+class Judge(ComparisonJudge):
+    """What ranks the sampled completions, and how pairs are made of the ranking."""
+
+    pairs: Literal["BestWorst", "BestRandom", "AllPairs"] = Field(
+        "BestWorst", description="Which pairs of one prompt are kept; of equally good answers the shorter is chosen."
+    )
+    min_margin: float = Field(
+        0.0, ge=0, description="Pairs whose scores are closer than this are dropped and counted."
+    )
+
+
+class Lora(Model):
+    """Low-rank adapters instead of full fine-tuning."""
+
+    rank: int = Field(16, ge=1, le=1024, description="Rank of the update.")
+    alpha: int = Field(32, ge=1, le=4096, description="Scale: the update is multiplied by alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapters' input.")
+    target_modules: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(
+        "all-linear", description="`all-linear`, or a comma-separated list of module names."
+    )
+
+
+class Training(Model):
+    """How the candidate is trained."""
+
+    method: Literal["DPO"] = Field("DPO", description="The training method.")
+    beta: float = Field(0.1, gt=0, le=100, description="KL strength: larger stays closer to the reference.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="Absent: 5e-7 for full fine-tuning, 1e-5 with LoRA."
+    )
+    epochs: int = Field(1, ge=1, le=1000, description="Passes over the pairs.")
+    per_device_batch_size: int = Field(4, ge=1, le=4096, description="Pairs in memory at once.")
+    gradient_accumulation_steps: int = Field(8, ge=1, le=4096, description="Batches summed into one step.")
+    max_length: int = Field(
+        1024, ge=2, le=1_048_576, description="Tokens of prompt and completion; a longer pair is dropped and counted."
+    )
+    lora: Lora | None = Field(None, description="Absent: full fine-tuning.")
+    precision: Literal["Auto", "BF16", "FP16", "FP32"] = Field(
+        "Auto", description="Precision of the computation; master weights are FP32. Auto: what is fastest here."
+    )
+    checkpoint_every_steps: int = Field(
+        50, ge=1, description="A resumable checkpoint is written after this many steps."
+    )
+    seed: Seed = Field(0, description="Seed of data order and dropout.")
+
+
+class GoldSet(Model):
+    """Prompts with checkable answers, by category; never trained on."""
+
+    uri: Uri = Field(
+        description="JSON Lines or Parquet with `prompt`, `answer`, `category` (at most 16) and `grader`: Exact, "
+        "Numeric, Choice or Regex."
+    )
+    temperature: float = Field(0.0, ge=0, le=10, description="0: greedy.")
+    samples_per_item: int = Field(1, ge=1, le=64, description="Answers sampled of each item.")
+    max_new_tokens: int = Field(256, ge=1, le=131_072, description="Longest answer, in tokens.")
+
+    rules = (
+        Rule(
+            cel="self.samplesPerItem == 1 || self.temperature > 0.0",
+            message="must be 1 when temperature is 0: greedy answers are all the same",
+            field_path=".samplesPerItem",
+            holds=lambda gold: gold.samples_per_item == 1 or gold.temperature > 0,
+        ),
+    )
+
+
+class HeldOutPrompts(Model):
+    """Prompts for length, diversity and the head-to-head comparison; never trained on."""
+
+    uri: Uri = Field(description="JSON Lines or Parquet with `prompt`, and `category` (at most 16) if there is one.")
+    max_new_tokens: int = Field(
+        1024,
+        ge=1,
+        le=131_072,
+        description="Longest answer, in tokens; at least four times the incumbent's 95th percentile.",
+    )
+
+
+class Comparison(Model):
+    """The head-to-head comparison of candidate and incumbent."""
+
+    judge: ComparisonJudge | None = Field(
+        None, description="Absent: spec.judge. A different judge is what makes a win mean something."
+    )
+    min_comparisons: int = Field(100, ge=1, le=1_000_000, description="Fewer decide nothing.")
+    max_comparisons: int = Field(
+        1000, ge=1, le=1_000_000, description="After these it is inconclusive; one comparison is one held-out prompt."
+    )
+
+    rules = (
+        Rule(
+            cel="self.minComparisons <= self.maxComparisons",
+            message="must be at most maxComparisons",
+            field_path=".minComparisons",
+            holds=lambda comparison: comparison.min_comparisons <= comparison.max_comparisons,
+        ),
+    )
+
+
+class Evaluation(Model):
+    """What an iteration measures."""
+
+    gold_set: GoldSet = Field(description="What the candidate must not forget.")
+    held_out_prompts: HeldOutPrompts = Field(description="What length, diversity and comparison are measured on.")
+    comparison: Comparison | None = Field(None, description="Absent: no comparison, and no gate that needs one.")
+    confidence_percent: float = Field(
+        95.0, ge=50, lt=100, description="Confidence of every test and interval of an iteration."
+    )
+
+
+class GoldCategory(Model):
+    """A limit of one category's own."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63)] = Field(description="The category.")
+    max_drop_points: Percent = Field(description="Its limit, in percentage points.")
+
+
+class GoldSetGate(Model):
+    """Did the candidate forget anything?"""
+
+    mode: Literal["NoHarm", "NonInferior"] = Field(
+        "NoHarm",
+        description="NoHarm: fails on a drop that is shown. NonInferior: passes only if a drop is ruled out.",
+    )
+    max_drop_points: Percent = Field(2.0, description="Largest drop of any category, in percentage points.")
+    max_drop_from_initial_points: Percent | None = Field(
+        None, description="The same against M_0, so that small drops cannot add up."
+    )
+    max_undetected_drop_points: Percent = Field(
+        10.0, description="NoHarm: a gold set too small to notice such a drop is inconclusive."
+    )
+    categories: list[GoldCategory] | None = Field(
+        None,
+        max_length=16,
+        description="Limits by category.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+
+
+class LengthDriftGate(Model):
+    """Are answers getting longer, or much shorter?"""
+
+    max_increase_percent: float = Field(30.0, ge=0, le=10_000, description="Against the incumbent.")
+    max_increase_from_initial_percent: float | None = Field(None, ge=0, le=10_000, description="Against M_0.")
+    max_decrease_percent: float | None = Field(None, ge=0, lt=100, description="Against the incumbent.")
+
+
+class CollapseGate(Model):
+    """Are answers becoming canned?"""
+
+    max_distinct_drop_percent: Percent = Field(
+        30.0, description="Largest relative drop of distinct-2 across answers, against the incumbent."
+    )
+    max_distinct_drop_from_initial_percent: Percent | None = Field(None, description="The same against M_0.")
+
+
+class WinRateGate(Model):
+    """Is the candidate preferred to the incumbent?"""
+
+    min_percent: float = Field(50.0, ge=0, lt=100, description="What the win rate's lower bound must exceed.")
+
+
+class RewardHackingGate(Model):
+    """Does the training judge's win come without any gain that counts?"""
+
+
+class Gates(Model):
+    """What a candidate must pass. Each may be left out, except goldSet and lengthDrift."""
+
+    gold_set: GoldSetGate = Field(default_factory=GoldSetGate, description="Forgetting.")
+    length_drift: LengthDriftGate = Field(default_factory=LengthDriftGate, description="Length.")
+    collapse: CollapseGate | None = Field(None, description="Canned answers.")
+    win_rate: WinRateGate | None = Field(None, description="Head-to-head comparison.")
+    reward_hacking: RewardHackingGate | None = Field(None, description="Reward up, gold flat.")
+    on_inconclusive: Literal["Hold", "Reject"] = Field(
+        "Hold", description="What becomes of a candidate that no gate failed and some gate could not pass."
+    )
+
+
+class ConfigMapTarget(Model):
+    """A key of a ConfigMap that holds the promoted model's URI."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = Field(
+        description="The ConfigMap's name; it is made if it is not there."
+    )
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = Field(
+        description="The key."
+    )
+
+
+class Target(Model):
+    """Something that serves the incumbent; exactly one kind."""
+
+    config_map: ConfigMapTarget | None = Field(None, description="Anything that can read a ConfigMap.")
+
+    rules = (
+        Rule("has(self.configMap)", "name exactly one of configMap", "", lambda target: target.config_map is not None),
+    )
+
+
+class Promotion(Model):
+    """How a candidate that passed reaches users."""
+
+    mode: Literal["Automatic", "Manual"] = Field(
+        "Automatic", description="Manual: waits for the approve annotation."
+    )
+    targets: list[Target] | None = Field(
+        None, max_length=16, description="What is told of the promoted model, and repaired when it drifts."
+    )
+
+
+class StageOverrides(Model):
+    """Overrides of spec.defaults, by stage."""
+
+    sample: PodSettings | None = Field(None, description="The stage sample.")
+    judge: PodSettings | None = Field(None, description="The stage judge.")
+    train: PodSettings | None = Field(None, description="The stage train.")
+    evaluate: PodSettings | None = Field(None, description="The stage evaluate.")
+    compare: PodSettings | None = Field(None, description="The stage compare.")
+
+
+class History(Model):
+    """How much of the past is kept."""
+
+    iterations: int = Field(10, ge=1, le=100, description="Rows in status.history.")
+
+
+class AlignmentCycleSpec(Model):
+    """The standing loop."""
+
+    policy: Policy = Field(description="The model being aligned.")
+    store: Store = Field(description="Where artifacts live.")
+    prompts: Prompts | None = Field(
+        None, description="What the policy is sampled on. Absent: offline, training on spec.datasets alone."
+    )
+    datasets: list[DatasetReference] | None = Field(
+        None,
+        max_length=16,
+        description="PreferenceDatasets whose pairs are mixed into training.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    sampling: Sampling = Field(default_factory=Sampling, description="How completions are sampled.")
+    judge: Judge | None = Field(None, description="What ranks the completions.")
+    training: Training = Field(default_factory=Training, description="How the candidate is trained.")
+    evaluation: Evaluation = Field(description="What is measured.")
+    gates: Gates = Field(default_factory=Gates, description="What a candidate must pass.")
+    promotion: Promotion = Field(default_factory=Promotion, description="How a candidate reaches users.")
+    defaults: PodDefaults = Field(default_factory=PodDefaults, description="How every stage's pod is made.")
+    stages: StageOverrides | None = Field(None, description="Overrides of defaults, by stage.")
+    history: History = Field(default_factory=History, description="How much of the past is kept.")
+
+    rules = (
+        Rule(
+            cel="has(self.prompts) || (has(self.datasets) && size(self.datasets) > 0)",
+            message="is empty and there is no prompts: give prompts to sample on, or datasets to train on",
+            field_path=".datasets",
+            holds=lambda spec: spec.prompts is not None or bool(spec.datasets),
+        ),
+        Rule(
+            cel="!has(self.prompts) || has(self.judge)",
+            message="is required with prompts: sampled completions must be ranked",
+            field_path=".judge",
+            holds=lambda spec: spec.prompts is None or spec.judge is not None,
+        ),
+        Rule(
+            cel="!has(self.evaluation.comparison) || has(self.evaluation.comparison.judge) || has(self.judge)",
+            message="needs a judge: give evaluation.comparison.judge or judge",
+            field_path=".evaluation.comparison",
+            holds=lambda spec: (
+                spec.evaluation.comparison is None
+                or spec.evaluation.comparison.judge is not None
+                or spec.judge is not None
+            ),
+        ),
+        Rule(
+            cel="!has(self.gates.winRate) || has(self.evaluation.comparison)",
+            message="needs evaluation.comparison",
+            field_path=".gates.winRate",
+            holds=lambda spec: spec.gates.win_rate is None or spec.evaluation.comparison is not None,
+        ),
+        Rule(
+            cel="!has(self.gates.rewardHacking) || (has(self.evaluation.comparison) && has(self.judge))",
+            message="needs evaluation.comparison and judge",
+            field_path=".gates.rewardHacking",
+            holds=lambda spec: (
+                spec.gates.reward_hacking is None
+                or (spec.evaluation.comparison is not None and spec.judge is not None)
+            ),
+        ),
+    )

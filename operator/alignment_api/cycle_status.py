@@ -1,0 +1,107 @@
+"""The status of `AlignmentCycle`: what the operator writes. Nothing in it grows without bound."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from alignment_api.conditions import Condition
+from alignment_api.gates import GateResult
+from alignment_api.model import Model
+from alignment_api.stage import Located, Stage, StageResult
+
+Text = Annotated[str, StringConstraints(max_length=4096)]
+Outcome = Literal["Promoted", "Rejected", "Failed", "Cancelled"]
+
+
+class StageStatus(Model):
+    """Where one stage of the iteration stands."""
+
+    name: Stage = Field(description="The stage.")
+    state: Literal["Pending", "Running", "Succeeded", "Failed"] = Field(
+        description="Pending: waiting for its Job to be made, or for an input."
+    )
+    job: str | None = Field(None, max_length=63, description="The Job of the current attempt.")
+    job_uid: str | None = Field(None, alias="jobUID", max_length=64, description="Its UID: another Job of that name is not ours.")
+    attempt: int = Field(0, ge=0, description="Jobs of this stage before the current one.")
+    disruptions: int = Field(0, ge=0, description="Attempts lost to disruptions; they cost no retry.")
+    started_at: str | None = Field(None, max_length=32, description="When its first Job was made.")
+    finished_at: str | None = Field(None, max_length=32, description="When it succeeded or failed.")
+    retry_at: str | None = Field(None, max_length=32, description="When the next attempt is due.")
+    reason: str | None = Field(None, max_length=128, description="Why it failed or waits.")
+    message: Text | None = Field(None, description="The same for people.")
+    result: StageResult | None = Field(None, description="What it reported.")
+
+
+class DatasetRevision(Model):
+    """A dataset's revision that the iteration froze."""
+
+    name: str = Field(max_length=63, description="The PreferenceDataset.")
+    revision: int = Field(ge=1, description="Its number.")
+    uri: str = Field(max_length=1024, description="Its folder.")
+    digest: str = Field(max_length=71, description="Of its content.")
+
+
+class Iteration(Model):
+    """The running iteration, or the last."""
+
+    number: int = Field(ge=1, description="From 1.")
+    trigger: Literal["Manual"] = Field(description="What started it.")
+    stage: Stage | None = Field(None, description="Where it stands.")
+    outcome: Outcome | None = Field(None, description="Absent while it runs.")
+    reason: str | None = Field(None, max_length=128, description="Why it ended so, or what it waits for.")
+    message: Text | None = Field(None, description="The same for people, with numbers.")
+    generation: int = Field(description="The generation of the spec that it froze.")
+    revision: str = Field(max_length=63, description="The ControllerRevision that keeps what it froze.")
+    started_at: str = Field(max_length=32, description="When it started.")
+    finished_at: str | None = Field(None, max_length=32, description="When it ended.")
+    inputs: dict[str, str] = Field({}, max_length=16, description="Digests of the inputs, as the first stage found them.")
+    datasets: list[DatasetRevision] = Field([], max_length=16, description="The revisions that it works from.")
+    incumbent: Located | None = Field(None, description="What the candidate is compared with.")
+    candidate: Located | None = Field(None, description="The checkpoint just trained.")
+    stages: list[StageStatus] = Field([], max_length=8, description="Its stages so far.")
+    gates: list[GateResult] = Field([], max_length=8, description="What the gates say.")
+    evidence_digest: str | None = Field(None, max_length=71, description="What an approval must name.")
+
+
+class Promoted(Model):
+    """What is promoted."""
+
+    iteration: int = Field(ge=0, description="The iteration that promoted it; 0 for M_0.")
+    uri: str = Field(max_length=1024, description="The checkpoint.")
+    digest: str = Field(max_length=71, description="Its digest.")
+    at: str = Field(max_length=32, description="When.")
+    evidence_digest: str | None = Field(None, max_length=71, description="Of the evidence in the store; absent after adopt.")
+
+
+class HistoryRow(Model):
+    """An iteration that ended."""
+
+    number: int = Field(description="The iteration.")
+    outcome: Outcome = Field(description="How it ended.")
+    reason: str = Field(max_length=128, description="Why.")
+    finished_at: str = Field(max_length=32, description="When.")
+    candidate_digest: str | None = Field(None, max_length=71, description="The checkpoint that it trained.")
+
+
+class AlignmentCycleStatus(Model):
+    """What the operator knows of the cycle."""
+
+    observed_generation: int | None = Field(None, description="The generation that the status speaks of.")
+    conditions: list[Condition] = Field(
+        [],
+        max_length=16,
+        description="Ready, Reconciling, Stalled (kstatus); Iterating, Promoted, WaitingForApproval, TargetsSynced.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    initial: Located | None = Field(None, description="M_0, as the first iteration found it.")
+    handled: dict[str, Text] = Field({}, max_length=16, description="The last value of each verb's annotation that was acted on.")
+    iteration: Iteration | None = Field(None, description="The running iteration, or the last.")
+    promoted: Promoted | None = Field(None, description="What is promoted.")
+    history: list[HistoryRow] = Field([], max_length=100, description="Iterations that ended, the newest first.")
+
+    @classmethod
+    def of(cls, wire: dict[str, Any] | None) -> AlignmentCycleStatus:
+        """Raises `pydantic.ValidationError` if somebody wrote what is not a status."""
+        return cls.from_wire(wire or {})

@@ -1,0 +1,83 @@
+"""`PreferenceDataset`: pairs from files, frozen into revisions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from alignment_api.conditions import Condition
+from alignment_api.cycle import ObjectName, Store
+from alignment_api.cycle_status import StageStatus, Text
+from alignment_api.judges import Uri
+from alignment_api.model import Model, Rule
+from alignment_api.pods import PodDefaults
+
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class Files(Model):
+    """A file of pairs."""
+
+    uri: Uri = Field(description="JSON Lines or Parquet with `prompt`, `chosen`, `rejected`, as in TRL.")
+    columns: dict[ColumnName, ColumnName] | None = Field(
+        None, max_length=16, description="Renames, source name first."
+    )
+
+
+class Source(Model):
+    """Where pairs come from; exactly one kind."""
+
+    name: ObjectName = Field(description="Unique in the dataset.")
+    files: Files | None = Field(None, description="A file of pairs.")
+
+    rules = (Rule("has(self.files)", "name exactly one of files", "", lambda source: source.files is not None),)
+
+
+class PreferenceDatasetSpec(Model):
+    """Where pairs come from and where revisions go."""
+
+    store: Store = Field(description="Where revisions live.")
+    sources: list[Source] = Field(
+        min_length=1,
+        max_length=16,
+        description="Where pairs come from.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    )
+    defaults: PodDefaults = Field(default_factory=PodDefaults, description="How the Job's pod is made.")
+
+
+class Revision(Model):
+    """An immutable, content-addressed snapshot."""
+
+    number: int = Field(ge=1, description="From 1.")
+    uri: str = Field(max_length=1024, description="Its folder.")
+    digest: str = Field(max_length=71, description="Of its manifest: the same pairs give the same digest.")
+    at: str = Field(max_length=32, description="When it was made.")
+
+
+class Rows(Model):
+    """What became of the rows that were read."""
+
+    read: int = Field(ge=0, description="Rows read.")
+    invalid: int = Field(ge=0, description="Rows set aside because they are no pairs.")
+    kept: int = Field(ge=0, description="Rows in the revision.")
+
+
+class PreferenceDatasetStatus(Model):
+    """What the operator knows of the dataset."""
+
+    observed_generation: int | None = Field(None, description="The generation that the status speaks of.")
+    conditions: list[Condition] = Field(
+        [],
+        max_length=16,
+        description="Ready, Reconciling, Stalled (kstatus).",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )
+    handled: dict[str, Text] = Field({}, max_length=16, description="The last value of each verb's annotation that was acted on.")
+    ingest: StageStatus | None = Field(None, description="The running refresh, or the last.")
+    ingest_number: int = Field(0, ge=0, description="Refreshes so far.")
+    ingest_generation: int | None = Field(None, description="The generation that the refresh works from.")
+    revision: Revision | None = Field(None, description="The newest revision.")
+    rows: Rows | None = Field(None, description="Counts of the newest revision.")
+    pairs: int | None = Field(None, ge=0, description="Pairs in the newest revision.")

@@ -1,0 +1,55 @@
+"""Measurements: what the worker reports and the gates judge, and the names that both use."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from alignment_api.model import Model
+
+
+class Measurement(Model):
+    """A number with its interval and sample size.
+
+    `estimate` is null when it could not be computed (NaN, or nothing to measure): gates call that Error.
+    `low` and `high` bound a two-sided interval at the iteration's confidence, except where the measurement's
+    name says otherwise below.
+    """
+
+    estimate: float | None = Field(description="The estimate; null if it could not be computed.")
+    low: float | None = Field(None, description="Lower end of the interval.")
+    high: float | None = Field(None, description="Upper end of the interval.")
+    n: int = Field(ge=0, description="Sample size.")
+    p: float | None = Field(None, ge=0, le=1, description="One-sided p-value of harm, where it is tested.")
+    discordant: float | None = Field(None, ge=0, le=1, description="Share of items whose outcome changed.")
+    lower_bound: float | None = Field(None, description="One-sided lower bound, where non-inferiority is tested.")
+
+
+# Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
+MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
+PROMPTS_REWARDED_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores
+TRAIN_LOSS = "trainLoss"  # nats, mean over the last tenth of the steps
+REWARD_MARGIN = "rewardMargin"  # DPO's implicit reward, chosen minus rejected, mean over the last tenth
+
+GOLD_POOLED = "goldPooled"  # change of accuracy over all items, percentage points
+LENGTH_RATIO = "lengthRatio"  # sum of the candidate's tokens over sum of the incumbent's, EOS counted
+LENGTH_RATIO_FROM_INITIAL = "lengthRatioFromInitial"
+TRUNCATED_SHARE = "truncatedShare"  # percent of the candidate's held-out answers that hit maxNewTokens
+TRUNCATED_CHANGE = "truncatedChange"  # percentage points
+CANDIDATE_TOKENS = "candidateTokens"  # mean tokens of a held-out answer
+INCUMBENT_TOKENS = "incumbentTokens"
+CANDIDATE_ENTROPY = "candidateEntropy"  # nats a token, on own answers
+INCUMBENT_ENTROPY = "incumbentEntropy"
+DISTINCT2_DROP = "distinct2Drop"  # relative drop of distinct-2 across prompts, percent; positive is worse
+DISTINCT2_DROP_FROM_INITIAL = "distinct2DropFromInitial"
+IDENTICAL_CHANGE = "identicalChange"  # share of answers that equal another prompt's, change in points
+PROMPT_DEPENDENCE_CHANGE = "promptDependenceChange"  # nats an answer, candidate minus incumbent
+
+WIN_RATE = "winRate"  # percent, by the comparison judge; low and high are an anytime-valid confidence sequence
+WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
+REWARD_WIN_RATE = "rewardWinRate"  # percent, by the training judge
+
+# Keys of StageResult.by_category.
+GOLD = "gold"  # change of accuracy, percentage points; p, discordant and lower_bound are set
+GOLD_FROM_INITIAL = "goldFromInitial"
+GOLD_ACCURACY = "goldAccuracy"  # the candidate's accuracy, percent
+# LENGTH_RATIO and LENGTH_RATIO_FROM_INITIAL also stand here, by category of the held-out prompts.

@@ -1,0 +1,58 @@
+"""Names of everything that the operator makes: objects, labels, annotations, folders in the store."""
+
+from __future__ import annotations
+
+from alignment_api import digests
+from alignment_api.model import GROUP
+from alignment_api.uris import join
+
+FIELD_MANAGER = "alignment-operator"
+
+CYCLE_KIND = "AlignmentCycle"
+CYCLE_PLURAL = "alignmentcycles"
+DATASET_KIND = "PreferenceDataset"
+DATASET_PLURAL = "preferencedatasets"
+
+MAX_NAME_LENGTH = 40
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+VERBS = ("run", "approve", "reject", "cancel", "adopt")
+
+LABEL_OWNER_UID = f"{GROUP}/owner-uid"
+LABEL_CYCLE = f"{GROUP}/cycle"
+LABEL_DATASET = f"{GROUP}/dataset"
+LABEL_ITERATION = f"{GROUP}/iteration"
+LABEL_STAGE = f"{GROUP}/stage"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+
+ANNOTATION_STAGE_CONFIG = f"{GROUP}/stage-config"
+ANNOTATION_STAGE_HASH = f"{GROUP}/stage-hash"
+ANNOTATION_DIGEST = f"{GROUP}/digest"
+ANNOTATION_OWNER = f"{GROUP}/promoted-by"
+
+
+def verb_annotation(verb: str) -> str:
+    return f"{GROUP}/{verb}"
+
+
+def stage_hash(owner_uid: str, config: object) -> str:
+    """Tells a Job of this owner and this StageConfig (as JSON value) from any other: 64 hexadecimal digits."""
+    return digests.of_json([owner_uid, config]).removeprefix("sha256:")
+
+
+def job_name(owner: str, iteration: int, stage: str, attempt: int, hash_: str) -> str:
+    """At most 63 characters for an owner of at most 40, fewer than 10,000 iterations and 100 attempts."""
+    return f"{owner}-{iteration}-{stage}-{attempt}-{hash_[:6]}"
+
+
+def revision_name(cycle: str, iteration: int) -> str:
+    return f"{cycle}-{iteration}"
+
+
+def cycle_prefix(store: str, namespace: str, name: str, uid: str) -> str:
+    """The cycle's own folder in the store; a cycle that is deleted and made again gets another."""
+    return join(store, namespace, name, uid)
+
+
+def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:
+    return join(cycle_prefix(store, namespace, name, uid), "iterations", str(iteration), stage)

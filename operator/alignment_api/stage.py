@@ -1,0 +1,252 @@
+"""The contract between operator and worker: what a stage gets, what it reports, how it exits.
+
+A stage is `python -m alignment_worker STAGE --config FILE`. FILE holds a `StageConfig`; the container's
+termination message holds a `StageReport` of at most `MAX_REPORT_BYTES`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from alignment_api.cycle import (
+    Comparison,
+    DatasetReference,
+    GoldSet,
+    HeldOutPrompts,
+    Judge,
+    Sampling,
+    Training,
+)
+from alignment_api.evidence import Evidence
+from alignment_api.measurements import Measurement
+from alignment_api.model import Model
+
+CONTRACT_VERSION = 1
+MAX_REPORT_BYTES = 2048
+MAX_MESSAGE_LENGTH = 1200
+
+
+class Stage(StrEnum):
+    """One step of an iteration, one Job; `ingest` is the one step of a PreferenceDataset's refresh."""
+
+    SAMPLE = "sample"
+    JUDGE = "judge"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    COMPARE = "compare"
+    PROMOTE = "promote"
+    INGEST = "ingest"
+
+
+class ExitCode(IntEnum):
+    """64 to 79: the input or the spec is at fault, and no retry helps. Anything else unknown is retried."""
+
+    DONE = 0
+    INPUT_MISSING = 63  # not there yet: waits until pendingDeadlineSeconds
+    INVALID_CONFIG = 64  # the StageConfig cannot be read, or contradicts itself
+    INVALID_ROW = 65  # a row of a data file: no prompt, broken UTF-8, a gold item without answer
+    INVALID_MODEL = 66  # no weights, pickled weights, no tokenizer, no chat template where one is needed
+    DIGEST_MISMATCH = 67  # an input is not what the iteration froze
+    NO_PROMPTS = 68  # nothing to sample on
+    TOO_FEW_PAIRS = 69  # nothing to train on
+    NO_WORK_DONE = 70  # a stage that trained, sampled or compared nothing
+    TRAINING_DIVERGED = 71  # loss not finite
+    TOO_MANY_CATEGORIES = 72  # more than 16, or a report that does not fit
+    STORE_CONFLICT = 73  # another stage's manifest stands where this one's belongs
+
+    @property
+    def reason(self) -> str:
+        """As conditions spell it: CamelCase."""
+        return "".join(word.capitalize() for word in self.name.split("_"))
+
+    @property
+    def users_fault(self) -> bool:
+        return 64 <= self <= 79
+
+
+class InputKind(StrEnum):
+    """What an input is, and so how it is checked and digested."""
+
+    MODEL = "Model"  # folder of a causal language model with tokenizer; digest of the folder
+    REWARD_MODEL = "RewardModel"  # folder of a sequence classifier with one label; digest of the folder
+    PROMPTS = "Prompts"  # file of rows with `prompt`; digest of the file
+    CHECKABLE_PROMPTS = "CheckablePrompts"  # the same with `answer` and `grader`
+    GOLD_SET = "GoldSet"  # the same with `answer`, `grader` and `category`
+    PAIRS = "Pairs"  # file of rows with `prompt`, `chosen`, `rejected`
+    STAGE = "Stage"  # folder of a finished stage; digest of its manifest.json
+
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Input(Model):
+    """Something a stage reads. With a digest it is verified; without one it is checked, digested and reported."""
+
+    uri: str
+    kind: InputKind
+    digest: Digest | None = None
+
+
+class SampleParameters(Model):
+    """Inputs: policy, prompts."""
+
+    stage: Literal["sample"] = "sample"
+    sampling: Sampling
+    per_iteration: int | None = None
+
+
+class JudgeParameters(Model):
+    """Inputs: samples, and judge if it is a reward model."""
+
+    stage: Literal["judge"] = "judge"
+    judge: Judge
+
+
+class TrainParameters(Model):
+    """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME."""
+
+    stage: Literal["train"] = "train"
+    training: Training
+    datasets: list[DatasetReference] = []
+
+
+class EvaluateParameters(Model):
+    """Inputs: candidate, policy, goldSet, heldOutPrompts, and initial if a limit from M_0 is set."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    gold_set: GoldSet
+    held_out_prompts: HeldOutPrompts
+    temperature: float
+    top_p: float
+    confidence_percent: float
+
+
+class CompareParameters(Model):
+    """Inputs: answers (of the evaluate stage), heldOutPrompts, judge and comparisonJudge if reward models."""
+
+    stage: Literal["compare"] = "compare"
+    comparison: Comparison
+    judge: Judge | None = None
+    min_percent: float
+    confidence_percent: float
+
+
+class PromoteParameters(Model):
+    """Inputs: candidate."""
+
+    stage: Literal["promote"] = "promote"
+    evidence: Evidence
+    evidence_digest: Digest
+    cycle_prefix: str
+
+
+class IngestParameters(Model):
+    """Inputs: source/NAME."""
+
+    stage: Literal["ingest"] = "ingest"
+    columns: dict[str, dict[str, str]] = {}
+
+
+class StageConfig(Model):
+    """Everything that a stage needs to know; equal configs compute equal things."""
+
+    contract_version: int = CONTRACT_VERSION
+    stage: Stage
+    owner_uid: str
+    iteration: int
+    output: str = Field(description="URI of the stage's own folder in the store.")
+    inputs: dict[str, Input]
+    parameters: Annotated[
+        SampleParameters
+        | JudgeParameters
+        | TrainParameters
+        | EvaluateParameters
+        | CompareParameters
+        | PromoteParameters
+        | IngestParameters,
+        Field(discriminator="stage"),
+    ]
+    seed: int
+
+
+class Located(Model):
+    """Something in the store, bound to its content."""
+
+    uri: str
+    digest: Digest
+
+
+class StageResult(Model):
+    """What a finished stage reports."""
+
+    manifest: Located = Field(description="The stage's folder and the digest of its manifest.json.")
+    inputs: dict[str, Digest] = Field({}, description="Digests of the inputs that came without one.")
+    model: Located | None = Field(None, description="The trained model's folder.")
+    counts: dict[str, int] = Field({}, description="Work really done: prompts, pairs, steps, comparisons.")
+    measurements: dict[str, Measurement] = Field({}, description="By the names in measurements.py.")
+    by_category: dict[str, dict[str, Measurement]] = Field(
+        {}, description="The same, for each category of the gold set or the held-out prompts."
+    )
+
+
+class StageFailure(Model):
+    """Why a stage stopped."""
+
+    reason: str = Field(description="CamelCase, as ExitCode.reason, or Interrupted, StoreFull, Crashed.")
+    message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)] = Field(
+        description="For the user: where, what, and what to do."
+    )
+
+
+class ReportTooLargeError(ValueError):
+    """A report that does not fit the termination message even when compressed."""
+
+
+class StageReport(Model):
+    """The termination message: exactly one of result and failure."""
+
+    contract_version: int = CONTRACT_VERSION
+    result: StageResult | None = None
+    failure: StageFailure | None = None
+
+    def encode(self) -> str:
+        """JSON of at most MAX_REPORT_BYTES; deflated and base64 behind `z:` where it would be longer.
+
+        Numbers keep four significant digits. Raises ReportTooLargeError.
+        """
+        text = json.dumps(_rounded(self.to_wire()), separators=(",", ":"), ensure_ascii=False)
+        if len(text.encode()) <= MAX_REPORT_BYTES:
+            return text
+        packed = "z:" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+        if len(packed) > MAX_REPORT_BYTES:
+            raise ReportTooLargeError(f"the report needs {len(packed)} bytes, {MAX_REPORT_BYTES} is the limit")
+        return packed
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Raises ValueError if the text is not a report of this contract version."""
+        try:
+            if text.startswith("z:"):
+                text = zlib.decompress(base64.b64decode(text[2:], validate=True)).decode()
+            report = cls.from_wire(json.loads(text))
+        except (ValidationError, zlib.error) as error:
+            raise ValueError(f"not a stage report: {error}") from error
+        if report.contract_version != CONTRACT_VERSION or (report.result is None) == (report.failure is None):
+            raise ValueError(f"not a stage report of contract version {CONTRACT_VERSION}")
+        return report
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value

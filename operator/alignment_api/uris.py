@@ -1,0 +1,38 @@
+"""Where things are: `pvc://CLAIM/PATH` on a cluster, `file:///PATH` without one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+PATTERN = r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^\s?#]*)?|file:///[^\s?#]+)$"
+MAX_LENGTH = 1024
+
+
+@dataclass(frozen=True)
+class Location:
+    """A parsed URI. `claim` is empty for `file://`; `path` is relative for `pvc://`, absolute for `file://`."""
+
+    claim: str
+    path: PurePosixPath
+
+
+def parse(uri: str) -> Location:
+    """Raises ValueError that says what a URI looks like, or that it leaves its claim by `..`."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme not in {"pvc", "file"}:
+        raise ValueError(f"{uri!r} is not a URI of the form pvc://CLAIM/PATH or file:///PATH")
+    if ".." in PurePosixPath(rest).parts:
+        raise ValueError(f"{uri!r} contains '..'; name the folder itself")
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise ValueError(f"{uri!r} is not absolute; a file URI has three slashes: file:///PATH")
+        return Location("", PurePosixPath(rest))
+    claim, _, path = rest.partition("/")
+    if not claim:
+        raise ValueError(f"{uri!r} names no claim; write pvc://CLAIM/PATH")
+    return Location(claim, PurePosixPath(path))
+
+
+def join(uri: str, *parts: str) -> str:
+    return "/".join([uri.rstrip("/"), *parts])

@@ -1,0 +1,1 @@
+"""Decides: observe → plan → apply. Never computes on weights, never imports the worker."""

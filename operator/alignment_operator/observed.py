@@ -1,0 +1,133 @@
+"""What one pass sees. Frozen: `observe` makes it, `plan` reads it, nobody changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
+from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
+from alignment_api.stage import Located, Stage
+from alignment_api.validation import Problem
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the operator was installed."""
+
+    worker_image: str
+    wait_for_inputs: bool = True  # False without a cluster: nothing appears while a person waits at the terminal
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Identity of the object that a pass is about."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    annotations: Mapping[str, str]
+
+
+class JobState(StrEnum):
+    ACTIVE = "Active"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class PodView:
+    """The newest pod of a Job."""
+
+    exit_code: int | None = None  # of the container `worker`, once it ended
+    report: str = ""  # its termination message
+    started: bool = False  # the container `worker` has run
+    disrupted: bool = False  # the condition DisruptionTarget
+    pending: str = ""  # why it has not started, in the scheduler's or kubelet's words
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A Job that carries this owner's UID and our labels."""
+
+    name: str
+    uid: str
+    stage: Stage
+    iteration: int
+    attempt: int
+    hash: str
+    state: JobState
+    created_at: datetime
+    failure: str = ""  # reason of the condition Failed: BackoffLimitExceeded, PodFailurePolicy, DeadlineExceeded
+    message: str = ""
+    deleting: bool = False
+    ttl_set: bool = False
+    pod: PodView | None = None
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What an iteration works from: the data of its ControllerRevision."""
+
+    name: str
+    number: int
+    trigger: str
+    handled_run: str
+    generation: int
+    spec: AlignmentCycleSpec  # fully defaulted, images filled in
+    incumbent: Located | None  # None: M_0, whose digest the first stage reports
+    datasets: tuple[DatasetRevision, ...]
+    contract_version: int
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """A PreferenceDataset that the cycle names; `revision` is None while it is not Ready."""
+
+    name: str
+    revision: DatasetRevision | None
+    message: str = ""  # why it is not Ready
+
+
+@dataclass(frozen=True)
+class TargetView:
+    """A promotion target as it is: absent, or with the value and digest that it carries."""
+
+    name: str
+    key: str
+    exists: bool
+    value: str | None = None
+    digest: str | None = None
+    owner: str | None = None  # NAMESPACE/NAME/UID of the cycle that wrote the digest
+
+
+@dataclass(frozen=True)
+class ObservedCycle:
+    """Everything that `plan.cycle` decides from."""
+
+    owner: Owner
+    settings: Settings
+    spec: AlignmentCycleSpec | None  # None: problems says why
+    problems: tuple[Problem, ...]
+    status: AlignmentCycleStatus
+    jobs: tuple[JobView, ...] = ()
+    frozen: Mapping[int, Frozen] = field(default_factory=dict)  # by iteration number: the current and the next
+    datasets: tuple[DatasetView, ...] = ()  # in the order of spec.datasets
+    targets: tuple[TargetView, ...] = ()  # in the order of spec.promotion.targets
+
+
+@dataclass(frozen=True)
+class ObservedDataset:
+    """Everything that `plan.dataset` decides from."""
+
+    owner: Owner
+    settings: Settings
+    spec: PreferenceDatasetSpec | None
+    problems: tuple[Problem, ...]
+    status: PreferenceDatasetStatus
+    jobs: tuple[JobView, ...] = ()

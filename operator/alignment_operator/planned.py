@@ -1,0 +1,92 @@
+"""What one pass decides: actions in the order they are done, then one status, then events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.dataset import PreferenceDatasetStatus
+from alignment_api.pods import PodDefaults
+from alignment_api.stage import StageConfig
+from alignment_operator.observed import Frozen
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Keep what the iteration works from, as an `apps/v1` ControllerRevision owned by the cycle."""
+
+    frozen: Frozen
+
+
+@dataclass(frozen=True)
+class StartJob:
+    """Create the Job of a stage's attempt; one that is there already is adopted if owner and hash match.
+
+    Its UID goes into the status entry of that stage before the status is written.
+    """
+
+    name: str
+    hash: str
+    config: StageConfig
+    attempt: int
+    pods: PodDefaults
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Delete a Job and its pods; another Job of that name is left alone."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class ExpireJob:
+    """Give a finished Job, whose result is in status, a TTL."""
+
+    name: str
+    uid: str
+    seconds: int
+
+
+@dataclass(frozen=True)
+class PointTarget:
+    """Server-side apply of the promoted model's URI and digest to a target."""
+
+    name: str
+    key: str
+    uri: str
+    digest: str
+
+
+Action = Freeze | StartJob | DeleteJob | ExpireJob | PointTarget
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes event about the owner, emitted after the status is written."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class CyclePlan:
+    """`wake_at`: when to look again though nothing changed; None: only on change."""
+
+    actions: tuple[Action, ...]
+    status: AlignmentCycleStatus
+    events: tuple[Event, ...] = ()
+    wake_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """The same for a PreferenceDataset."""
+
+    actions: tuple[Action, ...]
+    status: PreferenceDatasetStatus
+    events: tuple[Event, ...] = ()
+    wake_at: datetime | None = None
