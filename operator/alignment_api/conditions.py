@@ -36,15 +36,17 @@ class Reason(StrEnum):
     OBSERVED = "Observed"
     # Stalled
     INVALID_SPEC = "InvalidSpec"
-    INVALID_ANNOTATION = "InvalidAnnotation"
     PROMOTION_RECORD_LOST = "PromotionRecordLost"
-    REVISION_CONFLICT = "RevisionConflict"
+    FROZEN_SPEC_LOST = "FrozenSpecLost"
+    # a verb's annotation
+    INVALID_ANNOTATION = "InvalidAnnotation"
     # end of an iteration
     ALL_GATES_PASSED = "AllGatesPassed"
     APPROVED = "Approved"
     REJECTED_BY_PERSON = "RejectedByPerson"
     INCONCLUSIVE = "Inconclusive"
     CANCELLED = "Cancelled"
+    INCUMBENT_CHANGED = "IncumbentChanged"
     # stages
     JOB_FAILED = "JobFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
@@ -56,6 +58,8 @@ class Reason(StrEnum):
     NO_TARGETS = "NoTargets"
     SYNCED = "Synced"
     NOTHING_PROMOTED = "NothingPromoted"
+    UPDATING = "Updating"
+    CLAIMED_BY_ANOTHER_CYCLE = "ClaimedByAnotherCycle"
     # datasets
     INGESTED = "Ingested"
     INGESTING = "Ingesting"

@@ -99,6 +99,7 @@ class AlignmentCycleStatus(Model):
     handled: dict[str, Text] = Field({}, max_length=16, description="The last value of each verb's annotation that was acted on.")
     iteration: Iteration | None = Field(None, description="The running iteration, or the last.")
     promoted: Promoted | None = Field(None, description="What is promoted.")
+    promotions: list[Promoted] = Field([], max_length=5, description="What was promoted before it, the newest first.")
     history: list[HistoryRow] = Field([], max_length=100, description="Iterations that ended, the newest first.")
 
     @classmethod

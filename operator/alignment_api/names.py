@@ -14,6 +14,7 @@ DATASET_KIND = "PreferenceDataset"
 DATASET_PLURAL = "preferencedatasets"
 
 MAX_NAME_LENGTH = 40
+MAX_OBJECT_NAME_LENGTH = 63
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 VERBS = ("run", "approve", "reject", "cancel", "adopt")
@@ -41,8 +42,9 @@ def stage_hash(owner_uid: str, config: object) -> str:
 
 
 def job_name(owner: str, iteration: int, stage: str, attempt: int, hash_: str) -> str:
-    """At most 63 characters for an owner of at most 40, fewer than 10,000 iterations and 100 attempts."""
-    return f"{owner}-{iteration}-{stage}-{attempt}-{hash_[:6]}"
+    """At most 63 characters: a long owner is cut short, and the hash still tells it from any other."""
+    tail = f"-{iteration}-{stage}-{attempt}-{hash_[:6]}"
+    return owner[: MAX_OBJECT_NAME_LENGTH - len(tail)] + tail
 
 
 def revision_name(cycle: str, iteration: int) -> str:

@@ -44,6 +44,18 @@ class Stage(StrEnum):
     INGEST = "ingest"
 
 
+# What each stage must have done at least once to be done at all: a key of StageResult.counts.
+WORK = {
+    Stage.SAMPLE: "completions",
+    Stage.JUDGE: "judgements",
+    Stage.TRAIN: "steps",
+    Stage.EVALUATE: "answers",
+    Stage.COMPARE: "comparisons",
+    Stage.PROMOTE: "sealed",
+    Stage.INGEST: "read",
+}
+
+
 class ExitCode(IntEnum):
     """64 to 79: the input or the spec is at fault, and no retry helps. Anything else unknown is retried."""
 
