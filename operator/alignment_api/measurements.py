@@ -15,7 +15,7 @@ class Measurement(Model):
     name says otherwise below.
     """
 
-    estimate: float | None = Field(description="The estimate; null if it could not be computed.")
+    estimate: float | None = Field(None, description="The estimate; null if it could not be computed.")
     low: float | None = Field(None, description="Lower end of the interval.")
     high: float | None = Field(None, description="Upper end of the interval.")
     n: int = Field(ge=0, description="Sample size.")
@@ -43,12 +43,13 @@ DISTINCT2_DROP = "distinct2Drop"  # relative drop of distinct-2 across prompts, 
 DISTINCT2_DROP_FROM_INITIAL = "distinct2DropFromInitial"
 IDENTICAL_CHANGE = "identicalChange"  # share of answers that equal another prompt's, change in points
 PROMPT_DEPENDENCE_CHANGE = "promptDependenceChange"  # nats an answer, candidate minus incumbent
+PROMPT_DEPENDENCE_CHANGE_FROM_INITIAL = "promptDependenceChangeFromInitial"
 
 WIN_RATE = "winRate"  # percent, by the comparison judge; low and high are an anytime-valid confidence sequence
 WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
 REWARD_WIN_RATE = "rewardWinRate"  # percent, by the training judge
 
-# Keys of StageResult.by_category.
+# Keys of StageResult.by_category[CATEGORY].
 GOLD = "gold"  # change of accuracy, percentage points; p, discordant and lower_bound are set
 GOLD_FROM_INITIAL = "goldFromInitial"
 GOLD_ACCURACY = "goldAccuracy"  # the candidate's accuracy, percent

@@ -199,7 +199,9 @@ class StageResult(Model):
 
     manifest: Located = Field(description="The stage's folder and the digest of its manifest.json.")
     inputs: dict[str, Digest] = Field({}, description="Digests of the inputs that came without one.")
-    model: Located | None = Field(None, description="The trained model's folder.")
+    model: Located | None = Field(
+        None, description="The model that it trained (train) or measured (evaluate, compare): the candidate."
+    )
     counts: dict[str, int] = Field({}, description="Work really done: prompts, pairs, steps, comparisons.")
     measurements: dict[str, Measurement] = Field({}, description="By the names in measurements.py.")
     by_category: dict[str, dict[str, Measurement]] = Field(

@@ -1,0 +1,1 @@
+"""Gates: pure functions from measurements and limits to verdicts with reasons and numbers. One gate a file."""
