@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from alignment_api import names
 from alignment_api.judges import ComparisonJudge, Uri
-from alignment_api.model import Model, Rule
+from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults, PodSettings
 
 ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]
@@ -29,7 +29,12 @@ class Policy(Model):
     )
 
     rules = (
-        Rule("self.model == oldSelf.model", "is immutable; make another cycle for another model", ".model", None),
+        Rule(
+            "self.model == oldSelf.model",
+            "is immutable; make another cycle for another model",
+            ".model",
+            None,
+        ),
     )
 
 
@@ -65,7 +70,9 @@ class Sampling(Model):
 
     completions_per_prompt: int = Field(4, ge=2, le=64, description="N, the completions of one prompt.")
     temperature: float = Field(1.0, gt=0, le=10, description="Softmax temperature.")
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus: the least set of tokens with this probability.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Nucleus: the least set of tokens with this probability."
+    )
     max_new_tokens: int = Field(512, ge=1, le=131_072, description="Longest completion, in tokens.")
     seed: Seed | None = Field(None, description="Absent: from the iteration number.")
 
@@ -74,7 +81,8 @@ class Judge(ComparisonJudge):
     """What ranks the sampled completions, and how pairs are made of the ranking."""
 
     pairs: Literal["BestWorst", "BestRandom", "AllPairs"] = Field(
-        "BestWorst", description="Which pairs of one prompt are kept; of equally good answers the shorter is chosen."
+        "BestWorst",
+        description="Which pairs of one prompt are kept; of equally good answers the shorter is chosen.",
     )
     min_margin: float = Field(
         0.0, ge=0, description="Pairs whose scores are closer than this are dropped and counted."
@@ -104,11 +112,15 @@ class Training(Model):
     per_device_batch_size: int = Field(4, ge=1, le=4096, description="Pairs in memory at once.")
     gradient_accumulation_steps: int = Field(8, ge=1, le=4096, description="Batches summed into one step.")
     max_length: int = Field(
-        1024, ge=2, le=1_048_576, description="Tokens of prompt and completion; a longer pair is dropped and counted."
+        1024,
+        ge=2,
+        le=1_048_576,
+        description="Tokens of prompt and completion; a longer pair is dropped and counted.",
     )
     lora: Lora | None = Field(None, description="Absent: full fine-tuning.")
     precision: Literal["Auto", "BF16", "FP16", "FP32"] = Field(
-        "Auto", description="Precision of the computation; master weights are FP32. Auto: what is fastest here."
+        "Auto",
+        description="Precision of the computation; master weights are FP32. Auto: what is fastest here.",
     )
     checkpoint_every_steps: int = Field(
         50, ge=1, description="A resumable checkpoint is written after this many steps."
@@ -140,7 +152,9 @@ class GoldSet(Model):
 class HeldOutPrompts(Model):
     """Prompts for length, diversity and the head-to-head comparison; never trained on."""
 
-    uri: Uri = Field(description="JSON Lines or Parquet with `prompt`, and `category` (at most 16) if there is one.")
+    uri: Uri = Field(
+        description="JSON Lines or Parquet with `prompt`, and `category` (at most 16) if there is one."
+    )
     max_new_tokens: int = Field(
         1024,
         ge=1,
@@ -157,7 +171,10 @@ class Comparison(Model):
     )
     min_comparisons: int = Field(100, ge=1, le=1_000_000, description="Fewer decide nothing.")
     max_comparisons: int = Field(
-        1000, ge=1, le=1_000_000, description="After these it is inconclusive; one comparison is one held-out prompt."
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="After these it is inconclusive; one comparison is one held-out prompt.",
     )
 
     rules = (
@@ -174,8 +191,12 @@ class Evaluation(Model):
     """What an iteration measures."""
 
     gold_set: GoldSet = Field(description="What the candidate must not forget.")
-    held_out_prompts: HeldOutPrompts = Field(description="What length, diversity and comparison are measured on.")
-    comparison: Comparison | None = Field(None, description="Absent: no comparison, and no gate that needs one.")
+    held_out_prompts: HeldOutPrompts = Field(
+        description="What length, diversity and comparison are measured on."
+    )
+    comparison: Comparison | None = Field(
+        None, description="Absent: no comparison, and no gate that needs one."
+    )
     confidence_percent: float = Field(
         95.0, ge=50, lt=100, description="Confidence of every test and interval of an iteration."
     )
@@ -202,11 +223,8 @@ class GoldSetGate(Model):
     max_undetected_drop_points: Percent = Field(
         10.0, description="NoHarm: a gold set too small to notice such a drop is inconclusive."
     )
-    categories: list[GoldCategory] | None = Field(
-        None,
-        max_length=16,
-        description="Limits by category.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    categories: Annotated[list[GoldCategory], Field(max_length=16), ListMap("name")] | None = Field(
+        None, description="Limits by category."
     )
 
 
@@ -253,10 +271,10 @@ class Gates(Model):
 class ConfigMapTarget(Model):
     """A key of a ConfigMap that holds the promoted model's URI."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = Field(
+    name: Annotated[str, StringConstraints(pattern=names.DOTTED_NAME_PATTERN, max_length=253)] = Field(
         description="The ConfigMap's name; it is made if it is not there."
     )
-    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = Field(
+    key: Annotated[str, StringConstraints(pattern=names.CONFIG_MAP_KEY_PATTERN, max_length=253)] = Field(
         description="The key."
     )
 
@@ -267,7 +285,12 @@ class Target(Model):
     config_map: ConfigMapTarget | None = Field(None, description="Anything that can read a ConfigMap.")
 
     rules = (
-        Rule("has(self.configMap)", "name exactly one of configMap", "", lambda target: target.config_map is not None),
+        Rule(
+            "has(self.configMap)",
+            "name exactly one of configMap",
+            "",
+            lambda target: target.config_map is not None,
+        ),
     )
 
 
@@ -306,11 +329,8 @@ class AlignmentCycleSpec(Model):
     prompts: Prompts | None = Field(
         None, description="What the policy is sampled on. Absent: offline, training on spec.datasets alone."
     )
-    datasets: list[DatasetReference] | None = Field(
-        None,
-        max_length=16,
-        description="PreferenceDatasets whose pairs are mixed into training.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    datasets: Annotated[list[DatasetReference], Field(max_length=16), ListMap("name")] | None = Field(
+        None, description="PreferenceDatasets whose pairs are mixed into training."
     )
     sampling: Sampling = Field(default_factory=Sampling, description="How completions are sampled.")
     judge: Judge | None = Field(None, description="What ranks the completions.")

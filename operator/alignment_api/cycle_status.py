@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from alignment_api.conditions import Condition
 from alignment_api.gates import GateResult
-from alignment_api.model import Model
+from alignment_api.model import ListMap, Model
 from alignment_api.stage import Located, Stage, StageResult
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
@@ -23,7 +23,9 @@ class StageStatus(Model):
         description="Pending: waiting for its Job to be made, or for an input."
     )
     job: str | None = Field(None, max_length=63, description="The Job of the current attempt.")
-    job_uid: str | None = Field(None, alias="jobUID", max_length=64, description="Its UID: another Job of that name is not ours.")
+    job_uid: str | None = Field(
+        None, alias="jobUID", max_length=64, description="Its UID: another Job of that name is not ours."
+    )
     attempt: int = Field(0, ge=0, description="Jobs of this stage before the current one.")
     disruptions: int = Field(0, ge=0, description="Attempts lost to disruptions; they cost no retry.")
     started_at: str | None = Field(None, max_length=32, description="When its first Job was made.")
@@ -56,8 +58,12 @@ class Iteration(Model):
     revision: str = Field(max_length=63, description="The ControllerRevision that keeps what it froze.")
     started_at: str = Field(max_length=32, description="When it started.")
     finished_at: str | None = Field(None, max_length=32, description="When it ended.")
-    inputs: dict[str, str] = Field({}, max_length=16, description="Digests of the inputs, as the first stage found them.")
-    datasets: list[DatasetRevision] = Field([], max_length=16, description="The revisions that it works from.")
+    inputs: dict[str, str] = Field(
+        {}, max_length=16, description="Digests of the inputs, as the first stage found them."
+    )
+    datasets: list[DatasetRevision] = Field(
+        [], max_length=16, description="The revisions that it works from."
+    )
     incumbent: Located | None = Field(None, description="What the candidate is compared with.")
     candidate: Located | None = Field(None, description="The checkpoint just trained.")
     stages: list[StageStatus] = Field([], max_length=8, description="Its stages so far.")
@@ -72,7 +78,9 @@ class Promoted(Model):
     uri: str = Field(max_length=1024, description="The checkpoint.")
     digest: str = Field(max_length=71, description="Its digest.")
     at: str = Field(max_length=32, description="When.")
-    evidence_digest: str | None = Field(None, max_length=71, description="Of the evidence in the store; absent after adopt.")
+    evidence_digest: str | None = Field(
+        None, max_length=71, description="Of the evidence in the store; absent after adopt."
+    )
 
 
 class HistoryRow(Model):
@@ -89,18 +97,23 @@ class AlignmentCycleStatus(Model):
     """What the operator knows of the cycle."""
 
     observed_generation: int | None = Field(None, description="The generation that the status speaks of.")
-    conditions: list[Condition] = Field(
+    conditions: Annotated[list[Condition], ListMap("type")] = Field(
         [],
         max_length=16,
         description="Ready, Reconciling, Stalled (kstatus); Iterating, Promoted, WaitingForApproval, TargetsSynced.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
     initial: Located | None = Field(None, description="M_0, as the first iteration found it.")
-    handled: dict[str, Text] = Field({}, max_length=16, description="The last value of each verb's annotation that was acted on.")
+    handled: dict[str, Text] = Field(
+        {}, max_length=16, description="The last value of each verb's annotation that was acted on."
+    )
     iteration: Iteration | None = Field(None, description="The running iteration, or the last.")
     promoted: Promoted | None = Field(None, description="What is promoted.")
-    promotions: list[Promoted] = Field([], max_length=5, description="What was promoted before it, the newest first.")
-    history: list[HistoryRow] = Field([], max_length=100, description="Iterations that ended, the newest first.")
+    promotions: list[Promoted] = Field(
+        [], max_length=5, description="What was promoted before it, the newest first."
+    )
+    history: list[HistoryRow] = Field(
+        [], max_length=100, description="Iterations that ended, the newest first."
+    )
 
     @classmethod
     def of(cls, wire: dict[str, Any] | None) -> AlignmentCycleStatus:

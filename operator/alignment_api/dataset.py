@@ -10,7 +10,7 @@ from alignment_api.conditions import Condition
 from alignment_api.cycle import ObjectName, Store
 from alignment_api.cycle_status import StageStatus, Text
 from alignment_api.judges import Uri
-from alignment_api.model import Model, Rule
+from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -31,18 +31,17 @@ class Source(Model):
     name: ObjectName = Field(description="Unique in the dataset.")
     files: Files | None = Field(None, description="A file of pairs.")
 
-    rules = (Rule("has(self.files)", "name exactly one of files", "", lambda source: source.files is not None),)
+    rules = (
+        Rule("has(self.files)", "name exactly one of files", "", lambda source: source.files is not None),
+    )
 
 
 class PreferenceDatasetSpec(Model):
     """Where pairs come from and where revisions go."""
 
     store: Store = Field(description="Where revisions live.")
-    sources: list[Source] = Field(
-        min_length=1,
-        max_length=16,
-        description="Where pairs come from.",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    sources: Annotated[list[Source], ListMap("name")] = Field(
+        min_length=1, max_length=16, description="Where pairs come from."
     )
     defaults: PodDefaults = Field(default_factory=PodDefaults, description="How the Job's pod is made.")
 
@@ -68,13 +67,12 @@ class PreferenceDatasetStatus(Model):
     """What the operator knows of the dataset."""
 
     observed_generation: int | None = Field(None, description="The generation that the status speaks of.")
-    conditions: list[Condition] = Field(
-        [],
-        max_length=16,
-        description="Ready, Reconciling, Stalled (kstatus).",
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    conditions: Annotated[list[Condition], ListMap("type")] = Field(
+        [], max_length=16, description="Ready, Reconciling, Stalled (kstatus)."
     )
-    handled: dict[str, Text] = Field({}, max_length=16, description="The last value of each verb's annotation that was acted on.")
+    handled: dict[str, Text] = Field(
+        {}, max_length=16, description="The last value of each verb's annotation that was acted on."
+    )
     ingest: StageStatus | None = Field(None, description="The running refresh, or the last.")
     ingest_number: int = Field(0, ge=0, description="Refreshes so far.")
     ingest_generation: int | None = Field(None, description="The generation that the refresh works from.")

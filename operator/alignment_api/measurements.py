@@ -21,7 +21,9 @@ class Measurement(Model):
     n: int = Field(ge=0, description="Sample size.")
     p: float | None = Field(None, ge=0, le=1, description="One-sided p-value of harm, where it is tested.")
     discordant: float | None = Field(None, ge=0, le=1, description="Share of items whose outcome changed.")
-    lower_bound: float | None = Field(None, description="One-sided lower bound, where non-inferiority is tested.")
+    lower_bound: float | None = Field(
+        None, description="One-sided lower bound, where non-inferiority is tested."
+    )
 
 
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
@@ -45,7 +47,9 @@ IDENTICAL_CHANGE = "identicalChange"  # share of answers that equal another prom
 PROMPT_DEPENDENCE_CHANGE = "promptDependenceChange"  # nats an answer, candidate minus incumbent
 PROMPT_DEPENDENCE_CHANGE_FROM_INITIAL = "promptDependenceChangeFromInitial"
 
-WIN_RATE = "winRate"  # percent, by the comparison judge; low and high are an anytime-valid confidence sequence
+WIN_RATE = (
+    "winRate"  # percent, by the comparison judge; low and high are an anytime-valid confidence sequence
+)
 WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
 REWARD_WIN_RATE = "rewardWinRate"  # percent, by the training judge
 

@@ -16,6 +16,8 @@ DATASET_PLURAL = "preferencedatasets"
 MAX_NAME_LENGTH = 40
 MAX_OBJECT_NAME_LENGTH = 63
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DOTTED_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+CONFIG_MAP_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
 
 VERBS = ("run", "approve", "reject", "cancel", "adopt")
 

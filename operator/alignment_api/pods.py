@@ -8,14 +8,17 @@ from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from alignment_api.model import Model
 
-_QUANTITY_PATTERN = r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?$"
+QUANTITY_PATTERN = r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?$"
 
 Quantity = Annotated[
     str,
-    BeforeValidator(lambda value: str(value) if isinstance(value, int | float) else value),
-    StringConstraints(pattern=_QUANTITY_PATTERN, max_length=32),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": _QUANTITY_PATTERN, "maxLength": 32}),
+    BeforeValidator(lambda value: str(value) if type(value) is int else value),
+    StringConstraints(pattern=QUANTITY_PATTERN, max_length=32),
+    WithJsonSchema(
+        {"x-kubernetes-int-or-string": True, "minimum": 0, "pattern": QUANTITY_PATTERN, "maxLength": 32}
+    ),
 ]
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 LabelValue = Annotated[str, StringConstraints(max_length=63)]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 
@@ -46,7 +49,7 @@ class Toleration(Model):
 class EnvironmentVariable(Model):
     """A literal environment variable of the worker."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)] = Field(
+    name: Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN, max_length=128)] = Field(
         description="The variable's name."
     )
     value: Annotated[str, StringConstraints(max_length=4096)] = Field(description="Its value.")
@@ -107,7 +110,9 @@ class PodSettings(Model):
         None, max_length=8, description="Credentials of the registry."
     )
     pod_security_context: PodSecurityContext | None = Field(None, description="Who the worker runs as.")
-    pod_labels: dict[str, LabelValue] | None = Field(None, max_length=32, description="Further labels of the pod.")
+    pod_labels: dict[str, LabelValue] | None = Field(
+        None, max_length=32, description="Further labels of the pod."
+    )
     pod_annotations: dict[str, Annotated[str, StringConstraints(max_length=4096)]] | None = Field(
         None, max_length=32, description="Further annotations of the pod."
     )

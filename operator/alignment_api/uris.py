@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-PATTERN = r"^(pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[^\s?#]*)?|file:///[^\s?#]+)$"
+_CLAIM = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
+_PART = r"([^\s?#/.][^\s?#/]*|\.[^\s?#/.][^\s?#/]*|\.\.[^\s?#/]+|\.)"  # anything but '..'
+PATTERN = rf"^(pvc://{_CLAIM}(/{_PART}?)*|file:///{_PART}(/{_PART}?)*)$"
 MAX_LENGTH = 1024
 
 

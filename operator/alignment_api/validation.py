@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from alignment_api import crd, names, wording
+from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.dataset import PreferenceDatasetSpec
+from alignment_api.kinds import CYCLE, DATASET, RESOURCES, Resource
+from alignment_api.model import API_VERSION, GROUP, Model
+
+Path = tuple[str | int, ...]
+Spec = TypeVar("Spec", bound=Model)
+
+_LONGEST_VALUE = 60
+_ROOT_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 @dataclass(frozen=True)
@@ -15,3 +35,206 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.path}: {self.value}: {self.message}" if self.value else f"{self.path}: {self.message}"
+
+
+def parse_cycle(manifest: object) -> tuple[AlignmentCycleSpec | None, tuple[Problem, ...]]:
+    """The spec of an AlignmentCycle with its defaults, or None and every problem of the manifest."""
+    return _parsed(manifest, CYCLE, AlignmentCycleSpec)
+
+
+def parse_dataset(manifest: object) -> tuple[PreferenceDatasetSpec | None, tuple[Problem, ...]]:
+    """The spec of a PreferenceDataset with its defaults, or None and every problem of the manifest."""
+    return _parsed(manifest, DATASET, PreferenceDatasetSpec)
+
+
+def check_manifest(manifest: object) -> tuple[Problem, ...]:
+    """Every problem of one document; of a kind that is not ours only what makes it no manifest at all."""
+    if not isinstance(manifest, Mapping):
+        return (
+            Problem(
+                "(document)", _shown(manifest), "must be a mapping with apiVersion, kind, metadata, spec"
+            ),
+        )
+    api_version, kind = manifest.get("apiVersion"), manifest.get("kind")
+    missing = tuple(
+        Problem(
+            field,
+            _shown(value),
+            f"is required, as text: {API_VERSION}, for example"
+            if field == "apiVersion"
+            else "is required, as text",
+        )
+        for field, value in (("apiVersion", api_version), ("kind", kind))
+        if not isinstance(value, str) or not value
+    )
+    if missing:
+        return missing
+    resource = next((resource for resource in RESOURCES if resource.kind == kind), None)
+    if resource is not None:
+        return _parsed(manifest, resource, resource.spec)[1]
+    if str(api_version).split("/")[0] == GROUP:
+        kinds = [resource.kind for resource in RESOURCES]
+        return (
+            Problem(
+                "kind",
+                _shown(kind),
+                wording.suggestion(str(kind), kinds, f"is not a kind of {GROUP}", "kinds"),
+            ),
+        )
+    return ()
+
+
+def _parsed(
+    manifest: object, resource: Resource, model: type[Spec]
+) -> tuple[Spec | None, tuple[Problem, ...]]:
+    if not isinstance(manifest, Mapping):
+        return None, check_manifest(manifest)
+    problems = [*_envelope(manifest, resource), *_metadata(manifest.get("metadata"))]
+    spec = manifest.get("spec")
+    if spec is None:
+        return None, (*problems, Problem("spec", "", f"is required: {crd.structural(model)['description']}"))
+    spec = _whole_numbers(spec)
+    try:
+        parsed = model.model_validate(spec, strict=True, by_alias=True, by_name=False)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        return None, (*problems, *(_problem(detail, spec, _schema(model)) for detail in details))
+    return (None if problems else parsed), tuple(problems)
+
+
+def _envelope(manifest: Mapping[object, object], resource: Resource) -> list[Problem]:
+    problems = [
+        Problem(field, _shown(manifest.get(field)), f"must be {wanted}")
+        for field, wanted in (("apiVersion", API_VERSION), ("kind", resource.kind))
+        if manifest.get(field) != wanted
+    ]
+    unknown = [field for field in manifest if field not in _ROOT_FIELDS]
+    return problems + [
+        Problem(
+            str(field),
+            _shown(manifest[field]),
+            wording.suggestion(str(field), _ROOT_FIELDS, "is not a field here"),
+        )
+        for field in unknown
+    ]
+
+
+def _metadata(metadata: object) -> list[Problem]:
+    if not isinstance(metadata, Mapping):
+        return [Problem("metadata", _shown(metadata), "must be a mapping with a name")]
+    problems = _name(metadata)
+    for field in ("annotations", "labels"):
+        values = metadata.get(field)
+        if values is None:
+            continue
+        if not isinstance(values, Mapping):
+            problems.append(Problem(f"metadata.{field}", _shown(values), "must be a mapping of text to text"))
+            continue
+        problems += [
+            Problem(_spelt(("metadata", field, str(key))), _shown(value), "must be text; put it in quotes")
+            for key, value in values.items()
+            if not isinstance(value, str)
+        ]
+    return problems
+
+
+def _name(metadata: Mapping[object, object]) -> list[Problem]:
+    name = metadata.get("name")
+    if name is None and isinstance(metadata.get("generateName"), str):
+        return []
+    if not isinstance(name, str) or not name:
+        return [Problem("metadata.name", _shown(name), "is required, as text")]
+    if len(name) > names.MAX_NAME_LENGTH:
+        most = names.MAX_NAME_LENGTH
+        message = f"has {len(name)} characters; at most {most} are allowed, for it becomes part of Job names"
+        return [Problem("metadata.name", _shown(name), message)]
+    if not re.search(names.NAME_PATTERN, name):
+        return [Problem("metadata.name", _shown(name), wording.PATTERNS[names.NAME_PATTERN])]
+    return []
+
+
+@functools.cache
+def _schema(model: type[Model]) -> crd.Schema:
+    return crd.structural(model)
+
+
+def _problem(error: ErrorDetails, spec: object, schema: crd.Schema) -> Problem:
+    path: Path = error["loc"]
+    if path and path[-1] == "[key]":
+        return _key_problem(path[:-1], error)
+    kind, written = error["type"], error["input"]
+    context: Mapping[str, Any] = error.get("ctx", {})
+    if kind == "rule":
+        path = (*path, *_steps(context["path"]))
+        return Problem(_spelt(("spec", *path)), _shown(_at(spec, path)), context["message"])
+    if kind == "missing":
+        description = _node(schema, path).get("description", "")
+        return Problem(_spelt(("spec", *path)), "", f"is required: {description}")
+    if kind == "extra_forbidden":
+        known = sorted(_node(schema, path[:-1]).get("properties", ()))
+        message = wording.suggestion(str(path[-1]), known, "is not a field here")
+        return Problem(_spelt(("spec", *path)), _shown(written), message)
+    return Problem(
+        _spelt(("spec", *path)), _shown(written), wording.message(kind, written, _node(schema, path))
+    )
+
+
+def _key_problem(path: Path, error: ErrorDetails) -> Problem:
+    key = path[-1]
+    message = wording.message(error["type"], key, {"type": "string"} | error.get("ctx", {}))
+    return Problem(_spelt(("spec", *path)), _shown(key), f"is a key that {message}")
+
+
+def _node(schema: crd.Schema, path: Path) -> crd.Schema:
+    for step in path:
+        if isinstance(step, int):
+            schema = schema["items"]
+        elif "properties" in schema:
+            schema = schema["properties"][step]
+        else:
+            schema = schema["additionalProperties"]
+    return schema
+
+
+def _at(value: object, path: Path) -> object:
+    for step in path:
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        else:
+            value = value[step] if isinstance(value, list) and isinstance(step, int) else None
+    return value
+
+
+def _steps(field_path: str) -> Path:
+    """`[1].name` → (1, "name")."""
+    return tuple(
+        int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|([^.\[\]]+)", field_path)
+    )
+
+
+def _spelt(path: Path) -> str:
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif re.fullmatch(r"[A-Za-z0-9_-]+", step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{json.dumps(step, ensure_ascii=False)}]"
+    return text
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _whole_numbers(value: object) -> object:
+    """To the API server 4.0 is a whole number; so it is here."""
+    if isinstance(value, Mapping):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

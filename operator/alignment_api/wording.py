@@ -1,0 +1,140 @@
+"""What to say of a value that breaks a field's schema: what is wrong and what to do, in plain words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from alignment_api import names, pods, uris
+
+Schema = dict[str, Any]
+
+# What a text must look like, by the pattern that says the same to a machine.
+PATTERNS = {
+    names.NAME_PATTERN: "must be lower-case letters, digits and '-', and a letter or digit at both ends",
+    names.DOTTED_NAME_PATTERN: "must be lower-case letters, digits, '-' and '.', not at its ends",
+    names.CONFIG_MAP_KEY_PATTERN: "must be letters, digits, '-', '_' and '.'",
+    pods.VARIABLE_PATTERN: "must be letters, digits and '_', and not begin with a digit",
+    pods.QUANTITY_PATTERN: "is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example",
+}
+
+_WRONG_NUMBER = {"float_type", "int_type", "int_from_float", "finite_number"}
+_OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+_WRONG_LENGTH = {"too_long", "too_short", "string_too_long", "string_too_short"}
+_NUMBER_AND_UNIT = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
+
+
+def message(problem: str, written: Any, schema: Schema) -> str:
+    """Words for one of pydantic's error types; `schema` is that of the field, in structural form."""
+    if problem in _WRONG_NUMBER:
+        return _number(written, schema)
+    if problem in _OUT_OF_RANGE:
+        return f"must be {_range(schema)}"
+    if problem in _WRONG_LENGTH:
+        return _length(written, schema)
+    if problem == "literal_error":
+        return suggestion(
+            str(written), [str(value) for value in schema["enum"]], "is not one of its values", "values"
+        )
+    if problem == "string_pattern_mismatch":
+        return uri(written) if schema["pattern"] == uris.PATTERN else PATTERNS[schema["pattern"]]
+    return _type(problem, written, schema)
+
+
+def suggestion(written: str, known: Sequence[str], wrong: str, what: str = "fields") -> str:
+    """`wrong`, the nearest of the known words if one is near, and all of them."""
+    nearest = difflib.get_close_matches(written, known, n=1)
+    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    return f"{wrong}; {hint}{what}: {', '.join(known)}" if known else f"{wrong}; it has no {what}"
+
+
+def uri(written: str) -> str:
+    """What is wrong with a text that is no URI of ours, and what to write instead."""
+    usage = "write pvc://CLAIM/PATH or file:///PATH"
+    scheme, separator, rest = written.partition("://")
+    if not separator:
+        here = f", here perhaps file://{written}" if written.startswith("/") else ""
+        return f"is not a URI; {usage}{here}"
+    if scheme not in {"pvc", "file"}:
+        return f"{scheme}:// is not supported; {usage}"
+    if ".." in rest.split("/"):
+        return "contains '..'; name the folder itself"
+    if re.search(r"[\s?#]", rest):
+        return "contains a space, '?' or '#', which a URI here cannot have"
+    return _file_uri(rest, usage) if scheme == "file" else _claim_uri(rest)
+
+
+def _file_uri(rest: str, usage: str) -> str:
+    if not rest.strip("/"):
+        return f"names no file; {usage}"
+    return f"must have three slashes and then a path: file:///{rest.lstrip('/')}"
+
+
+def _claim_uri(rest: str) -> str:
+    claim = rest.partition("/")[0]
+    if not claim:
+        return "names no claim; write pvc://CLAIM/PATH"
+    return f"names the claim '{claim}', which {PATTERNS[names.DOTTED_NAME_PATTERN]}"
+
+
+def _type(problem: str, written: object, schema: Schema) -> str:
+    wanted = {
+        "string_type": "text",
+        "model_type": "a mapping",
+        "dict_type": "a mapping",
+        "list_type": "a list: items that begin with '-'",
+    }[problem]
+    if problem == "string_type" and isinstance(written, int | float):
+        return "must be text; put it in quotes"
+    fields = ", ".join(schema.get("properties", ()))
+    return f"must be {wanted}" + (f" with the fields {fields}" if fields else "")
+
+
+def _length(written: Any, schema: Schema) -> str:
+    least = next(
+        (schema[key] for key in ("minLength", "min_length", "minItems", "minProperties") if key in schema), 0
+    )
+    most = next(
+        (schema[key] for key in ("maxLength", "max_length", "maxItems", "maxProperties") if key in schema),
+        None,
+    )
+    unit = "characters" if isinstance(written, str) else "entries"
+    allowed = f"at least {least}" if most is None or len(written) < least else f"at most {most}"
+    return f"has {len(written)} {unit}; {allowed} are allowed"
+
+
+def _number(written: object, schema: Schema) -> str:
+    whole = schema["type"] == "integer"
+    wanted = "a whole number" if whole else "a number"
+    bounds = f" {_range(schema)}" if _range(schema) else ""
+    match = _NUMBER_AND_UNIT.fullmatch(written) if isinstance(written, str) else None
+    if match is None:
+        return f"must be {wanted}{bounds}"
+    number, unit = match.groups()
+    if unit:
+        return f"must be {wanted}{bounds}, without a unit; write {_mended(number, whole=whole)}"
+    return f"must be {wanted}{bounds}, not text; write {_mended(number, whole=whole)} without quotes"
+
+
+def _mended(number: str, *, whole: bool) -> str:
+    """As YAML 1.1 reads it too: an exponent needs a point before it and a sign behind it."""
+    value = float(number)
+    if value.is_integer() and (whole or "e" not in number.lower()):
+        return str(int(value))
+    text = repr(value)
+    return text.replace("e", ".0e") if "e" in text and "." not in text else text
+
+
+def _range(schema: Schema) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None and not above and not below:
+        return f"from {low} to {high}"
+    parts = []
+    if low is not None:
+        parts.append(f"above {low}" if above else f"at least {low}")
+    if high is not None:
+        parts.append(f"below {high}" if below else f"at most {high}")
+    return " and ".join(parts)
