@@ -59,4 +59,6 @@ class GateResult(Model):
     measurements: dict[str, Measurement] = Field({}, description="What it looked at.")
     limit: float | None = Field(None, description="What it compared with, in the measurement's unit.")
     message: str = Field(max_length=1024, description="The verdict in a sentence, with its numbers.")
-    warnings: list[str] = Field([], max_length=8, description="What deserves a look though it decides nothing.")
+    warnings: list[str] = Field(
+        [], max_length=8, description="What deserves a look though it decides nothing."
+    )

@@ -125,7 +125,7 @@ class TrainParameters(Model):
 
     stage: Literal["train"] = "train"
     training: Training
-    datasets: list[DatasetReference] = []
+    datasets: list[DatasetReference] = Field(default_factory=list)
 
 
 class EvaluateParameters(Model):
@@ -162,7 +162,7 @@ class IngestParameters(Model):
     """Inputs: source/NAME."""
 
     stage: Literal["ingest"] = "ingest"
-    columns: dict[str, dict[str, str]] = {}
+    columns: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
 class StageConfig(Model):
@@ -239,7 +239,9 @@ class StageReport(Model):
             return text
         packed = "z:" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
         if len(packed) > MAX_REPORT_BYTES:
-            raise ReportTooLargeError(f"the report needs {len(packed)} bytes, {MAX_REPORT_BYTES} is the limit")
+            raise ReportTooLargeError(
+                f"the report needs {len(packed)} bytes, {MAX_REPORT_BYTES} is the limit"
+            )
         return packed
 
     @classmethod

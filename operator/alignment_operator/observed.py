@@ -19,7 +19,9 @@ class Settings:
     """How the operator was installed."""
 
     worker_image: str
-    wait_for_inputs: bool = True  # False without a cluster: nothing appears while a person waits at the terminal
+    wait_for_inputs: bool = (
+        True  # False without a cluster: nothing appears while a person waits at the terminal
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class JobView:
     hash: str
     state: JobState
     created_at: datetime
-    failure: str = ""  # reason of the condition Failed: BackoffLimitExceeded, PodFailurePolicy, DeadlineExceeded
+    failure: str = (
+        ""  # reason of the condition Failed: BackoffLimitExceeded, PodFailurePolicy, DeadlineExceeded
+    )
     message: str = ""
     deleting: bool = False
     ttl_set: bool = False
@@ -116,7 +120,9 @@ class ObservedCycle:
     problems: tuple[Problem, ...]
     status: AlignmentCycleStatus
     jobs: tuple[JobView, ...] = ()
-    frozen: Mapping[int, Frozen] = field(default_factory=dict)  # by iteration number: the current and the next
+    frozen: Mapping[int, Frozen] = field(
+        default_factory=dict
+    )  # by iteration number: the current and the next
     datasets: tuple[DatasetView, ...] = ()  # in the order of spec.datasets
     targets: tuple[TargetView, ...] = ()  # in the order of spec.promotion.targets
 

@@ -1,0 +1,135 @@
+"""What to do for a cycle now: a pure function of what was observed and the time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from alignment_api import names
+from alignment_api.conditions import Reason
+from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_operator.observed import ObservedCycle
+from alignment_operator.plan import conditions, housekeeping, iteration, record, start, targets, verbs
+from alignment_operator.plan.verbs import Request
+from alignment_operator.planned import Action, CyclePlan, Event
+
+
+def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
+    """Actions, the next status, events, and when to look again. Writing the status again changes nothing."""
+    requests = verbs.pending(observed.owner.annotations, observed.status.handled)
+    stalled = _stalled(observed)
+    step = _step(observed, requests, stalled, now)
+    status, spurned = _handled(step.status, requests, observed)
+    follow = None if stalled else targets.follow(observed)
+    situation = conditions.Situation(
+        stalled=stalled,
+        blocked=start.blocked_by(observed) if _asked(observed, requests) else None,
+        targets=follow,
+    )
+    return CyclePlan(
+        actions=(*step.actions, *_tidy(observed), *(follow.actions if follow else ())),
+        status=conditions.settle(observed, status, situation, now),
+        events=(*step.events, *spurned),
+        wake_at=step.wake_at,
+    )
+
+
+def _stalled(observed: ObservedCycle) -> tuple[Reason, str] | None:
+    if evidence := record.lost(observed):
+        return Reason.PROMOTION_RECORD_LOST, (
+            f"{evidence}; nothing is written until you say what is promoted: annotate alignment.dev/adopt=sha256:…"
+        )
+    if observed.problems:
+        return Reason.INVALID_SPEC, "; ".join(str(problem) for problem in observed.problems)[:4000]
+    return None
+
+
+def _asked(observed: ObservedCycle, requests: dict[str, Request]) -> bool:
+    running = observed.status.iteration is not None and observed.status.iteration.outcome is None
+    return "run" in requests and not running
+
+
+def _step(
+    observed: ObservedCycle,
+    requests: dict[str, Request],
+    stalled: tuple[Reason, str] | None,
+    now: datetime,
+) -> CyclePlan:
+    current = observed.status.iteration
+    lost = stalled is not None and stalled[0] == Reason.PROMOTION_RECORD_LOST
+    adopt = requests.get("adopt")
+    if adopt and lost and not adopt.problem:
+        status, event = record.adopt(observed, adopt, now)
+        return CyclePlan((), status, (event,), now)
+    if lost:
+        return CyclePlan((), observed.status)
+    if current and current.outcome is None:
+        return iteration.advance(observed, requests, now)
+    if "run" in requests and stalled is None and start.blocked_by(observed) is None:
+        return start.start(observed, requests["run"].value, now)
+    return CyclePlan((), observed.status)
+
+
+def _handled(
+    status: AlignmentCycleStatus, requests: dict[str, Request], observed: ObservedCycle
+) -> tuple[AlignmentCycleStatus, tuple[Event, ...]]:
+    """Verbs that were acted on, and those that nothing can come of, are not looked at again."""
+    handled = dict(status.handled)
+    events = []
+    before = observed.status.iteration
+    for verb, request in requests.items():
+        if verb == "run" or handled.get(verb) == request.value:
+            continue
+        if request.problem:
+            events.append(
+                Event("InvalidAnnotation", f"{verb} {request.value}: {request.problem}", warning=True)
+            )
+        elif verb == "adopt":
+            events.append(
+                Event("InvalidAnnotation", f"adopt {request.value}: the record is not lost", warning=True)
+            )
+        elif _acted_on(request, status, before is not None and before.outcome is None):
+            pass
+        elif _in_vain(request, status):
+            message = f"{verb} {request.value}: {names.verb_annotation(verb)} names nothing that waits for it"
+            events.append(Event("InvalidAnnotation", message, warning=True))
+        else:
+            continue
+        handled[verb] = request.value
+    return status.model_copy(update={"handled": handled}), tuple(events)
+
+
+def _acted_on(request: Request, status: AlignmentCycleStatus, was_running: bool) -> bool:
+    """Whether this very pass carried the request out."""
+    current = status.iteration
+    if current is None or not was_running or request.number != current.number:
+        return False
+    match request.verb:
+        case "cancel":
+            return current.outcome == "Cancelled"
+        case "reject":
+            return current.reason == Reason.REJECTED_BY_PERSON
+        case _:
+            return current.reason == Reason.APPROVED and iteration.approves(request, current)
+
+
+def _in_vain(request: Request, status: AlignmentCycleStatus) -> bool:
+    """Whether nothing will ever come of it: its iteration is over, or its evidence is another."""
+    current = status.iteration
+    if current is None or request.number is None or request.number > current.number:
+        return False
+    if request.number < current.number or current.outcome is not None:
+        return True
+    if request.verb == "approve" and current.evidence_digest is not None:
+        return not iteration.approves(request, current)
+    return False
+
+
+def _tidy(observed: ObservedCycle) -> tuple[Action, ...]:
+    awaited = iteration.current_config(observed)
+    current = observed.status.iteration
+    ttl = observed.spec.defaults.ttl_seconds_after_finished if observed.spec else 86_400
+    if awaited is None:
+        return housekeeping.tidy(observed.jobs, None, current.number if current else 0, None, ttl)
+    entry, config = awaited
+    expected = (names.stage_hash(config.owner_uid, config.to_wire()), entry.attempt)
+    return housekeeping.tidy(observed.jobs, entry, config.iteration, expected, ttl)

@@ -1,0 +1,173 @@
+"""What to do for a PreferenceDataset now: one ingest for each generation of its spec."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from alignment_api import names
+from alignment_api.conditions import ConditionType, Reason, updated
+from alignment_api.cycle_status import StageStatus
+from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus, Revision, Rows
+from alignment_api.pods import PodDefaults
+from alignment_api.stage import IngestParameters, Input, InputKind, Stage, StageConfig
+from alignment_api.uris import join
+from alignment_operator.observed import ObservedDataset, Settings
+from alignment_operator.plan import housekeeping, instants, stage
+from alignment_operator.planned import DatasetPlan, Event
+
+
+def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
+    """Actions, the next status, events, and when to look again. Writing the status again changes nothing."""
+    status = observed.status
+    spec = observed.spec
+    if spec is None:
+        return DatasetPlan((), _settled(observed, status, now))
+    asked = _asked(observed)
+    if asked and not _running(status):
+        status = _begun(observed, status)
+    if not _running(status):
+        actions = housekeeping.tidy(
+            observed.jobs, None, status.ingest_number, None, spec.defaults.ttl_seconds_after_finished
+        )
+        return DatasetPlan(actions, _settled(observed, status, now))
+    assert status.ingest is not None
+    config = _config(observed, spec, status.ingest_number)
+    pods = with_image(spec.defaults, observed.settings)
+    progress = stage.advance(
+        status.ingest,
+        config,
+        observed.owner.name,
+        observed.jobs,
+        pods,
+        now,
+        wait_for_inputs=observed.settings.wait_for_inputs,
+    )
+    expected = (names.stage_hash(config.owner_uid, config.to_wire()), status.ingest.attempt)
+    tidied = housekeeping.tidy(
+        observed.jobs, status.ingest, status.ingest_number, expected, pods.ttl_seconds_after_finished
+    )
+    status, events = _after(status.model_copy(update={"ingest": progress.status}), now)
+    return DatasetPlan(
+        (*progress.actions, *tidied), _settled(observed, status, now), events, progress.wake_at
+    )
+
+
+def with_image(defaults: PodDefaults, settings: Settings) -> PodDefaults:
+    return defaults.model_copy(update={"image": defaults.image or settings.worker_image})
+
+
+def _asked(observed: ObservedDataset) -> bool:
+    run = observed.owner.annotations.get(names.verb_annotation("run"), "")
+    new_request = bool(run) and run != observed.status.handled.get("run")
+    return new_request or observed.status.ingest_generation != observed.owner.generation
+
+
+def _running(status: PreferenceDatasetStatus) -> bool:
+    return status.ingest is not None and status.ingest.state in {"Pending", "Running"}
+
+
+def _begun(observed: ObservedDataset, status: PreferenceDatasetStatus) -> PreferenceDatasetStatus:
+    """A number is never used twice, whatever became of the status, so that no folder of the store is."""
+    number = max(status.ingest_number, *(job.iteration for job in observed.jobs), 0) + 1
+    run = observed.owner.annotations.get(names.verb_annotation("run"), "")
+    return status.model_copy(
+        update={
+            "ingest": StageStatus(name=Stage.INGEST, state="Pending"),
+            "ingest_number": number,
+            "ingest_generation": observed.owner.generation,
+            "handled": {**status.handled, "run": run} if run else status.handled,
+        }
+    )
+
+
+def _config(observed: ObservedDataset, spec: PreferenceDatasetSpec, number: int) -> StageConfig:
+    files = [(source.name, source.files) for source in spec.sources if source.files]
+    owner = observed.owner
+    return StageConfig(
+        stage=Stage.INGEST,
+        owner_uid=owner.uid,
+        iteration=number,
+        output=join(
+            names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid),
+            "revisions",
+            str(number),
+        ),
+        inputs={f"source/{name}": Input(uri=file.uri, kind=InputKind.PAIRS) for name, file in files},
+        parameters=IngestParameters(columns={name: file.columns for name, file in files if file.columns}),
+        seed=0,
+    )
+
+
+def _after(
+    status: PreferenceDatasetStatus, now: datetime
+) -> tuple[PreferenceDatasetStatus, tuple[Event, ...]]:
+    """What a finished ingest adds: a revision, unless it has the content of the last one."""
+    ingest = status.ingest
+    assert ingest is not None
+    if ingest.state == "Failed":
+        return status, (Event("IngestFailed", ingest.message or "", warning=True),)
+    if ingest.state != "Succeeded":
+        return status, ()
+    assert ingest.result is not None
+    manifest, counts = ingest.result.manifest, ingest.result.counts
+    last = status.revision
+    if last is None or last.digest != manifest.digest:
+        last = Revision(
+            number=(last.number if last else 0) + 1,
+            uri=manifest.uri,
+            digest=manifest.digest,
+            at=instants.spell(now),
+        )
+    rows = Rows(read=counts.get("read", 0), invalid=counts.get("invalid", 0), kept=counts.get("kept", 0))
+    status = status.model_copy(update={"revision": last, "rows": rows, "pairs": rows.kept})
+    return status, (Event("Ingested", f"revision {last.number}: {rows.kept} pairs"),)
+
+
+def _settled(
+    observed: ObservedDataset, status: PreferenceDatasetStatus, now: datetime
+) -> PreferenceDatasetStatus:
+    """The status with its conditions and observedGeneration."""
+    ready, stalled = _ready(observed, status), bool(observed.problems)
+    generation = observed.owner.generation
+    said = (
+        (ConditionType.READY, *ready),
+        (ConditionType.RECONCILING, False, Reason.OBSERVED, f"generation {generation} is observed"),
+        (
+            ConditionType.STALLED,
+            stalled,
+            Reason.INVALID_SPEC if stalled else Reason.OBSERVED,
+            _said(observed) if stalled else "nothing is in the way",
+        ),
+    )
+    conditions = status.conditions
+    for type_, holds, reason, message in said:
+        conditions = updated(
+            conditions,
+            type_,
+            holds=holds,
+            reason=reason,
+            message=message,
+            generation=generation,
+            now=instants.spell(now),
+        )
+    return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
+
+
+def _said(observed: ObservedDataset) -> str:
+    return "; ".join(str(problem) for problem in observed.problems)[:4000]
+
+
+def _ready(observed: ObservedDataset, status: PreferenceDatasetStatus) -> tuple[bool, str, str]:
+    """The last good revision stays in force, but only for the spec that it was made from."""
+    if observed.problems:
+        return False, Reason.INVALID_SPEC, _said(observed)
+    ingest = status.ingest
+    if ingest is None or ingest.state in {"Pending", "Running"}:
+        message = (
+            ingest.message if ingest and ingest.message else f"refresh {status.ingest_number} is running"
+        )
+        return False, Reason.INGESTING, message
+    if ingest.state == "Failed":
+        return False, ingest.reason or Reason.INGEST_FAILED, ingest.message or ""
+    assert status.rows is not None
+    return True, Reason.INGESTED, f"{status.rows.kept} pairs, {status.rows.invalid} rows set aside"

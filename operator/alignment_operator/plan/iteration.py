@@ -1,0 +1,262 @@
+"""The running iteration: stage after stage, then the gates, then a decision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from alignment_api.conditions import Reason
+from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, Outcome, StageStatus
+from alignment_api.pods import PodDefaults, settled
+from alignment_api.stage import Located, Stage, StageConfig
+from alignment_operator.gates.decision import Decision, DecisionKind, decide
+from alignment_operator.gates.judge import judge_all
+from alignment_operator.observed import Frozen, ObservedCycle
+from alignment_operator.plan import evidence, finish, pipeline, stage, start
+from alignment_operator.plan.verbs import Request
+from alignment_operator.planned import CyclePlan, DeleteJob, Event
+
+
+def advance(observed: ObservedCycle, requests: dict[str, Request], now: datetime) -> CyclePlan:
+    """One step of the iteration in `observed.status`, which has no outcome yet."""
+    iteration = observed.status.iteration
+    assert iteration is not None
+    frozen = observed.frozen.get(iteration.number)
+    if frozen is None:
+        message = f"ControllerRevision {iteration.revision} is gone, and with it what the iteration froze"
+        return _end(observed, observed.status, iteration, "Failed", Reason.FROZEN_SPEC_LOST, message, now)
+    cancel = requests.get("cancel")
+    if cancel and cancel.number == iteration.number:
+        return _cancelled(observed, iteration, now)
+    entry = _current(frozen, iteration)
+    if entry is not None:
+        return _stage(observed, frozen, iteration, entry, now)
+    if not iteration.gates:
+        return _judged(observed, frozen, iteration, now)
+    if iteration.stages[-1].name == Stage.PROMOTE:
+        return _promoted(observed, iteration, now)
+    return _held(observed, frozen, iteration, requests, now)
+
+
+def _current(frozen: Frozen, iteration: Iteration) -> StageStatus | None:
+    """The stage that is not done: the running one, or the next; None when only the decision is left."""
+    for entry in iteration.stages:
+        if entry.state != "Succeeded":
+            return entry
+    done = {entry.name for entry in iteration.stages}
+    for name in pipeline.stages(frozen.spec):
+        if name not in done:
+            return StageStatus(name=name, state="Pending")
+    return None
+
+
+def current_config(observed: ObservedCycle) -> tuple[StageStatus, StageConfig] | None:
+    """The stage that waits for a Job and what that Job computes; None if no Job is awaited."""
+    iteration = observed.status.iteration
+    if iteration is None or iteration.outcome or iteration.number not in observed.frozen:
+        return None
+    frozen = observed.frozen[iteration.number]
+    entry = _current(frozen, iteration)
+    if entry is None:
+        return None
+    return entry, _config(observed, frozen, iteration, entry.name)
+
+
+def _config(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, name: Stage) -> StageConfig:
+    sealed = evidence.of(observed.owner, frozen, iteration) if name == Stage.PROMOTE else None
+    return pipeline.stage_config(name, observed.owner, frozen, iteration, observed.status.initial, sealed)
+
+
+def _stage(
+    observed: ObservedCycle, frozen: Frozen, iteration: Iteration, entry: StageStatus, now: datetime
+) -> CyclePlan:
+    progress = stage.advance(
+        entry,
+        _config(observed, frozen, iteration, entry.name),
+        observed.owner.name,
+        observed.jobs,
+        pods(observed, frozen, entry.name),
+        now,
+        wait_for_inputs=observed.settings.wait_for_inputs,
+    )
+    after = progress.status
+    others = [other for other in iteration.stages if other.name != after.name]
+    iteration = iteration.model_copy(update={"stages": [*others, after], "stage": after.name})
+    status = observed.status.model_copy(update={"iteration": iteration})
+    if after.state == "Failed":
+        message = f"stage {after.name.value} failed: {after.message}"
+        plan = _end(observed, status, iteration, "Failed", after.reason or Reason.JOB_FAILED, message, now)
+        return replace(plan, actions=(*progress.actions, *plan.actions))
+    if after.state == "Succeeded":
+        status = _learned(status, frozen, iteration, after)
+    return CyclePlan(progress.actions, status, _stage_events(entry, after, iteration), progress.wake_at)
+
+
+def _stage_events(before: StageStatus, after: StageStatus, iteration: Iteration) -> tuple[Event, ...]:
+    where = f"iteration {iteration.number}: stage {after.name.value}"
+    if after.state == "Succeeded":
+        return (Event("StageSucceeded", f"{where} succeeded"),)
+    if after.job and before.job is None:
+        return (Event("StageStarted", f"{where} started as Job {after.job}"),)
+    if after.attempt > before.attempt:
+        return (Event("StageRetried", f"{where} is tried again: {after.message}", warning=True),)
+    return ()
+
+
+def _learned(
+    status: AlignmentCycleStatus, frozen: Frozen, iteration: Iteration, done: StageStatus
+) -> AlignmentCycleStatus:
+    """What a finished stage adds to the iteration: digests of inputs, the incumbent, the candidate."""
+    assert done.result is not None
+    inputs = {**iteration.inputs, **done.result.inputs}
+    initial = status.initial
+    first_digest = inputs.get("initial") or (inputs.get("policy") if frozen.incumbent is None else None)
+    if initial is None and first_digest:
+        initial = Located(uri=frozen.spec.policy.model, digest=first_digest)
+    iteration = iteration.model_copy(
+        update={
+            "inputs": inputs,
+            "incumbent": iteration.incumbent or initial,
+            "candidate": done.result.model or iteration.candidate,
+        }
+    )
+    return status.model_copy(update={"iteration": iteration, "initial": initial})
+
+
+def pods(observed: ObservedCycle, frozen: Frozen, name: Stage) -> PodDefaults:
+    """Resources, deadlines and retries are the live spec's, so that they can be mended; the image is frozen."""
+    live = observed.spec or frozen.spec
+
+    def of(spec: object) -> PodDefaults:
+        assert isinstance(spec, type(frozen.spec))
+        override = getattr(spec.stages, name.value, None) if spec.stages else None
+        return settled(spec.defaults, override)
+
+    return of(live).model_copy(update={"image": of(frozen.spec).image})
+
+
+def _judged(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, now: datetime) -> CyclePlan:
+    """The gates' verdicts and the decision that follows from them."""
+    assert iteration.candidate is not None
+    results = {entry.name: entry.result for entry in iteration.stages if entry.result}
+    gates = judge_all(frozen.spec, results, iteration.inputs, iteration.candidate)
+    iteration = iteration.model_copy(update={"gates": list(gates)})
+    sealed = evidence.of(observed.owner, frozen, iteration).digest()
+    iteration = iteration.model_copy(update={"evidence_digest": sealed})
+    status = observed.status.model_copy(update={"iteration": iteration})
+    decision = decide(gates, frozen.spec.gates.on_inconclusive, frozen.spec.promotion.mode)
+    return _decided(observed, status, iteration, decision, now)
+
+
+def _decided(
+    observed: ObservedCycle,
+    status: AlignmentCycleStatus,
+    iteration: Iteration,
+    decision: Decision,
+    now: datetime,
+) -> CyclePlan:
+    match decision.kind:
+        case DecisionKind.PROMOTE:
+            return _sealing(status, iteration, decision.reason, decision.message, now)
+        case DecisionKind.HOLD:
+            iteration = iteration.model_copy(update={"reason": decision.reason, "message": decision.message})
+            status = status.model_copy(update={"iteration": iteration})
+            event = Event("WaitingForApproval", f"iteration {iteration.number}: {decision.message}"[:1024])
+            return CyclePlan((), status, (event,))
+        case DecisionKind.REJECT:
+            return _end(observed, status, iteration, "Rejected", decision.reason, decision.message, now)
+        case DecisionKind.FAIL:
+            return _end(observed, status, iteration, "Failed", decision.reason, decision.message, now)
+
+
+def _sealing(
+    status: AlignmentCycleStatus, iteration: Iteration, reason: str, message: str, now: datetime
+) -> CyclePlan:
+    """The stage `promote` comes next; the reason is why it may."""
+    iteration = iteration.model_copy(
+        update={
+            "reason": str(reason),
+            "message": message,
+            "stage": Stage.PROMOTE,
+            "stages": [*iteration.stages, StageStatus(name=Stage.PROMOTE, state="Pending")],
+        }
+    )
+    return CyclePlan((), status.model_copy(update={"iteration": iteration}), (), now)
+
+
+def _held(
+    observed: ObservedCycle,
+    frozen: Frozen,
+    iteration: Iteration,
+    requests: dict[str, Request],
+    now: datetime,
+) -> CyclePlan:
+    reject = requests.get("reject")
+    if reject and reject.number == iteration.number:
+        message = "rejected by a person"
+        return _end(observed, observed.status, iteration, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
+    approve = requests.get("approve")
+    if approve and approves(approve, iteration):
+        return _sealing(observed.status, iteration, Reason.APPROVED, f"approved by {approve.value}", now)
+    return CyclePlan((), observed.status)
+
+
+def approves(request: Request, iteration: Iteration) -> bool:
+    """An approval names the iteration and (a prefix of) the digest of its evidence."""
+    return (
+        not request.problem
+        and request.number == iteration.number
+        and (iteration.evidence_digest or "").startswith(request.digest)
+    )
+
+
+def waits_for_approval(iteration: Iteration | None) -> bool:
+    return (
+        iteration is not None
+        and iteration.outcome is None
+        and iteration.evidence_digest is not None
+        and all(entry.name != Stage.PROMOTE for entry in iteration.stages)
+    )
+
+
+def _promoted(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
+    """The evidence is sealed: swap, if nothing else was promoted meanwhile."""
+    status = observed.status
+    frozen = observed.frozen[iteration.number]
+    assert iteration.candidate is not None
+    if start.incumbent_of(observed) != frozen.incumbent:
+        message = "another checkpoint was promoted since the iteration started; what it proves is not about that one"
+        return _end(observed, status, iteration, "Failed", Reason.INCUMBENT_CHANGED, message, now)
+    status = finish.promote(status, iteration, iteration.candidate, now)
+    reason = iteration.reason or Reason.ALL_GATES_PASSED
+    return _end(observed, status, iteration, "Promoted", reason, iteration.message or "", now)
+
+
+def _cancelled(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
+    plan = _end(
+        observed, observed.status, iteration, "Cancelled", Reason.CANCELLED, "cancelled by a person", now
+    )
+    running = {entry.job_uid for entry in iteration.stages if entry.state in {"Pending", "Running"}}
+    deletions = tuple(
+        DeleteJob(job.name, job.uid) for job in observed.jobs if job.uid in running and not job.deleting
+    )
+    return replace(plan, actions=deletions)
+
+
+def _end(
+    observed: ObservedCycle,
+    status: AlignmentCycleStatus,
+    iteration: Iteration,
+    outcome: Outcome,
+    reason: str,
+    message: str,
+    now: datetime,
+) -> CyclePlan:
+    frozen = observed.frozen.get(iteration.number)
+    spec = observed.spec or (frozen.spec if frozen else None)
+    rows = spec.history.iterations if spec else len(status.history) + 1
+    status = finish.finish(status, iteration, outcome, reason, message, rows, now)
+    event = Event(
+        f"Iteration{outcome}", f"iteration {iteration.number}: {message}"[:1024], outcome == "Failed"
+    )
+    return CyclePlan((), status, (event,), now)

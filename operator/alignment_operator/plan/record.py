@@ -1,0 +1,75 @@
+"""The record of what is promoted: when it was lost, and how a person restores it.
+
+A status can be lost or put back from a backup. What serves users must not go back with it, so an operator that
+finds a target ahead of its record writes no target and starts nothing until a person says `adopt`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from alignment_api.cycle_status import AlignmentCycleStatus, Promoted
+from alignment_operator.observed import ObservedCycle
+from alignment_operator.plan import instants
+from alignment_operator.plan.verbs import Request
+from alignment_operator.planned import Event
+
+
+def lost(observed: ObservedCycle) -> str:
+    """What shows that the record was lost; empty if it was not."""
+    status = observed.status
+    known = {promotion.digest for promotion in (status.promoted, *status.promotions) if promotion}
+    for target in observed.targets:
+        if target.digest and target.digest not in known and not _belongs_to_another(observed, target.owner):
+            return f"ConfigMap {target.name} carries {target.digest}, which status does not know as promoted"
+    if status.promoted is None:
+        for number, frozen in sorted(observed.frozen.items(), reverse=True):
+            if frozen.incumbent:
+                return (
+                    f"iteration {number} started from {frozen.incumbent.digest}, and status.promoted is empty"
+                )
+    return ""
+
+
+def _belongs_to_another(observed: ObservedCycle, owner: str | None) -> bool:
+    mine = f"{observed.owner.namespace}/{observed.owner.name}"
+    return owner is not None and owner.rsplit("/", 1)[0] != mine
+
+
+def adopt(observed: ObservedCycle, request: Request, now: datetime) -> tuple[AlignmentCycleStatus, Event]:
+    """The status with the record restored, or as it was with a warning of why not."""
+    status = observed.status.model_copy(
+        update={"handled": {**observed.status.handled, "adopt": request.value}}
+    )
+    carried = {target.digest: target.value for target in observed.targets if target.digest and target.value}
+    started_from = {
+        frozen.incumbent.digest: frozen.incumbent.uri
+        for frozen in observed.frozen.values()
+        if frozen.incumbent
+    }
+    uri = carried.get(request.digest) or (started_from.get(request.digest) if not carried else None)
+    if uri is None:
+        could = ", ".join(sorted(carried or started_from)) or "none"
+        message = f"adopt {request.value}: no target carries that digest; carried: {could}"
+        return status, Event("InvalidAnnotation", message, warning=True)
+    promoted = Promoted(
+        iteration=_promoted_by(observed, request.digest),
+        uri=uri,
+        digest=request.digest,
+        at=instants.spell(now),
+    )
+    earlier = [observed.status.promoted] if observed.status.promoted else []
+    status = status.model_copy(
+        update={"promoted": promoted, "promotions": [*earlier, *status.promotions][:5]}
+    )
+    return status, Event("Adopted", f"{request.digest} is what is promoted")
+
+
+def _promoted_by(observed: ObservedCycle, digest: str) -> int:
+    """The iteration before the first one that started from the digest; 0 if nobody remembers."""
+    numbers = [
+        number
+        for number, frozen in observed.frozen.items()
+        if frozen.incumbent and frozen.incumbent.digest == digest
+    ]
+    return min(numbers) - 1 if numbers else 0

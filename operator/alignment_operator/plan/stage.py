@@ -1,0 +1,223 @@
+"""One stage: from what its Job shows to what becomes of it. Shared by cycles and datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from alignment_api import names
+from alignment_api.conditions import Reason
+from alignment_api.cycle_status import StageStatus
+from alignment_api.pods import PodDefaults
+from alignment_api.stage import WORK, ExitCode, Stage, StageConfig, StageReport, StageResult
+from alignment_operator.observed import JobState, JobView, PodView
+from alignment_operator.plan import instants
+from alignment_operator.planned import Action, DeleteJob, StartJob
+
+MAX_DISRUPTIONS = 20
+_FIRST_WAIT_SECONDS = 5
+_LONGEST_WAIT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The stage's next status, what to do for it, and when to look again."""
+
+    status: StageStatus
+    actions: tuple[Action, ...] = ()
+    wake_at: datetime | None = None
+
+
+def advance(
+    status: StageStatus,
+    config: StageConfig,
+    owner_name: str,
+    jobs: Iterable[JobView],
+    pods: PodDefaults,
+    now: datetime,
+    *,
+    wait_for_inputs: bool,
+) -> Progress:
+    """`status` is neither Succeeded nor Failed; `jobs` are all of the owner's Jobs."""
+    hash_ = names.stage_hash(config.owner_uid, config.to_wire())
+    mine = [job for job in jobs if job.stage == config.stage and job.iteration == config.iteration]
+    if status.job is None:
+        return _begin(status, config, hash_, owner_name, mine, pods, now)
+    job = next((job for job in mine if job.name == status.job and job.uid == status.job_uid), None)
+    if job is None:
+        return _another_attempt(status, now, f"Job {status.job} is gone", disrupted=True)
+    if job.deleting:
+        return Progress(status)
+    match job.state:
+        case JobState.SUCCEEDED:
+            return _succeeded(status, job, now)
+        case JobState.FAILED:
+            return _failed(status, job, pods, now, wait_for_inputs=wait_for_inputs)
+        case JobState.ACTIVE:
+            return _active(status, job, pods, now)
+
+
+def _begin(
+    status: StageStatus,
+    config: StageConfig,
+    hash_: str,
+    owner_name: str,
+    mine: list[JobView],
+    pods: PodDefaults,
+    now: datetime,
+) -> Progress:
+    if status.retry_at and now < instants.parse(status.retry_at):
+        return Progress(status, wake_at=instants.parse(status.retry_at))
+    if any(job.state == JobState.ACTIVE for job in mine if not _is(job, status, hash_)):
+        # Another attempt still lives: `orphans` has asked for its deletion, and its end wakes us.
+        return Progress(status)
+    name = names.job_name(owner_name, config.iteration, config.stage.value, status.attempt, hash_)
+    begun = status.model_copy(
+        update={"job": name, "started_at": status.started_at or instants.spell(now), "retry_at": None}
+    )
+    there = next((job for job in mine if _is(job, status, hash_)), None)
+    if there and there.deleting:
+        return Progress(status)
+    if there:
+        return Progress(begun.model_copy(update={"job_uid": there.uid}), wake_at=now)
+    start = StartJob(name=name, hash=hash_, config=config, attempt=status.attempt, pods=pods)
+    return Progress(begun, (start,), now + timedelta(seconds=pods.pending_deadline_seconds))
+
+
+def _is(job: JobView, status: StageStatus, hash_: str) -> bool:
+    return job.attempt == status.attempt and job.hash == hash_
+
+
+def _another_attempt(
+    status: StageStatus, now: datetime, message: str, *, disrupted: bool, wait_seconds: float = 0
+) -> Progress:
+    disruptions = status.disruptions + disrupted
+    if disruptions > MAX_DISRUPTIONS:
+        message = f"{disruptions} attempts were lost, the last because {message}"
+        return Progress(failed(status, now, Reason.TOO_MANY_DISRUPTIONS, message))
+    due = now + timedelta(seconds=wait_seconds)
+    waiting = status.model_copy(
+        update={
+            "state": "Pending",
+            "job": None,
+            "job_uid": None,
+            "attempt": status.attempt + 1,
+            "disruptions": disruptions,
+            "retry_at": instants.spell(due) if wait_seconds else None,
+            "message": message,
+        }
+    )
+    return Progress(waiting, wake_at=due)
+
+
+def _succeeded(status: StageStatus, job: JobView, now: datetime) -> Progress:
+    report = _report(job.pod)
+    if report is None or report.result is None:
+        # The pod went before its message was read. The next attempt finds the manifest and says it again.
+        return _another_attempt(
+            status, now, f"the result of Job {job.name} was lost with its pod", disrupted=True
+        )
+    if idle := _idle(status.name, report.result):
+        return Progress(failed(status, now, ExitCode.NO_WORK_DONE.reason, idle))
+    done = status.model_copy(
+        update={
+            "state": "Succeeded",
+            "finished_at": instants.spell(now),
+            "result": report.result,
+            "reason": None,
+            "message": None,
+        }
+    )
+    return Progress(done, wake_at=now)
+
+
+def _idle(stage: Stage, result: StageResult) -> str:
+    """Why the stage is not done though it says so; empty if it is."""
+    unit = WORK[stage]
+    if result.counts.get(unit, 0) < 1:
+        return f"stage {stage.value} reports {result.counts.get(unit, 0)} {unit}; it did nothing"
+    if stage == Stage.TRAIN and result.model is None:
+        return "stage train reports no model"
+    return ""
+
+
+def _failed(
+    status: StageStatus, job: JobView, pods: PodDefaults, now: datetime, *, wait_for_inputs: bool
+) -> Progress:
+    code = job.pod.exit_code if job.pod else None
+    report = _report(job.pod)
+    said = report.failure if report else None
+    message = said.message if said else job.message or f"Job {job.name} failed"
+    if code == ExitCode.INPUT_MISSING:
+        return _input_missing(status, job, message, pods, now, wait_for_inputs=wait_for_inputs)
+    if job.pod and job.pod.disrupted:
+        return _another_attempt(status, now, f"Job {job.name} was disrupted", disrupted=True)
+    if job.failure == "DeadlineExceeded":
+        reason: str = Reason.DEADLINE_EXCEEDED
+        message = f"ran longer than activeDeadlineSeconds {pods.active_deadline_seconds}"
+    elif said:
+        reason = said.reason
+    elif code in set(ExitCode):
+        reason = ExitCode(code).reason
+    else:
+        reason = Reason.JOB_FAILED
+        message = f"{message} (exit code {code})" if code is not None else message
+    return Progress(failed(status, now, reason, message))
+
+
+def _input_missing(
+    status: StageStatus,
+    job: JobView,
+    message: str,
+    pods: PodDefaults,
+    now: datetime,
+    *,
+    wait_for_inputs: bool,
+) -> Progress:
+    reason = ExitCode.INPUT_MISSING.reason
+    assert status.started_at is not None
+    deadline = instants.after(status.started_at, pods.pending_deadline_seconds)
+    if not wait_for_inputs or now >= deadline:
+        return Progress(failed(status, now, reason, message))
+    wait = min(_FIRST_WAIT_SECONDS * 2 ** min(status.attempt, 10), _LONGEST_WAIT_SECONDS)
+    again = _another_attempt(status, now, message, disrupted=False, wait_seconds=wait)
+    waiting = again.status.model_copy(update={"reason": reason})
+    return Progress(waiting, (DeleteJob(job.name, job.uid),), again.wake_at)
+
+
+def _active(status: StageStatus, job: JobView, pods: PodDefaults, now: datetime) -> Progress:
+    if job.pod and job.pod.started:
+        return Progress(status.model_copy(update={"state": "Running", "reason": None, "message": None}))
+    cause = job.pod.pending if job.pod else ""
+    deadline = job.created_at + timedelta(seconds=pods.pending_deadline_seconds)
+    if now < deadline:
+        waiting = status.model_copy(update={"state": "Pending", "message": cause or status.message})
+        return Progress(waiting, wake_at=deadline)
+    message = (
+        f"the worker has not started within {pods.pending_deadline_seconds} s: {cause or 'no pod was made'}"
+    )
+    return Progress(
+        failed(status, now, Reason.PENDING_DEADLINE_EXCEEDED, message), (DeleteJob(job.name, job.uid),)
+    )
+
+
+def failed(status: StageStatus, now: datetime, reason: str, message: str) -> StageStatus:
+    return status.model_copy(
+        update={
+            "state": "Failed",
+            "finished_at": instants.spell(now),
+            "retry_at": None,
+            "reason": str(reason),
+            "message": message[:4096],
+        }
+    )
+
+
+def _report(pod: PodView | None) -> StageReport | None:
+    if pod is None or not pod.report:
+        return None
+    try:
+        return StageReport.decode(pod.report)
+    except ValueError:
+        return None
