@@ -1,1 +1,1 @@
-"""A real Kubernetes control plane and a node that runs containers as local processes. See docs/test-bed.md."""
+"""A real Kubernetes control plane and a node whose containers are local processes. See docs/test-bed.md."""

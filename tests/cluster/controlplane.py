@@ -20,6 +20,14 @@ from tests.cluster.waiting import wait_until
 # Each gets a token and a kubeconfig. All are cluster admins; names of their own keep the audit log readable.
 USERS = ("admin", "system:kube-controller-manager", "system:kube-scheduler", "system:node:process-node")
 
+# All pods have the address 127.0.0.1, which no Endpoints may have.
+_CONTROLLERS = (
+    "*",
+    "-endpoints-controller",
+    "-endpointslice-controller",
+    "-endpointslice-mirroring-controller",
+)
+
 _AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -38,7 +46,7 @@ class ControlPlaneOptions:
 
 
 class ControlPlane:
-    """A control plane that ends with the thread that started it. State stays in its folder, ports included."""
+    """A control plane that ends with the thread that started it. Its folder keeps its state and its ports."""
 
     def __init__(self, options: ControlPlaneOptions) -> None:
         self.options = options
@@ -69,10 +77,10 @@ class ControlPlane:
 
     def kubeconfig_of(self, user: str) -> Path:
         """Credentials of one of USERS."""
-        return self.folder / ("kubeconfig" if user == "admin" else f"{user.split(':')[-1]}.kubeconfig")
+        return self.folder / ("kubeconfig" if user == "admin" else f"{user.rpartition(':')[2]}.kubeconfig")
 
     def start(self, seconds: float = 60.0) -> None:
-        """Start all of it and return when it serves. NotInTime or ProcessDied if it does not."""
+        """Start all of it and return when it serves. DeadlineError or DeadProcessError if it does not."""
         self.folder.mkdir(parents=True, exist_ok=True)
         ports = self._ports()
         self._write_credentials(ports["apiserver"])
@@ -88,7 +96,9 @@ class ControlPlane:
             self._children["kube-scheduler"].start()
             # It is the controller manager that makes this account: pods can be made from here on.
             account = "/api/v1/namespaces/default/serviceaccounts/default"
-            wait_until(lambda: self._alive() and self.get(account), "the default ServiceAccount exists", seconds)
+            wait_until(
+                lambda: self._alive() and self.get(account), "the default ServiceAccount exists", seconds
+            )
         except BaseException:
             self.stop()
             raise
@@ -98,7 +108,7 @@ class ControlPlane:
         wait_until(lambda: self._alive() and self.get("/readyz"), "the API server is ready", seconds)
 
     def restart(self, name: str) -> None:
-        """Kill a component as a crash would, and start it again. For the API server, wait_ready() afterwards."""
+        """Kill a component as a crash would, and start it again. After the API server, wait_ready()."""
         self._children[name].kill()
         self._children[name].start()
 
@@ -117,7 +127,9 @@ class ControlPlane:
             # No proxy of the environment may stand between us and the loopback interface.
             handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
             self._opener = urllib.request.build_opener(*handlers)
-        request = urllib.request.Request(self.server + path, headers={"Authorization": f"Bearer {self._token}"})
+        request = urllib.request.Request(
+            self.server + path, headers={"Authorization": f"Bearer {self._token}"}
+        )
         try:
             with self._opener.open(request, timeout=5) as response:
                 body: bytes = response.read()
@@ -131,9 +143,8 @@ class ControlPlane:
         return f"https://127.0.0.1:{self._ports()['apiserver']}"
 
     def _alive(self) -> bool:
-        for child in self._children.values():
-            if child.name != "kube-controller-manager" and child.name != "kube-scheduler":
-                child.check()
+        for name in ("etcd", "kube-apiserver"):
+            self._children[name].check()
         return True
 
     def _ports(self) -> dict[str, int]:
@@ -193,7 +204,7 @@ class ControlPlane:
                 f"--etcd-servers={etcd}",
                 "--bind-address=127.0.0.1",
                 f"--secure-port={ports['apiserver']}",
-                # It writes a self-signed pair here at its first start; the key signs the accounts' tokens too.
+                # It writes a self-signed pair here at its first start; the key signs accounts' tokens too.
                 f"--cert-dir={self.certificates}",
                 f"--service-account-signing-key-file={key}",
                 f"--service-account-key-file={key}",
@@ -213,8 +224,7 @@ class ControlPlane:
                 "--secure-port=0",
                 f"--root-ca-file={certificate}",
                 f"--service-account-private-key-file={key}",
-                # All pods have the address 127.0.0.1, which no Endpoints may have.
-                "--controllers=*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller",
+                f"--controllers={','.join(_CONTROLLERS)}",
                 "--kube-api-qps=500",
                 "--kube-api-burst=1000",
             ],

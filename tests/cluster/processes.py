@@ -28,7 +28,7 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-class ProcessDied(RuntimeError):
+class DeadProcessError(RuntimeError):
     """A child ended when it should have run on; the message carries the end of its log."""
 
 
@@ -38,7 +38,9 @@ class Child:
     The kernel kills it when the thread that started it ends, so start it from a thread that lives as long.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.argv = list(argv)
         self.log = log
@@ -47,7 +49,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Process id; ProcessDied if it does not run."""
+        """Process id; DeadProcessError if it does not run."""
         self.check()
         assert self._process is not None
         return self._process.pid
@@ -73,17 +75,19 @@ class Child:
             )
 
     def check(self) -> None:
-        """Raise ProcessDied if it does not run."""
+        """Raise DeadProcessError if it does not run."""
         if not self.running:
             code = None if self._process is None else self._process.returncode
-            raise ProcessDied(f"{self.name} does not run (exit {code}); {self.log} ends:\n{self.log_end()}")
+            raise DeadProcessError(
+                f"{self.name} does not run (exit {code}); {self.log} ends:\n{self.log_end()}"
+            )
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this process alone."""
         os.kill(self.pid, number)
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """SIGTERM, then SIGKILL after the grace; returns when the process is gone. Harmless if it is already."""
+        """SIGTERM, then SIGKILL after the grace; returns when it is gone. Harmless if it is already."""
         if self._process is None:
             return
         if self._process.poll() is None:
