@@ -1,0 +1,161 @@
+"""Why a stage stops: one exception a cause, each with its exit code.
+
+WorkerError
+├── InputMissingError        63  not there yet
+├── InvalidConfigError       64
+├── InvalidRowError          65
+├── InvalidModelError        66
+├── DigestMismatchError      67
+├── NoPromptsError           68
+├── TooFewPairsError         69
+├── NoWorkDoneError          70
+├── TrainingDivergedError    71
+├── TooManyCategoriesError   72
+├── StoreConflictError       73
+└── StoreError                1  the store's file system; retried
+
+Interrupted                 143  SIGTERM; retried
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+from alignment_api.stage import MAX_MESSAGE_LENGTH, ExitCode, StageFailure
+
+EXIT_CRASHED = 1
+EXIT_INTERRUPTED = 128 + 15
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "os error 28", "os error 122")
+
+
+class WorkerError(Exception):
+    """A stage stops, and the message says where, what, and what to do."""
+
+    exit_code: ClassVar[int]
+
+    @property
+    def reason(self) -> str:
+        """CamelCase, for `StageFailure`."""
+        return ExitCode(self.exit_code).reason
+
+
+class InputMissingError(WorkerError):
+    """An input is not there, or cannot be read."""
+
+    exit_code = ExitCode.INPUT_MISSING
+
+
+class InvalidConfigError(WorkerError):
+    """The StageConfig cannot be read, or contradicts itself or its inputs."""
+
+    exit_code = ExitCode.INVALID_CONFIG
+
+
+class InvalidRowError(WorkerError):
+    """A row of a data file."""
+
+    exit_code = ExitCode.INVALID_ROW
+
+
+class InvalidModelError(WorkerError):
+    """A model folder that cannot be used."""
+
+    exit_code = ExitCode.INVALID_MODEL
+
+
+class DigestMismatchError(WorkerError):
+    """An input is not what the iteration froze."""
+
+    exit_code = ExitCode.DIGEST_MISMATCH
+
+
+class NoPromptsError(WorkerError):
+    """Nothing to sample on, or to ask."""
+
+    exit_code = ExitCode.NO_PROMPTS
+
+
+class TooFewPairsError(WorkerError):
+    """Nothing to train on."""
+
+    exit_code = ExitCode.TOO_FEW_PAIRS
+
+
+class NoWorkDoneError(WorkerError):
+    """A stage that did nothing."""
+
+    exit_code = ExitCode.NO_WORK_DONE
+
+
+class TrainingDivergedError(WorkerError):
+    """The loss is not finite."""
+
+    exit_code = ExitCode.TRAINING_DIVERGED
+
+
+class TooManyCategoriesError(WorkerError):
+    """More categories than a report holds."""
+
+    exit_code = ExitCode.TOO_MANY_CATEGORIES
+
+
+class StoreConflictError(WorkerError):
+    """Another stage's manifest stands where this one's belongs."""
+
+    exit_code = ExitCode.STORE_CONFLICT
+
+
+class StoreError(WorkerError):
+    """The store's file system cannot do what is needed."""
+
+    exit_code = EXIT_CRASHED
+
+    @property
+    def reason(self) -> str:
+        return "Crashed"
+
+
+class Interrupted(BaseException):
+    """SIGTERM: the pod is being deleted, or a person pressed Ctrl-C."""
+
+
+def exit_code_of(error: BaseException) -> int:
+    if isinstance(error, WorkerError):
+        return error.exit_code
+    return EXIT_INTERRUPTED if isinstance(error, Interrupted) else EXIT_CRASHED
+
+
+def failure_of(error: BaseException) -> StageFailure:
+    """What the report says of an exception that ended a stage."""
+    if isinstance(error, WorkerError):
+        reason, message = error.reason, str(error)
+    elif isinstance(error, Interrupted):
+        reason, message = (
+            "Interrupted",
+            "The stage was told to stop (SIGTERM); the next attempt does it again.",
+        )
+    elif is_store_full(error):
+        reason = "StoreFull"
+        message = f"The store is full: {error}. Free space or enlarge the volume; the stage is then retried."
+    else:
+        reason = "Crashed"
+        message = f"{type(error).__name__}: {error} (the traceback is in the worker's log)"
+    return StageFailure(reason=reason, message=_shortened(message))
+
+
+def is_store_full(error: BaseException) -> bool:
+    """safetensors and torch wrap the operating system's error in exceptions of their own."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return any(text in str(error) for text in _FULL_MESSAGES)
+
+
+def _shortened(message: str) -> str:
+    """At most what the contract allows, in bytes: the report's budget counts bytes."""
+    encoded = message.encode(errors="replace")
+    if len(encoded) <= MAX_MESSAGE_LENGTH:
+        return encoded.decode()
+    return encoded[: MAX_MESSAGE_LENGTH - 4].decode(errors="ignore") + "…"

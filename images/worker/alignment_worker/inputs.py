@@ -1,0 +1,129 @@
+"""A stage's inputs: there, what they should be, and bound to their content, before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment_api import digests
+from alignment_api.stage import Digest, Input, InputKind, Stage, StageConfig
+from alignment_worker import rows
+from alignment_worker.failures import DigestMismatchError, InputMissingError, InvalidConfigError
+from alignment_worker.progress import Progress
+from alignment_worker.store import MANIFEST, Places, SealedFolder
+
+_MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """By role. `found` has the digests of those that came without one."""
+
+    paths: Mapping[str, Path]
+    kinds: Mapping[str, InputKind]
+    found: Mapping[str, Digest]
+
+    def __contains__(self, role: str) -> bool:
+        return role in self.paths
+
+    def roles(self, prefix: str) -> Iterator[str]:
+        """Roles like `dataset/NAME`, in the config's order."""
+        return (role for role in self.paths if role.startswith(prefix + "/"))
+
+    def path(self, role: str) -> Path:
+        """The file or folder. Raises InvalidConfigError if the stage was not given this input."""
+        if role not in self.paths:
+            raise InvalidConfigError(f"inputs.{role}: is required by this stage")
+        return self.paths[role]
+
+    def file(self, role: str, name: str) -> Path:
+        """A finished stage's file `name`, verified against its manifest; of an input that is a file, that file.
+
+        Raises DigestMismatchError, InputMissingError, InvalidConfigError.
+        """
+        path = self.path(role)
+        if self.kinds[role] is not InputKind.STAGE:
+            return path
+        folder = SealedFolder.open(path)
+        expected, file = folder.digest_of(name), folder.file(name)
+        if expected is None:
+            raise InvalidConfigError(
+                f"inputs.{role}: the stage at {path} made no {name}; name the stage that does"
+            )
+        _verify(f"{role} ({file})", expected, _digest_of_file(role, file))
+        return file
+
+
+def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
+    """All inputs: those with a digest verified, those without one checked and digested.
+
+    Raises InputMissingError, DigestMismatchError, and what `rows.check` and `models.check` raise.
+    """
+    progress.begin(len(config.inputs), "inputs", "checking inputs")
+    paths = {role: _path(role, entry, places) for role, entry in config.inputs.items()}
+    found: dict[str, Digest] = {}
+    for role, entry in config.inputs.items():
+        path = paths[role]
+        if entry.digest is None and config.stage is not Stage.INGEST:
+            _check(role, entry.kind, path)
+        digest = _digest(role, entry.kind, path)
+        if entry.digest is None:
+            found[role] = digest
+        else:
+            _verify(f"{role} ({entry.uri}, {path})", entry.digest, digest)
+        progress.advance()
+    return Inputs(paths, {role: entry.kind for role, entry in config.inputs.items()}, found)
+
+
+def _path(role: str, entry: Input, places: Places) -> Path:
+    path = places.path(entry.uri)
+    needed = path / MANIFEST if entry.kind is InputKind.STAGE else path
+    try:
+        there = needed.exists()
+    except OSError:
+        there = False
+    if not there:
+        raise InputMissingError(
+            f"inputs.{role}: {entry.uri} is not there (looked for {needed}). Put it there, or correct the URI."
+        )
+    return path
+
+
+def _check(role: str, kind: InputKind, path: Path) -> None:
+    if kind in _MODELS:
+        from alignment_worker import models  # noqa: PLC0415 - loads transformers, which data files don't need
+
+        models.check(role, path, reward=kind is InputKind.REWARD_MODEL)
+    elif kind is not InputKind.STAGE:
+        rows.check(path, kind)
+
+
+def _digest(role: str, kind: InputKind, path: Path) -> str:
+    if kind in _MODELS:
+        try:
+            return digests.of_folder(path)
+        except OSError as error:
+            raise _unreadable(role, path, error) from error
+    return _digest_of_file(role, path / MANIFEST if kind is InputKind.STAGE else path)
+
+
+def _digest_of_file(role: str, file: Path) -> str:
+    try:
+        return digests.of_file(file)
+    except OSError as error:
+        raise _unreadable(role, file, error) from error
+
+
+def _unreadable(role: str, path: Path, error: OSError) -> InputMissingError:
+    return InputMissingError(
+        f"inputs.{role}: {path} cannot be read: {error.strerror}. Correct the URI, or let the pod's user read it."
+    )
+
+
+def _verify(what: str, expected: str, actual: str) -> None:
+    if expected != actual:
+        raise DigestMismatchError(
+            f"{what} has digest {actual}, but the iteration froze {expected}: it was changed meanwhile. "
+            "Restore it, or start a new iteration."
+        )

@@ -1,0 +1,201 @@
+"""Models from folders: safetensors only, no code from the folder, nothing missing, nothing resized."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment_worker.failures import InvalidModelError
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model, in evaluation mode on its device, with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    pad_id: int
+    vocabulary: int  # width of the logits
+    max_positions: int | None  # longest sequence that the model was made for
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """A sequence classifier with one label, likewise."""
+
+    model: Any
+    tokenizer: Any
+    max_positions: int | None
+
+
+def check(role: str, folder: Path, *, reward: bool) -> None:
+    """Everything that can be known without loading weights. Raises InvalidModelError."""
+    _check_files(role, folder)
+    config = _config(role, folder)
+    if reward:
+        _check_labels(role, folder, config)
+    load_tokenizer(folder, role)
+
+
+def load_policy(role: str, folder: Path, precision: str = "Auto") -> LanguageModel:
+    """Load for inference, on the accelerator if there is one. Raises InvalidModelError."""
+    from alignment_worker.precision import device, dtype_of  # noqa: PLC0415 - torch only where weights are loaded
+
+    where = device()
+    model = load_weights(role, folder, dtype_of(precision, where)).to(where)
+    tokenizer = load_tokenizer(folder, role)
+    return language_model(model, tokenizer)
+
+
+def language_model(model: Any, tokenizer: Any) -> LanguageModel:
+    """What sampling and scoring need to know of a model that is loaded already."""
+    text_config = model.config.get_text_config()
+    return LanguageModel(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        eos_ids=eos_ids(model, tokenizer),
+        pad_id=pad_id(tokenizer),
+        vocabulary=text_config.vocab_size,
+        max_positions=_max_positions(text_config),
+    )
+
+
+def load_weights(role: str, folder: Path, dtype: Any) -> Any:
+    """The causal language model alone, on the CPU, in training or inference precision. Raises InvalidModelError."""
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415
+
+    _check_files(role, folder)
+    _config(role, folder)
+    return _loaded(role, folder, AutoModelForCausalLM, dtype)
+
+
+def load_reward_model(role: str, folder: Path) -> ScoringModel:
+    """Raises InvalidModelError."""
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415
+
+    from alignment_worker.precision import device, dtype_of  # noqa: PLC0415
+
+    _check_files(role, folder)
+    config = _config(role, folder)
+    _check_labels(role, folder, config)
+    where = device()
+    model = _loaded(role, folder, AutoModelForSequenceClassification, dtype_of("Auto", where)).to(where)
+    return ScoringModel(model.eval(), load_tokenizer(folder, role), _max_positions(config.get_text_config()))
+
+
+def load_tokenizer(folder: Path, role: str = "model") -> Any:
+    """As it is stored: nothing is added to its vocabulary. Raises InvalidModelError."""
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise InvalidModelError(
+            f"{role}: {folder} has no tokenizer; add tokenizer.json and tokenizer_config.json"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise InvalidModelError(
+            f"{role}: the tokenizer in {folder} cannot be loaded: {_first_line(error)}. Code in the folder is "
+            "never run."
+        ) from error
+
+
+def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends an answer: generation_config.json may name several, and chat models need them all."""
+    named = [model.config.get_text_config().eos_token_id, tokenizer.eos_token_id]
+    if model.generation_config is not None:
+        named.append(model.generation_config.eos_token_id)
+    flat = [item for value in named for item in (value if isinstance(value, list | tuple) else [value])]
+    return frozenset(item for item in flat if item is not None)
+
+
+def pad_id(tokenizer: Any) -> int:
+    """What fills up a batch. It is masked out everywhere, so any id does where the tokenizer names none."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0):
+        if candidate is not None:
+            return int(candidate)
+    raise AssertionError
+
+
+def _check_files(role: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise InvalidModelError(f"{role}: {folder} is a file; name the folder of the model")
+    if not (folder / "config.json").is_file():
+        raise InvalidModelError(
+            f"{role}: {folder} has no config.json; name a folder as save_pretrained writes it"
+        )
+    if any(folder.glob("*.safetensors")) and not _adapter_only(folder):
+        return
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
+    if pickled:
+        raise InvalidModelError(
+            f"{role}: {folder} holds weights only as {', '.join(pickled[:3])}, which can run code when loaded. Save "
+            "the model with save_pretrained(safe_serialization=True)."
+        )
+    raise InvalidModelError(f"{role}: {folder} holds no weights; *.safetensors are expected")
+
+
+def _adapter_only(folder: Path) -> bool:
+    return {file.name for file in folder.glob("*.safetensors")} == {"adapter_model.safetensors"}
+
+
+def _config(role: str, folder: Path) -> Any:
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise InvalidModelError(
+            f"{role}: {folder / 'config.json'} cannot be used: {_first_line(error)}. Code in the folder is never run."
+        ) from error
+
+
+def _check_labels(role: str, folder: Path, config: Any) -> None:
+    stated = json.loads((folder / "config.json").read_bytes())
+    if not any("ForSequenceClassification" in name for name in stated.get("architectures") or []):
+        raise InvalidModelError(
+            f"{role}: {folder} is {', '.join(stated.get('architectures') or ['of no stated architecture'])}, not a "
+            "sequence classifier; a reward model needs one with a single label"
+        )
+    if config.num_labels != 1:
+        raise InvalidModelError(
+            f"{role}: {folder} has {config.num_labels} labels; a reward model needs exactly one (num_labels=1)"
+        )
+
+
+def _loaded(role: str, folder: Path, kind: Any, dtype: Any) -> Any:
+    try:
+        model, info = kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise InvalidModelError(
+            f"{role}: the model in {folder} cannot be loaded: {_first_line(error)}"
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise InvalidModelError(
+            f"{role}: {folder} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}); they would be "
+            "random. Copy the folder again, or name a model of the right kind."
+        )
+    return model
+
+
+def _max_positions(text_config: Any) -> int | None:
+    limit = getattr(text_config, "max_position_embeddings", None)
+    return int(limit) if limit else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]

@@ -1,0 +1,330 @@
+"""Rows of data files: JSON Lines or Parquet, read as a stream, each row checked where it is read.
+
+A row that is no row is one error with file, line, what is wrong and what to do. Further columns are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alignment_api.stage import InputKind
+from alignment_worker import graders
+from alignment_worker.failures import (
+    InputMissingError,
+    InvalidRowError,
+    NoPromptsError,
+    TooFewPairsError,
+    TooManyCategoriesError,
+)
+
+MAX_CATEGORIES = 16
+MAX_CATEGORY_LENGTH = 63
+
+Message = dict[str, str]
+Prompt = str | list[Message]
+
+_BOM = b"\xef\xbb\xbf"
+_BINARY = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK": "zip", b"BZ": "bzip2"}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A row as it was read: its columns, or what is wrong with it."""
+
+    number: int  # line of a JSON Lines file, row of a Parquet file, from 1
+    columns: dict[str, Any] | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt; `answer` and `grader` where it is checkable."""
+
+    number: int
+    prompt: Prompt
+    answer: str | None = None
+    grader: str | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A preference. The ids are those that were sampled, and absent where nobody sampled.
+
+    `chosen` and `rejected` are text, or chat messages as in TRL. A truncated completion has no EOS and gets none.
+    """
+
+    number: int
+    prompt: Prompt
+    chosen: Prompt
+    rejected: Prompt
+    prompt_ids: list[int] | None = None
+    chosen_ids: list[int] | None = None
+    rejected_ids: list[int] | None = None
+
+
+_Parsed = TypeVar("_Parsed")
+
+
+class RowProblemError(ValueError):
+    """What is wrong with one row."""
+
+
+def check(path: Path, kind: InputKind) -> None:
+    """Read the whole file once.
+
+    Raises InvalidRowError, NoPromptsError, TooFewPairsError, TooManyCategoriesError, InputMissingError.
+    """
+    if kind is InputKind.PAIRS:
+        if next(iter(read_pairs(path)), None) is None:
+            raise TooFewPairsError(f"{path}: holds no rows; there is nothing to train on")
+        for _ in read_pairs(path):
+            pass
+        return
+    read(path, kind)
+
+
+def read(path: Path, kind: InputKind) -> list[Row]:
+    """Every row of a file of prompts. Raises as `check`."""
+    parse = _PARSERS[kind]
+    found = [_strict(path, raw, parse) for raw in raw_rows(path)]
+    if not found:
+        raise NoPromptsError(f"{path}: holds no rows; give at least one prompt")
+    categories = {row.category for row in found if row.category is not None}
+    if len(categories) > MAX_CATEGORIES:
+        raise TooManyCategoriesError(
+            f"{path}: has {len(categories)} categories ({', '.join(sorted(categories)[:3])}, …); at most "
+            f"{MAX_CATEGORIES} can be reported. Merge some."
+        )
+    return found
+
+
+def read_pairs(path: Path) -> Iterator[Pair]:
+    """Raises InvalidRowError, InputMissingError."""
+    return (_strict(path, raw, pair_of) for raw in raw_rows(path))
+
+
+def raw_rows(path: Path) -> Iterator[Raw]:
+    """Raises InvalidRowError if the file as a whole cannot be read as rows, InputMissingError."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except IsADirectoryError as error:
+        raise InvalidRowError(f"{path}: is a folder; name the file in it") from error
+    except OSError as error:
+        raise InputMissingError(f"{path}: cannot be read: {error.strerror}") from error
+    if start == b"PAR1" or path.suffix == ".parquet":
+        return _parquet_rows(path)
+    for magic, name in _BINARY.items():
+        if start.startswith(magic):
+            raise InvalidRowError(f"{path}: line 1: is {name}; give UTF-8 JSON Lines or Parquet")
+    return _json_rows(path)
+
+
+def write(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
+    """JSON Lines; how many were written. Raises OSError."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for value in values:
+            file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+            count += 1
+    return count
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """What `write` wrote."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def to_wire(row: Row) -> dict[str, Any]:
+    """The row's columns, absent ones left out."""
+    columns = {"prompt": row.prompt, "answer": row.answer, "grader": row.grader, "category": row.category}
+    return {name: value for name, value in columns.items() if value is not None}
+
+
+def normalised(prompt: Prompt) -> str:
+    """Equal for prompts that ask the same: what people said, NFKC, casefolded, without outer punctuation."""
+    if not isinstance(prompt, str):
+        prompt = "\n".join(message["content"] for message in prompt if message["role"] != "system")
+    return graders.normalised(prompt)
+
+
+def row_of(raw: Raw) -> Row:
+    """Raises RowProblemError."""
+    columns = _columns(raw)
+    return Row(raw.number, _prompt(columns, "prompt"), category=_category(columns))
+
+
+def checkable_row_of(raw: Raw) -> Row:
+    """Raises RowProblemError."""
+    columns = _columns(raw)
+    prompt = _prompt(columns, "prompt")
+    answer, grader = _text(columns, "answer"), _text(columns, "grader")
+    try:
+        graders.check(grader, answer)
+    except ValueError as error:
+        raise RowProblemError(str(error)) from error
+    return Row(raw.number, prompt, answer, grader, _category(columns))
+
+
+def gold_row_of(raw: Raw) -> Row:
+    """Raises RowProblemError."""
+    row = checkable_row_of(raw)
+    if row.category is None:
+        raise RowProblemError("`category` is missing; every gold item needs one")
+    return row
+
+
+def pair_of(raw: Raw) -> Pair:
+    """Raises RowProblemError."""
+    columns = _columns(raw)
+    ids = [_ids(columns, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
+    prompt = _prompt(columns, "prompt")
+    if None not in ids:  # sampled: an answer may be nothing but EOS, and its text empty
+        return Pair(raw.number, prompt, columns.get("chosen", ""), columns.get("rejected", ""), *ids)
+    chosen, rejected = _prompt(columns, "chosen"), _prompt(columns, "rejected")
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        raise RowProblemError(
+            "`chosen` and `rejected` differ in type; give two strings or two lists of messages"
+        )
+    if isinstance(prompt, str) and not isinstance(chosen, str):
+        raise RowProblemError("`chosen` is a list of messages but `prompt` a string; give both as messages")
+    if chosen == rejected:
+        raise RowProblemError("`chosen` equals `rejected`; such a pair teaches nothing")
+    return Pair(raw.number, prompt, chosen, rejected)
+
+
+def where(path: Path) -> str:
+    return "row" if path.suffix == ".parquet" else "line"
+
+
+_PARSERS: Mapping[InputKind, Callable[[Raw], Row]] = {
+    InputKind.PROMPTS: row_of,
+    InputKind.CHECKABLE_PROMPTS: checkable_row_of,
+    InputKind.GOLD_SET: gold_row_of,
+}
+
+
+def _strict(path: Path, raw: Raw, parse: Callable[[Raw], _Parsed]) -> _Parsed:
+    try:
+        return parse(raw)
+    except RowProblemError as problem:
+        raise InvalidRowError(f"{path}: {where(path)} {raw.number}: {problem}") from problem
+
+
+def _json_rows(path: Path) -> Iterator[Raw]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _json_row(number, line)
+
+
+def _json_row(number: int, line: bytes) -> Raw:
+    if line.startswith(_BOM):
+        return Raw(number, None, "starts with a byte order mark; save the file as UTF-8 without BOM")
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        return Raw(
+            number,
+            None,
+            f"is not UTF-8 (byte {error.start + 1} is 0x{line[error.start]:02x}); save it as UTF-8",
+        )
+    except ValueError as error:
+        return Raw(number, None, f"is not JSON ({error}): {_shown(line.decode())}; give one object a line")
+    except RecursionError:
+        return Raw(number, None, "is nested too deeply; give one flat object a line")
+    if not isinstance(value, dict):
+        return Raw(number, None, f"is not an object: {_shown(value)}; give one object a line")
+    return Raw(number, value)
+
+
+def _parquet_rows(path: Path) -> Iterator[Raw]:
+    import pyarrow  # noqa: PLC0415 - slow to load, and most files are JSON Lines
+    from pyarrow import parquet  # noqa: PLC0415
+
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for columns in batch.to_pylist():
+                    number += 1
+                    yield Raw(number, columns)
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise InvalidRowError(f"{path}: row {number + 1}: cannot be read as Parquet: {error}") from error
+
+
+def _columns(raw: Raw) -> Mapping[str, Any]:
+    if raw.columns is None:
+        raise RowProblemError(raw.problem)
+    return raw.columns
+
+
+def _prompt(columns: Mapping[str, Any], name: str) -> Prompt:
+    value = columns.get(name)
+    if not isinstance(value, list):
+        return _text(columns, name, "a string or a list of chat messages")
+    if not value:
+        raise RowProblemError(f"`{name}` is an empty list; give at least one message")
+    return [_message(name, position, message) for position, message in enumerate(value)]
+
+
+def _message(name: str, position: int, message: object) -> Message:
+    if not isinstance(message, dict):
+        raise RowProblemError(
+            f'`{name}[{position}]` is {_shown(message)}; give {{"role": …, "content": …}} with two strings'
+        )
+    return {key: _text(message, key, name=f"{name}[{position}].{key}") for key in ("role", "content")}
+
+
+def _text(columns: Mapping[str, Any], key: str, kind: str = "a string", name: str = "") -> str:
+    name, value = name or key, columns.get(key)
+    if value is None:
+        raise RowProblemError(f"`{name}` is missing; give {kind}")
+    if not isinstance(value, str):
+        raise RowProblemError(f"`{name}` is {_shown(value)}, not {kind}")
+    if not value.strip():
+        raise RowProblemError(f"`{name}` is empty; give {kind}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RowProblemError(
+            f"`{name}` holds half a surrogate pair at character {error.start + 1}; mend it"
+        ) from error
+    return value
+
+
+def _category(columns: Mapping[str, Any]) -> str | None:
+    if columns.get("category") is None:
+        return None
+    category = _text(columns, "category")
+    if len(category) > MAX_CATEGORY_LENGTH:
+        raise RowProblemError(
+            f"`category` {_shown(category)} is longer than {MAX_CATEGORY_LENGTH} characters; shorten it"
+        )
+    return category
+
+
+def _ids(columns: Mapping[str, Any], name: str) -> list[int] | None:
+    value = columns.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(type(item) is int and item >= 0 for item in value):
+        raise RowProblemError(f"`{name}` is {_shown(value)}, not a list of token ids")
+    return value
+
+
+def _shown(value: object) -> str:
+    """The value, shortened, safe to print."""
+    text = (
+        re.sub(r"\s+", " ", json.dumps(value, ensure_ascii=False, default=str))
+        .encode(errors="replace")
+        .decode()
+    )
+    return text if len(text) <= 80 else text[:77] + "…"

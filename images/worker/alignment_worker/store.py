@@ -1,0 +1,249 @@
+"""The store: where URIs are on this machine, and how a stage's folder becomes finished exactly once.
+
+A stage's folder holds `manifest.json`, created exclusively and last, and the files of the run that won under
+`run-XXXXXXXX/`. Two pods at once, or a retry after SIGKILL at any byte, leave one manifest or none.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from alignment_api import digests, uris
+from alignment_api.measurements import Measurement
+from alignment_api.stage import CONTRACT_VERSION, Digest, Located, StageConfig, StageResult
+from alignment_worker import report
+from alignment_worker.failures import InvalidConfigError, StoreConflictError, StoreError
+
+CLAIMS = Path("/alignment/claims")
+MANIFEST = "manifest.json"
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's computation gives; `model` is the trained model's folder inside the run's folder."""
+
+    counts: dict[str, int]
+    measurements: dict[str, Measurement] = field(default_factory=dict)
+    by_category: dict[str, dict[str, Measurement]] = field(default_factory=dict)
+    model: Path | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Which folder of this machine a claim is; one that is not named is mounted below `CLAIMS`."""
+
+    claims: Mapping[str, Path]
+    output: Path | None = None
+
+    def path(self, uri: str) -> Path:
+        """Raises InvalidConfigError if the URI cannot be one."""
+        try:
+            location = uris.parse(uri)
+        except ValueError as error:
+            raise InvalidConfigError(str(error)) from error
+        if not location.claim:
+            return Path(location.path)
+        return self.claims.get(location.claim, CLAIMS / location.claim) / location.path
+
+
+class StageFolder:
+    """A stage's own folder in the store."""
+
+    def __init__(self, path: Path, config: StageConfig, config_hash: str) -> None:
+        self.path = path
+        self._config = config
+        self._hash = config_hash
+
+    def finished(self) -> StageResult | None:
+        """What an earlier run, or another pod, has sealed; None if nothing is sealed yet.
+
+        Raises StoreConflictError if the manifest is another stage's or cannot be read as one.
+        """
+        file = self.path / MANIFEST
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        manifest = parse_manifest(file, data)
+        if manifest["configHash"] != self._hash:
+            raise StoreConflictError(
+                f"{file} belongs to another run of the stage {manifest['stage']} (config "
+                f"{manifest['configHash'][:12]}, this one is {self._hash[:12]}). Two cycles must not share a folder; "
+                "if the folder is not needed, delete it."
+            )
+        self._keep_only(manifest["run"])
+        return _result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
+
+    def new_run(self) -> Path:
+        """A fresh folder for one run's files. Raises OSError."""
+        run = self.path / f"run-{secrets.token_hex(4)}"
+        run.mkdir(parents=True)
+        return run
+
+    def seal(self, run: Path, outcome: Outcome, inputs: dict[str, Digest]) -> StageResult:
+        """Create the manifest over the run's files; if another run was first, its result counts.
+
+        Raises TooManyCategoriesError before anything is sealed, StoreConflictError, OSError.
+        """
+        files = {file.relative_to(self.path).as_posix(): _settled(file) for file in _files_below(run)}
+        result = self._result(run, outcome, inputs, files)
+        manifest = {
+            "contractVersion": CONTRACT_VERSION,
+            "stage": self._config.stage.value,
+            "configHash": self._hash,
+            "run": run.name,
+            "files": files,
+            "result": result,
+        }
+        data = digests.canonical_json(manifest)
+        sealed = _result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
+        report.encode(sealed)
+        create_exclusively(self.path / MANIFEST, data)
+        finished = self.finished()
+        assert finished is not None
+        return finished
+
+    def discard(self, run: Path) -> None:
+        shutil.rmtree(run, ignore_errors=True)
+
+    def _result(
+        self, run: Path, outcome: Outcome, inputs: dict[str, Digest], files: Mapping[str, str]
+    ) -> dict[str, Any]:
+        placeholder = Located(uri=self._config.output, digest=digests.of_bytes(b""))
+        wire = StageResult(
+            manifest=placeholder,
+            inputs=inputs,
+            model=self._located(run, outcome.model, files) if outcome.model else None,
+            counts=outcome.counts,
+            measurements=outcome.measurements,
+            by_category=outcome.by_category,
+        ).to_wire()
+        del wire["manifest"]
+        return wire
+
+    def _located(self, run: Path, model: Path, files: Mapping[str, str]) -> Located:
+        """The digest is that of `digests.of_folder`, from the files' digests that are known already."""
+        inside = model.relative_to(self.path).as_posix()
+        listing = {
+            name[len(inside) + 1 :]: digest for name, digest in files.items() if name.startswith(inside + "/")
+        }
+        visible = {name: digest for name, digest in listing.items() if not _is_hidden(name)}
+        uri = uris.join(self._config.output, run.name, model.relative_to(run).as_posix())
+        return Located(uri=uri, digest=digests.of_listing(visible))
+
+    def _keep_only(self, run: str) -> None:
+        """What killed runs left, and checkpoints to resume from, are of no use once a run has won."""
+        for leftover in self.path.iterdir():
+            if leftover.is_dir() and leftover.name != run:
+                shutil.rmtree(leftover, ignore_errors=True)
+            elif leftover.name.startswith(f".{MANIFEST}."):
+                leftover.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class SealedFolder:
+    """A finished stage's folder, read by a later stage."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> SealedFolder:
+        """Raises FileNotFoundError if the stage is not finished, StoreConflictError if it is no stage."""
+        file = path / MANIFEST
+        return cls(path, parse_manifest(file, file.read_bytes()))
+
+    def digest_of(self, name: str) -> str | None:
+        """What the manifest says of a file, by its name inside the run's folder; None if there is no such file."""
+        digest: str | None = self.manifest["files"].get(f"{self.manifest['run']}/{name}")
+        return digest
+
+    def file(self, name: str) -> Path:
+        return self.path / str(self.manifest["run"]) / name
+
+
+def parse_manifest(file: Path, data: bytes) -> dict[str, Any]:
+    """Raises StoreConflictError if this is no manifest of this contract version."""
+    try:
+        manifest = json.loads(data)
+        known = (
+            manifest["contractVersion"] == CONTRACT_VERSION
+            and isinstance(manifest["files"], dict)
+            and all(isinstance(manifest[key], str) for key in ("configHash", "run", "stage"))
+            and isinstance(manifest["result"], dict)
+        )
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise StoreConflictError(
+            f"{file} is not a manifest of contract version {CONTRACT_VERSION}; delete the folder, and the stage "
+            "is done again."
+        )
+    return dict(manifest)
+
+
+def create_exclusively(file: Path, data: bytes) -> bool:
+    """Whole, durable, and only if the name is free; False if it is taken. Raises StoreError, OSError."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, file)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_HARD_LINKS and temporary.exists():
+            raise StoreError(
+                f"The file system of {file.parent} cannot create a file exclusively (hard links: {error.strerror}). "
+                "Use a volume that can, such as a block device, NFS or CephFS."
+            ) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(file.parent)
+    return True
+
+
+def _result_of(manifest: Mapping[str, Any], located: Located) -> StageResult:
+    try:
+        return StageResult.from_wire({**manifest["result"], "manifest": located.to_wire()})
+    except ValidationError as error:
+        raise StoreConflictError(
+            f"{located.uri}/{MANIFEST} holds no result that can be read: {error}"
+        ) from error
+
+
+def _settled(file: Path) -> str:
+    """Durable before the manifest names it."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    return digests.of_file(file)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

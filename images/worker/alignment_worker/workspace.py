@@ -1,0 +1,25 @@
+"""What a stage's computation works with: `run(workspace) -> Outcome` is the whole of a stage module's interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment_api.stage import StageConfig
+from alignment_worker.inputs import Inputs
+from alignment_worker.progress import Progress
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """`run_folder` takes the files that the manifest will name; `stage_folder` outlives a killed run.
+
+    A stage reads inputs by role, writes below `run_folder` alone (training: checkpoints below
+    `stage_folder/checkpoints` too), and never writes the manifest.
+    """
+
+    config: StageConfig
+    inputs: Inputs
+    stage_folder: Path
+    run_folder: Path
+    progress: Progress
