@@ -23,3 +23,12 @@ venv: .venv/.installed ## the virtual environment with everything in it
 constraints: ## pin the newest versions that fit pyproject.toml, with hashes
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
+
+# --- the test bed (docs/test-bed.md)
+.PHONY: cluster cluster-down
+cluster: .venv/.installed ## a real Kubernetes cluster on this machine, and how to use it
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: .venv/.installed ## end that cluster
+	@$(BIN)/python -m tests.cluster down
+# --- end of the test bed

@@ -7,14 +7,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.build import binaries
 from tests.cluster.controlplane import ControlPlane, ControlPlaneOptions
 from tests.cluster.images import Image, default_images
 from tests.cluster.node import NodeOptions
@@ -103,6 +101,10 @@ class Bed:
         finally:
             self.nodes[name].signal(signal.SIGCONT)
 
+    def children(self) -> list[Child]:
+        """All processes that carry it."""
+        return [*self.control_plane.components.values(), *self.nodes.values()]
+
     def stop(self) -> None:
         """End everything. Harmless if it has ended."""
         for node in self.nodes.values():
@@ -115,17 +117,6 @@ class Bed:
         """stop(), and delete the folder."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
-        """Output of kubectl as admin. AssertionError with what it said if it fails and `check`."""
-        command = [str(binaries()["kubectl"]), *arguments]
-        env = os.environ | {"KUBECONFIG": str(self.kubeconfig)}
-        result = subprocess.run(
-            command, input=stdin, env=env, capture_output=True, text=True, timeout=120, check=False
-        )
-        if check and result.returncode:
-            raise AssertionError(f"{' '.join(command[1:])}: exit {result.returncode}\n{result.stderr}")
-        return result.stdout if check else result.stdout + result.stderr
 
     def _node_ready(self, name: str) -> bool:
         self.nodes[name].check()

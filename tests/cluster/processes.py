@@ -15,8 +15,10 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def _before_exec() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A parent that waits for signals has them blocked, which a child would inherit.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def free_ports(count: int) -> list[int]:
@@ -71,7 +73,7 @@ class Child:
                 stderr=log,
                 env=self._env,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, which takes no lock
+                preexec_fn=_before_exec,  # noqa: PLW1509 - two system calls, which take no lock
             )
 
     def check(self) -> None:

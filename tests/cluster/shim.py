@@ -1,4 +1,5 @@
-# ruff: noqa: PTH - loading pathlib would double the time that this takes to start
+# Loading pathlib would double the time that this takes to start.
+# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH115, PTH116, PTH120, PTH123, PTH208, PTH211
 """Runs one container: namespaces, root file system, mounts, identity, then the program.
 
 Started by containers.py as `python -I -S shim.py SPEC_FILE PIPE PARENT`, with nothing but the standard
