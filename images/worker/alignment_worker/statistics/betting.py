@@ -3,31 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log, log1p, sqrt
 from typing import NamedTuple
 
+import numpy as np
+
 from alignment_api.measurements import Measurement
+from alignment_worker.statistics.resampling import check_confidence
+
+_GRID = np.linspace(0, 1, 2_001)  # the win rates that are tested: every 0.05 points
+with np.errstate(divide="ignore"):
+    _MOST_ON_MORE = 0.5 / _GRID  # half of what a bet may be at most without going bankrupt
+    _MOST_ON_LESS = 0.5 / (1 - _GRID)
 
 
 class WinRate:
-    """A confidence sequence for the mean of scores in [0, 1] that come one at a time."""
+    """A confidence sequence for the mean of scores in [0, 1] that come one at a time.
+
+    The hedged capital process with predictable plug-in bets of Waudby-Smith and Ramdas (2024), Estimating means
+    of bounded random variables by betting, Journal of the Royal Statistical Society B 86, 1–27 (their theorem 3,
+    θ = ½, c = ½, running intersection). Whoever bets against a win rate that is the true one is unlikely to get
+    rich: a rate is excluded for good once the capital bet against it has grown 2/α-fold. One may look after
+    every score and stop whenever one likes.
+    """
 
     def __init__(self, confidence: float) -> None:
-        raise NotImplementedError
+        check_confidence(confidence)
+        self._rich = log(2 / (1 - confidence))
+        self._on_more = np.zeros_like(_GRID)  # logarithm of the capital, by rate bet against
+        self._on_less = np.zeros_like(_GRID)
+        self._bounds = (0.0, 1.0)
+        self._count = 0
+        self._sum = 0.0
+        self._squares = 0.0
 
     def update(self, score: float) -> None:
-        """Take one comparison's score: the candidate's share of it, in {0, ¼, ½, ¾, 1}."""
+        """Take one comparison's score: the candidate's share of it, in {0, ¼, ½, ¾, 1}. Raises ValueError."""
+        if not 0 <= score <= 1:
+            raise ValueError(f"a score is {score}; it must be from 0 to 1")
+        bet = self._bet()
+        edge = score - _GRID
+        self._on_more += np.log1p(np.minimum(bet, _MOST_ON_MORE) * edge)
+        self._on_less += np.log1p(-np.minimum(bet, _MOST_ON_LESS) * edge)
+        self._count += 1
+        self._sum += score
+        self._squares += (score - self._mean()) ** 2
+        self._exclude()
 
     def bounds(self) -> tuple[float, float]:
         """Lower and upper end, as shares; they hold at all times at once with the given confidence."""
-        raise NotImplementedError
+        return self._bounds
 
     def decided(self, min_rate: float) -> bool:
         """Whether an end has passed `min_rate`, a share."""
-        raise NotImplementedError
+        low, high = self._bounds
+        return low > min_rate or high < min_rate
 
     def measurement(self) -> Measurement:
-        """In percent."""
-        raise NotImplementedError
+        """In percent; null before the first score."""
+        if not self._count:
+            return Measurement(estimate=None, n=0)
+        low, high = self._bounds
+        return Measurement(
+            estimate=100 * self._sum / self._count, low=100 * low, high=100 * high, n=self._count
+        )
+
+    def _bet(self) -> float:
+        """What to bet on the next score, from those before it."""
+        variance = (0.25 + self._squares) / (self._count + 1)
+        turn = self._count + 1
+        return sqrt(2 * self._rich / (variance * turn * log1p(turn)))
+
+    def _mean(self) -> float:
+        return (0.5 + self._sum) / (self._count + 1)
+
+    def _exclude(self) -> None:
+        """Both capitals are monotone in the rate, so what is excluded lies at the two ends."""
+        too_low = int(np.count_nonzero(self._on_more >= self._rich))
+        too_high = int(np.count_nonzero(self._on_less >= self._rich))
+        low = max(self._bounds[0], float(_GRID[too_low - 1]) if too_low else 0.0)
+        high = min(self._bounds[1], float(_GRID[-too_high]) if too_high else 1.0)
+        if low < high:  # else the scores contradict each other: what was known before stays
+            self._bounds = (low, high)
 
 
 def win_rate(
@@ -37,8 +94,19 @@ def win_rate(
     max_comparisons: int,
     confidence: float,
 ) -> tuple[Measurement, int]:
-    """The win rate in percent, and how many of the scores, in the given order, it took to decide."""
-    raise NotImplementedError
+    """The win rate in percent, and how many of the scores, in the given order, it took to decide.
+
+    Stops, after `min_comparisons` at the earliest, as soon as an end of the interval has passed `min_percent`,
+    and after `max_comparisons` or the last score in any case. Raises ValueError.
+    """
+    rate = WinRate(confidence)
+    used = 0
+    for score in scores[:max_comparisons]:
+        rate.update(score)
+        used += 1
+        if used >= min_comparisons and rate.decided(min_percent / 100):
+            break
+    return rate.measurement(), used
 
 
 class HeadToHead(NamedTuple):
@@ -60,5 +128,22 @@ def head_to_head(
     """The win rate overall and where `not_longer`; stops once the gate winRate could not change its verdict.
 
     `not_longer[i]`: the candidate's answer of comparison i is at most a fifth longer than the incumbent's.
+    Raises ValueError.
     """
-    raise NotImplementedError
+    if len(scores) != len(not_longer):
+        raise ValueError(f"{len(scores)} scores cannot be paired with {len(not_longer)} lengths")
+    overall, fair = WinRate(confidence), WinRate(confidence)
+    used = 0
+    for score, is_fair in zip(scores[:max_comparisons], not_longer, strict=False):
+        overall.update(score)
+        if is_fair:
+            fair.update(score)
+        used += 1
+        if used >= min_comparisons and _settled(overall, fair, min_percent / 100):
+            break
+    return HeadToHead(overall.measurement(), fair.measurement(), used)
+
+
+def _settled(overall: WinRate, fair: WinRate, min_rate: float) -> bool:
+    lost = overall.bounds()[1] < min_rate or fair.bounds()[1] < min_rate
+    return lost or (overall.decided(min_rate) and fair.decided(min_rate))

@@ -3,22 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
 
 from alignment_api.measurements import Measurement
+from alignment_worker.statistics.paired_proportions import score_interval
+from alignment_worker.statistics.resampling import bootstrap_interval, check_confidence, check_paired
 
 
 def length_ratio(
     candidate_tokens: Sequence[int], incumbent_tokens: Sequence[int], confidence: float, seed: int
 ) -> Measurement:
-    """R = sum of the candidate's tokens over sum of the incumbent's, on the same prompts."""
-    raise NotImplementedError
+    """R = sum of the candidate's tokens over sum of the incumbent's, on the same prompts.
+
+    The interval is the paired bootstrap's by prompt. Without prompts, or where the incumbent wrote nothing, the
+    estimate is null. Raises ValueError.
+    """
+    check_confidence(confidence)
+    check_paired(candidate_tokens, incumbent_tokens)
+    candidate = np.asarray(candidate_tokens, dtype=np.float64)
+    incumbent = np.asarray(incumbent_tokens, dtype=np.float64)
+    if (candidate < 0).any() or (incumbent < 0).any():
+        raise ValueError("a number of tokens is negative")
+    if not incumbent.sum():
+        return Measurement(estimate=None, n=len(incumbent))
+    ratio = float(_ratio(candidate, incumbent))
+    low, high = bootstrap_interval(
+        [candidate, incumbent], _ratio, candidate - ratio * incumbent, confidence, seed
+    )
+    return Measurement(estimate=ratio, low=low, high=high, n=len(incumbent))
 
 
 def share(flags: Sequence[bool], confidence: float) -> Measurement:
-    """Percent of the flags that are set."""
-    raise NotImplementedError
+    """Percent of the flags that are set, with Wilson's score interval; null without flags. Raises ValueError."""
+    check_confidence(confidence)
+    if not flags:
+        return Measurement(estimate=None, n=0)
+    result = stats.binomtest(sum(flags), len(flags))
+    interval = result.proportion_ci(confidence, method="wilson")
+    return Measurement(
+        estimate=100 * float(result.statistic),
+        low=100 * float(interval.low),
+        high=100 * float(interval.high),
+        n=len(flags),
+    )
 
 
 def share_change(candidate: Sequence[bool], incumbent: Sequence[bool], confidence: float) -> Measurement:
-    """Share of the candidate's flags minus the incumbent's on the same prompts, in percentage points."""
-    raise NotImplementedError
+    """Share of the candidate's flags minus the incumbent's on the same prompts, in percentage points.
+
+    The interval is Tango's (1998). Null without prompts. Raises ValueError.
+    """
+    check_confidence(confidence)
+    check_paired(candidate, incumbent)
+    if not candidate:
+        return Measurement(estimate=None, n=0)
+    gains = sum(new and not old for new, old in zip(candidate, incumbent, strict=True))
+    losses = sum(old and not new for new, old in zip(candidate, incumbent, strict=True))
+    low, high = score_interval(gains, losses, len(candidate), float(stats.norm.ppf((1 + confidence) / 2)))
+    return Measurement(
+        estimate=100 * (gains - losses) / len(candidate), low=100 * low, high=100 * high, n=len(candidate)
+    )
+
+
+def _ratio(candidate: Any, incumbent: Any, axis: int = -1) -> Any:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return candidate.sum(axis=axis) / incumbent.sum(axis=axis)
