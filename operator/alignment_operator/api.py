@@ -41,6 +41,10 @@ class NotFoundError(Exception):
     """404 on a write."""
 
 
+class RefusedError(Exception):
+    """400, 403 or 422: the server will not have the object as it is, now or later; the message says why."""
+
+
 class Api(Protocol):
     """Every method may raise the errors above, and the transport's own, which a pass is retried after."""
 

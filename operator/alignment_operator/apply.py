@@ -1,0 +1,214 @@
+"""The only writer: what a plan decided, in its order, then one status, then events.
+
+A pass may end at any point and be planned again. So everything made has a deterministic name and is adopted if it
+is there already, everything deleted or changed is named by UID, and the status is written with the resourceVersion
+that the plan was made from, or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alignment_api import names
+from alignment_api.cycle_status import AlignmentCycleStatus, StageStatus
+from alignment_api.dataset import PreferenceDatasetStatus
+from alignment_operator.api import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    CYCLE,
+    DATASET,
+    JOB,
+    AlreadyExistsError,
+    Api,
+    ConflictError,
+    Kind,
+    Manifest,
+    NotFoundError,
+    RefusedError,
+)
+from alignment_operator.observed import ObservedCycle, ObservedDataset, Owner, Settings
+from alignment_operator.planned import (
+    Action,
+    CyclePlan,
+    DatasetPlan,
+    DeleteJob,
+    Event,
+    ExpireJob,
+    Freeze,
+    PointTarget,
+    StartJob,
+)
+from alignment_operator.render import parse_revision, render_job, render_revision, render_target
+
+log = logging.getLogger(__name__)
+
+
+class NameTakenError(Exception):
+    """An object of the name that we need is there, and is not the one that we would make."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """`resource_version`: of the status write; None if nothing changed. `adopted`: a Job that no pass has seen yet."""
+
+    resource_version: str | None = None
+    adopted: bool = False
+
+
+async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> Applied:
+    """Raises ConflictError if the cycle was written meanwhile, NameTakenError, and what the API raises."""
+    targets = observed.spec.promotion.targets or [] if observed.spec else []
+    keys = [(target.config_map.name, target.config_map.key) for target in targets if target.config_map]
+    pass_ = _Pass(api, CYCLE, observed.owner, observed.settings, keys)
+    started = await pass_.act(plan.actions)
+    status = _with_job_uids(plan.status, started)
+    version = None if status == observed.status else await pass_.write_status(status)
+    await pass_.tell(plan.events)
+    return Applied(version, pass_.adopted)
+
+
+async def apply_dataset(api: Api, observed: ObservedDataset, plan: DatasetPlan) -> Applied:
+    """As `apply_cycle`."""
+    pass_ = _Pass(api, DATASET, observed.owner, observed.settings, ())
+    started = await pass_.act(plan.actions)
+    status = plan.status
+    if status.ingest is not None:
+        status = status.model_copy(update={"ingest": _with_uid(status.ingest, started)})
+    version = None if status == observed.status else await pass_.write_status(status)
+    await pass_.tell(plan.events)
+    return Applied(version, pass_.adopted)
+
+
+def _with_job_uids(status: AlignmentCycleStatus, started: dict[str, str]) -> AlignmentCycleStatus:
+    if status.iteration is None or not started:
+        return status
+    stages = [_with_uid(stage, started) for stage in status.iteration.stages]
+    return status.model_copy(update={"iteration": status.iteration.model_copy(update={"stages": stages})})
+
+
+def _with_uid(stage: StageStatus, started: dict[str, str]) -> StageStatus:
+    uid = started.get(stage.job or "")
+    return stage.model_copy(update={"job_uid": uid}) if uid else stage
+
+
+class _Pass:
+    """The writes of one pass."""
+
+    def __init__(
+        self, api: Api, kind: Kind, owner: Owner, settings: Settings, target_keys: Sequence[tuple[str, str]]
+    ) -> None:
+        self.adopted = False
+        self._api = api
+        self._kind = kind
+        self._owner = owner
+        self._settings = settings
+        self._target_keys = target_keys
+
+    async def act(self, actions: Sequence[Action]) -> dict[str, str]:
+        """UIDs of the Jobs started, by name."""
+        started = {}
+        for action in actions:
+            match action:
+                case StartJob():
+                    started[action.name] = await self._start(action)
+                case Freeze():
+                    await self._freeze(action)
+                case DeleteJob():
+                    await self._api.delete(JOB, self._owner.namespace, action.name, action.uid)
+                case ExpireJob():
+                    await self._expire(action)
+                case PointTarget():
+                    await self._point(action)
+        return started
+
+    async def write_status(self, status: AlignmentCycleStatus | PreferenceDatasetStatus) -> str:
+        """The new resourceVersion."""
+        identity = self._identity()
+        identity["metadata"]["resourceVersion"] = self._owner.resource_version
+        written = await self._api.replace_status(self._kind, {**identity, "status": status.to_wire()})
+        return str(written["metadata"]["resourceVersion"])
+
+    async def tell(self, events: Sequence[Event]) -> None:
+        """Nothing depends on an event, so one that cannot be written is logged."""
+        for event in events:
+            try:
+                await self._api.emit(self._identity(), event.reason, event.message, warning=event.warning)
+            except Exception:
+                log.exception("%s: event %s was not written", self._owner.name, event.reason)
+
+    async def _start(self, action: StartJob) -> str:
+        manifest = render_job(self._owner, action, self._settings)
+        created = await self._create(JOB, manifest)
+        if created is None:
+            created = await self._api.get(JOB, self._owner.namespace, action.name)
+            if created is None:
+                raise ConflictError(f"Job {action.name} was there and is gone; next time it is made again")
+            await self._require_ours(created, "Job", action.hash)
+            self.adopted = True
+        return str(created["metadata"]["uid"])
+
+    async def _freeze(self, action: Freeze) -> None:
+        manifest = render_revision(self._owner, action.frozen)
+        if await self._create(CONTROLLER_REVISION, manifest) is not None:
+            return
+        there = await self._api.get(CONTROLLER_REVISION, self._owner.namespace, action.frozen.name)
+        if there is None:
+            raise ConflictError(f"ControllerRevision {action.frozen.name} was there and is gone")
+        await self._require_ours(there, "ControllerRevision", None)
+        if parse_revision(there) != action.frozen:
+            raise ConflictError(
+                f"ControllerRevision {action.frozen.name} froze something else; plan again with it"
+            )
+
+    async def _create(self, kind: Kind, manifest: Manifest) -> Manifest | None:
+        """None if one of that name is there. A refusal is told to the user: only a person can mend it."""
+        try:
+            return await self._api.create(kind, manifest)
+        except AlreadyExistsError:
+            return None
+        except RefusedError as error:
+            message = f"{kind.kind} {manifest['metadata']['name']} was refused: {error}"
+            await self.tell([Event(f"{kind.kind}Refused", message, warning=True)])
+            raise
+
+    async def _require_ours(self, there: Manifest, kind: str, hash_: str | None) -> None:
+        """Adopted only if its controller is this very owner and, for a Job, it computes the same."""
+        metadata = there["metadata"]
+        where = f"{kind} {metadata['name']}"
+        references = metadata.get("ownerReferences") or []
+        controller = next((each["uid"] for each in references if each.get("controller")), None)
+        carried = (metadata.get("annotations") or {}).get(names.ANNOTATION_STAGE_HASH)
+        if controller != self._owner.uid:
+            problem = f"{where} is there already and belongs to {controller or 'nobody'}; delete it to go on"
+        elif hash_ is not None and carried != hash_:
+            problem = f"{where} is there already and computes something else; delete it to go on"
+        elif metadata.get("deletionTimestamp"):
+            raise ConflictError(f"{where} is being deleted; it is made again when it is gone")
+        else:
+            return
+        await self.tell([Event("NameTaken", problem, warning=True)])
+        raise NameTakenError(problem)
+
+    async def _expire(self, action: ExpireJob) -> None:
+        patch = {"metadata": {"uid": action.uid}, "spec": {"ttlSecondsAfterFinished": action.seconds}}
+        try:
+            await self._api.merge(JOB, self._owner.namespace, action.name, patch)
+        except (NotFoundError, ConflictError):
+            log.debug("Job %s is gone, or another's; it needs no TTL of ours", action.name)
+
+    async def _point(self, action: PointTarget) -> None:
+        keys = [key for name, key in self._target_keys if name == action.name]
+        await self._api.apply(CONFIG_MAP, render_target(self._owner, action, keys), force=True)
+
+    def _identity(self) -> Manifest:
+        return {
+            "apiVersion": self._kind.api_version,
+            "kind": self._kind.kind,
+            "metadata": {
+                "name": self._owner.name,
+                "namespace": self._owner.namespace,
+                "uid": self._owner.uid,
+            },
+        }

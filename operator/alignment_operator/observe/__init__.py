@@ -1,0 +1,7 @@
+"""Reads everything that a pass decides from, and nothing else. Changes nothing."""
+
+from alignment_operator.observe.cycle import observe_cycle
+from alignment_operator.observe.dataset import observe_dataset
+from alignment_operator.observe.jobs import JobSource
+
+__all__ = ["JobSource", "observe_cycle", "observe_dataset"]

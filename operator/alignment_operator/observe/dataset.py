@@ -1,0 +1,31 @@
+"""Everything that `plan.dataset` decides from."""
+
+from __future__ import annotations
+
+from alignment_api.dataset import PreferenceDatasetStatus
+from alignment_api.validation import parse_dataset
+from alignment_operator.api import DATASET, Api
+from alignment_operator.observe.jobs import JobSource, observe_jobs
+from alignment_operator.observe.objects import live, owner_of, status_of
+from alignment_operator.observed import ObservedDataset, Settings
+
+
+async def observe_dataset(
+    api: Api, namespace: str, name: str, settings: Settings, jobs: JobSource | None = None
+) -> ObservedDataset | None:
+    """As `observe_cycle`."""
+    manifest = await live(api, DATASET, namespace, name)
+    if manifest is None:
+        return None
+    owner = owner_of(manifest)
+    spec, problems = parse_dataset(manifest)
+    status, status_problems = status_of(PreferenceDatasetStatus, manifest)
+    stages = [status.ingest] if status.ingest else []
+    return ObservedDataset(
+        owner=owner,
+        settings=settings,
+        spec=spec,
+        problems=(*problems, *status_problems),
+        status=status,
+        jobs=await observe_jobs(api, owner, stages, jobs),
+    )

@@ -1,0 +1,83 @@
+"""One pass: observe everything, plan from it, apply the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from alignment_operator import apply
+from alignment_operator.api import CYCLE, DATASET, Api, Kind
+from alignment_operator.observe import JobSource, observe_cycle, observe_dataset
+from alignment_operator.observed import JobState, JobView, Settings
+from alignment_operator.plan import cycle, dataset
+
+_LOOK_AGAIN = timedelta(seconds=5)
+_LOOK_AGAIN_AT_LEAST_EVERY = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What came of a pass.
+
+    `wake_at`: when to look again though nothing changed; None: only on change.
+    `written`: the resourceVersion of the status write, None if there was none. What a watch says of it is no news.
+    """
+
+    wake_at: datetime | None = None
+    written: str | None = None
+    gone: bool = False
+
+
+async def reconcile(
+    api: Api,
+    kind: Kind,
+    namespace: str,
+    name: str,
+    now: datetime,
+    settings: Settings,
+    jobs: JobSource | None = None,
+) -> datetime | None:
+    """When to look again though nothing changed; None: only on change. Raises as `one_pass`."""
+    return (await one_pass(api, kind, namespace, name, now, settings, jobs)).wake_at
+
+
+async def one_pass(
+    api: Api,
+    kind: Kind,
+    namespace: str,
+    name: str,
+    now: datetime,
+    settings: Settings,
+    jobs: JobSource | None = None,
+) -> Pass:
+    """Raises ConflictError if somebody wrote meanwhile (do it again), and what `apply` raises."""
+    if kind == CYCLE:
+        seen_cycle = await observe_cycle(api, namespace, name, settings, jobs)
+        if seen_cycle is None:
+            return Pass(gone=True)
+        cycle_plan = cycle.plan(seen_cycle, now)
+        applied = await apply.apply_cycle(api, seen_cycle, cycle_plan)
+        return _outcome(cycle_plan.wake_at, applied, seen_cycle.jobs, now)
+    if kind == DATASET:
+        seen_dataset = await observe_dataset(api, namespace, name, settings, jobs)
+        if seen_dataset is None:
+            return Pass(gone=True)
+        dataset_plan = dataset.plan(seen_dataset, now)
+        applied = await apply.apply_dataset(api, seen_dataset, dataset_plan)
+        return _outcome(dataset_plan.wake_at, applied, seen_dataset.jobs, now)
+    raise ValueError(f"{kind.kind} is not a kind that is reconciled")
+
+
+def _outcome(
+    wake_at: datetime | None, applied: apply.Applied, jobs: Iterable[JobView], now: datetime
+) -> Pass:
+    wakes = [wake_at, now if applied.adopted else None, *(_look_again(job, now) for job in jobs)]
+    return Pass(min((wake for wake in wakes if wake), default=None), applied.resource_version)
+
+
+def _look_again(job: JobView, now: datetime) -> datetime | None:
+    """Why a pod does not start shows in the pod alone, which is not watched: looked at ever more seldom."""
+    if job.state is not JobState.ACTIVE or job.deleting or (job.pod and job.pod.started):
+        return None
+    return now + min(max(now - job.created_at, _LOOK_AGAIN), _LOOK_AGAIN_AT_LEAST_EVERY)

@@ -1,0 +1,138 @@
+"""The Job of a stage's attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alignment_api import digests, names
+from alignment_api.model import Model
+from alignment_api.pods import PodDefaults
+from alignment_api.stage import ExitCode
+from alignment_operator.observed import Owner, Settings
+from alignment_operator.planned import StartJob
+from alignment_operator.render.mounts import CONFIG_FILE, mounts_of
+from alignment_operator.render.ownership import owner_kind, owner_reference, stage_labels
+
+WORKER = "worker"
+_NONROOT = 65_532
+
+
+def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
+    """The `batch/v1` Job that runs one attempt of one stage; its TTL comes later, with the result in status."""
+    config, pods = start.config, start.pods
+    labels = stage_labels(owner, config.stage, config.iteration, start.attempt)
+    annotations = {names.ANNOTATION_STAGE_CONFIG: digests.canonical_json(config.to_wire()).decode()}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": start.name,
+            "namespace": owner.namespace,
+            "labels": labels,
+            "annotations": {names.ANNOTATION_STAGE_HASH: start.hash},
+            "ownerReferences": [owner_reference(owner_kind(config.stage), owner)],
+        },
+        "spec": {
+            "backoffLimit": pods.retries,
+            "activeDeadlineSeconds": pods.active_deadline_seconds,
+            "podFailurePolicy": _pod_failure_policy(),
+            "template": {
+                "metadata": {
+                    "labels": {**(pods.pod_labels or {}), **labels},
+                    "annotations": {**(pods.pod_annotations or {}), **annotations},
+                },
+                "spec": _pod_spec(start, settings),
+            },
+        },
+    }
+
+
+def _pod_failure_policy() -> dict[str, Any]:
+    """The first rule that matches decides: a disruption costs no retry, even if the worker noticed and exited.
+
+    An input that is not there yet ends the Job too: the planner starts another attempt later, so that no pod
+    holds an accelerator while it waits.
+    """
+    final = list(range(64, 80))
+    return {
+        "rules": [
+            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            {
+                "action": "FailJob",
+                "onExitCodes": {
+                    "containerName": WORKER,
+                    "operator": "In",
+                    "values": [int(ExitCode.INPUT_MISSING), *final],
+                },
+            },
+        ]
+    }
+
+
+def _pod_spec(start: StartJob, settings: Settings) -> dict[str, Any]:
+    pods = start.pods
+    mounts = mounts_of(start.config, pods.shared_memory)
+    spec: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": _pod_security_context(pods),
+        "containers": [
+            {
+                "name": WORKER,
+                "image": pods.image or settings.worker_image,
+                "command": ["python", "-m", "alignment_worker", start.config.stage.value],
+                "args": ["--config", CONFIG_FILE, *mounts.flags],
+                "env": _environment(pods),
+                "volumeMounts": mounts.mounts,
+                "terminationMessagePolicy": "File",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+        "volumes": mounts.volumes,
+    }
+    if pods.resources is not None:
+        spec["containers"][0]["resources"] = pods.resources.to_wire()
+    return spec | _scheduling(pods)
+
+
+def _scheduling(pods: PodDefaults) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "serviceAccountName": pods.service_account_name,
+        "priorityClassName": pods.priority_class_name,
+        "nodeSelector": pods.node_selector,
+        "tolerations": _wire(pods.tolerations),
+        "imagePullSecrets": _wire(pods.image_pull_secrets),
+    }
+    return {field: value for field, value in given.items() if value}
+
+
+def _environment(pods: PodDefaults) -> list[dict[str, str]]:
+    """Libraries keep caches under HOME, and only /tmp is writable."""
+    ours = {"HOME": "/tmp"}  # noqa: S108 - an emptyDir of this pod alone
+    theirs = {variable.name: variable.value for variable in pods.env or []}
+    return [{"name": name, "value": value} for name, value in (ours | theirs).items()]
+
+
+def _pod_security_context(pods: PodDefaults) -> dict[str, Any]:
+    """As the Pod Security Standard `restricted` demands.
+
+    Group and mode of a big volume are set only if its root differs, not file by file at every start.
+    """
+    defaults = {"runAsUser": _NONROOT, "runAsGroup": _NONROOT, "fsGroup": _NONROOT}
+    chosen = pods.pod_security_context.to_wire() if pods.pod_security_context else {}
+    return {
+        **defaults,
+        **chosen,
+        "runAsNonRoot": True,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _wire(models: list[Any] | None) -> list[dict[str, Any]]:
+    return [model.to_wire() for model in models or [] if isinstance(model, Model)]

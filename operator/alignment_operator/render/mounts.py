@@ -1,0 +1,91 @@
+"""Where a stage finds its config, its inputs and its own folder: volumes, mounts and the flags that name them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from alignment_api import names, uris
+from alignment_api.stage import PromoteParameters, StageConfig
+
+CONFIG_FILE = "/alignment/config/stage.json"
+CLAIMS_FOLDER = "/alignment/claims"
+OUTPUT_FOLDER = "/alignment/output"
+
+
+@dataclass(frozen=True)
+class Mounts:
+    """Fields of the pod and its container, and the worker's flags."""
+
+    volumes: list[dict[str, Any]]
+    mounts: list[dict[str, Any]]
+    flags: list[str]
+
+
+def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
+    """Every claim that an input names, read-only; the stage's own folder, writable; files of the image as they are.
+
+    One volume a claim: a pod that reads and writes the same claim attaches it once.
+    """
+    read = sorted({uris.parse(input_.uri).claim for input_ in config.inputs.values()} - {""})
+    written = _written(config)
+    claims = sorted({*read, *(place.location.claim for place in written)})
+    volume = {claim: f"claim-{number}" for number, claim in enumerate(claims)}
+    scratch = _scratch(shared_memory)
+    return Mounts(
+        volumes=[
+            _config_volume(),
+            *scratch.volumes,
+            *({"name": volume[claim], "persistentVolumeClaim": {"claimName": claim}} for claim in claims),
+        ],
+        mounts=[
+            {"name": "config", "mountPath": "/alignment/config", "readOnly": True},
+            *scratch.mounts,
+            *(
+                {"name": volume[claim], "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
+                for claim in read
+            ),
+            *(
+                {
+                    "name": volume[at.location.claim],
+                    "mountPath": at.mount_path,
+                    "subPath": str(at.location.path),
+                }
+                for at in written
+            ),
+        ],
+        flags=[
+            *(part for claim in read for part in ("--claim", f"{claim}={CLAIMS_FOLDER}/{claim}")),
+            *(("--output", OUTPUT_FOLDER) if uris.parse(config.output).claim else ()),
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    location: uris.Location
+    mount_path: str
+
+
+def _written(config: StageConfig) -> list[_Written]:
+    """The stage's own folder; for `promote` the cycle's too, where the ledger is, at its place in the claim."""
+    places = [_Written(uris.parse(config.output), OUTPUT_FOLDER)]
+    if isinstance(config.parameters, PromoteParameters):
+        cycle = uris.parse(config.parameters.cycle_prefix)
+        places.append(_Written(cycle, f"{CLAIMS_FOLDER}/{cycle.claim}/{cycle.path}"))
+    return [place for place in places if place.location.claim]
+
+
+def _config_volume() -> dict[str, Any]:
+    field = f"metadata.annotations['{names.ANNOTATION_STAGE_CONFIG}']"
+    item = {"path": "stage.json", "fieldRef": {"fieldPath": field}}
+    return {"name": "config", "downwardAPI": {"items": [item]}}
+
+
+def _scratch(shared_memory: str | None) -> Mounts:
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - the pod's own
+    if shared_memory is not None:
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}})
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - the pod's own
+    return Mounts(volumes, mounts, [])

@@ -1,0 +1,53 @@
+"""Labels and owner references that every object of ours carries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alignment_api import names
+from alignment_api.model import API_VERSION
+from alignment_api.stage import Stage
+from alignment_operator.observed import Owner
+
+_RECOMMENDED = "app.kubernetes.io"
+
+
+def owner_kind(stage: Stage) -> str:
+    return names.DATASET_KIND if stage is Stage.INGEST else names.CYCLE_KIND
+
+
+def owner_reference(kind: str, owner: Owner) -> dict[str, Any]:
+    """Deleting the owner deletes the object.
+
+    blockOwnerDeletion would need leave to change the owner's finalizers (OwnerReferencesPermissionEnforcement).
+    """
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def owner_labels(kind: str, owner: Owner) -> dict[str, str]:
+    named = names.LABEL_DATASET if kind == names.DATASET_KIND else names.LABEL_CYCLE
+    return {
+        f"{_RECOMMENDED}/instance": owner.name,
+        f"{_RECOMMENDED}/part-of": "alignment-operator",
+        f"{_RECOMMENDED}/managed-by": names.FIELD_MANAGER,
+        named: owner.name,
+        names.LABEL_OWNER_UID: owner.uid,
+    }
+
+
+def stage_labels(owner: Owner, stage: Stage, iteration: int, attempt: int) -> dict[str, str]:
+    return {
+        f"{_RECOMMENDED}/name": "alignment-worker",
+        f"{_RECOMMENDED}/component": stage.value,
+        **owner_labels(owner_kind(stage), owner),
+        names.LABEL_STAGE: stage.value,
+        names.LABEL_ITERATION: str(iteration),
+        names.LABEL_ATTEMPT: str(attempt),
+    }
