@@ -74,7 +74,9 @@ class Condition(Model):
     reason: Annotated[str, StringConstraints(max_length=128)] = Field(description="Why, in CamelCase.")
     message: Annotated[str, StringConstraints(max_length=4096)] = Field(description="Why, for people.")
     observed_generation: int = Field(description="The generation that it speaks of.")
-    last_transition_time: str = Field(description="When `status` changed last.")
+    last_transition_time: Annotated[str, StringConstraints(max_length=32)] = Field(
+        description="When `status` changed last."
+    )
 
 
 def updated(

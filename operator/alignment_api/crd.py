@@ -142,7 +142,7 @@ def _structural(raw: Schema, definitions: dict[str, Schema]) -> Schema:
         }
     validations = [*raw.get("x-kubernetes-validations", ()), *_key_rules(raw.get("propertyNames", {}))]
     if validations:
-        schema["x-kubernetes-validations"] = copy.deepcopy(validations)
+        schema["x-kubernetes-validations"] = [_validation(each) for each in validations]
     return schema
 
 
@@ -184,6 +184,10 @@ def _key_rules(keys: Schema) -> list[Schema]:
             "message": f"every key must have from {shortest} to {longest} characters",
         }
     ]
+
+
+def _validation(rule: Schema) -> Schema:
+    return {key: rule[key] for key in ("rule", "message", "fieldPath") if key in rule}
 
 
 def _without_defaults(schema: Schema) -> Schema:

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
+from alignment_api import uris
 from alignment_api.conditions import Condition
 from alignment_api.gates import GateResult
 from alignment_api.model import ListMap, Model
-from alignment_api.stage import Located, Stage, StageResult
+from alignment_api.stage import Digest, Key, Located, Stage, StageResult
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Outcome = Literal["Promoted", "Rejected", "Failed", "Cancelled"]
@@ -41,7 +42,7 @@ class DatasetRevision(Model):
 
     name: str = Field(max_length=63, description="The PreferenceDataset.")
     revision: int = Field(ge=1, description="Its number.")
-    uri: str = Field(max_length=1024, description="Its folder.")
+    uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="Its folder.")
     digest: str = Field(max_length=71, description="Of its content.")
 
 
@@ -58,8 +59,8 @@ class Iteration(Model):
     revision: str = Field(max_length=63, description="The ControllerRevision that keeps what it froze.")
     started_at: str = Field(max_length=32, description="When it started.")
     finished_at: str | None = Field(None, max_length=32, description="When it ended.")
-    inputs: dict[str, str] = Field(
-        {}, max_length=16, description="Digests of the inputs, as the first stage found them."
+    inputs: dict[Key, Digest] = Field(
+        {}, max_length=64, description="Digests of the inputs, as the first stage found them."
     )
     datasets: list[DatasetRevision] = Field(
         [], max_length=16, description="The revisions that it works from."
@@ -75,7 +76,7 @@ class Promoted(Model):
     """What is promoted."""
 
     iteration: int = Field(ge=0, description="The iteration that promoted it; 0 for M_0.")
-    uri: str = Field(max_length=1024, description="The checkpoint.")
+    uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="The checkpoint.")
     digest: str = Field(max_length=71, description="Its digest.")
     at: str = Field(max_length=32, description="When.")
     evidence_digest: str | None = Field(
@@ -103,7 +104,7 @@ class AlignmentCycleStatus(Model):
         description="Ready, Reconciling, Stalled (kstatus); Iterating, Promoted, WaitingForApproval, TargetsSynced.",
     )
     initial: Located | None = Field(None, description="M_0, as the first iteration found it.")
-    handled: dict[str, Text] = Field(
+    handled: dict[Key, Text] = Field(
         {}, max_length=16, description="The last value of each verb's annotation that was acted on."
     )
     iteration: Iteration | None = Field(None, description="The running iteration, or the last.")

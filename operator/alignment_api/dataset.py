@@ -6,12 +6,14 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from alignment_api import uris
 from alignment_api.conditions import Condition
 from alignment_api.cycle import ObjectName, Store
 from alignment_api.cycle_status import StageStatus, Text
 from alignment_api.judges import Uri
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults
+from alignment_api.stage import Key
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -50,7 +52,7 @@ class Revision(Model):
     """An immutable, content-addressed snapshot."""
 
     number: int = Field(ge=1, description="From 1.")
-    uri: str = Field(max_length=1024, description="Its folder.")
+    uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="Its folder.")
     digest: str = Field(max_length=71, description="Of its manifest: the same pairs give the same digest.")
     at: str = Field(max_length=32, description="When it was made.")
 
@@ -70,7 +72,7 @@ class PreferenceDatasetStatus(Model):
     conditions: Annotated[list[Condition], ListMap("type")] = Field(
         [], max_length=16, description="Ready, Reconciling, Stalled (kstatus)."
     )
-    handled: dict[str, Text] = Field(
+    handled: dict[Key, Text] = Field(
         {}, max_length=16, description="The last value of each verb's annotation that was acted on."
     )
     ingest: StageStatus | None = Field(None, description="The running refresh, or the last.")

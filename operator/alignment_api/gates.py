@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from alignment_api.measurements import Measurement
 from alignment_api.model import Model
@@ -56,9 +57,11 @@ class GateResult(Model):
     name: Gate = Field(description="The gate.")
     verdict: Verdict = Field(description="Passed, Failed, Inconclusive or Error.")
     reason: GateReason | None = Field(None, description="Why it did not pass.")
-    measurements: dict[str, Measurement] = Field({}, description="What it looked at.")
+    measurements: dict[Annotated[str, StringConstraints(max_length=256)], Measurement] = Field(
+        {}, max_length=128, description="What it looked at."
+    )
     limit: float | None = Field(None, description="What it compared with, in the measurement's unit.")
     message: str = Field(max_length=1024, description="The verdict in a sentence, with its numbers.")
-    warnings: list[str] = Field(
+    warnings: list[Annotated[str, StringConstraints(max_length=1024)]] = Field(
         [], max_length=8, description="What deserves a look though it decides nothing."
     )

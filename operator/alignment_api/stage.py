@@ -14,6 +14,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from alignment_api import digests, uris
 from alignment_api.cycle import (
     Comparison,
     DatasetReference,
@@ -94,7 +95,8 @@ class InputKind(StrEnum):
     STAGE = "Stage"  # folder of a finished stage; digest of its manifest.json
 
 
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, StringConstraints(pattern=digests.PATTERN)]
+Key = Annotated[str, StringConstraints(max_length=128)]  # a role, a count, a measurement or a category
 
 
 class Input(Model):
@@ -190,29 +192,37 @@ class StageConfig(Model):
 class Located(Model):
     """Something in the store, bound to its content."""
 
-    uri: str
-    digest: Digest
+    uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="Where it is.")
+    digest: Digest = Field(description="Of its content.")
 
 
 class StageResult(Model):
     """What a finished stage reports."""
 
     manifest: Located = Field(description="The stage's folder and the digest of its manifest.json.")
-    inputs: dict[str, Digest] = Field({}, description="Digests of the inputs that came without one.")
+    inputs: dict[Key, Digest] = Field(
+        {}, max_length=64, description="Digests of the inputs that came without one."
+    )
     model: Located | None = Field(
         None, description="The model that it trained (train) or measured (evaluate, compare): the candidate."
     )
-    counts: dict[str, int] = Field({}, description="Work really done: prompts, pairs, steps, comparisons.")
-    measurements: dict[str, Measurement] = Field({}, description="By the names in measurements.py.")
-    by_category: dict[str, dict[str, Measurement]] = Field(
-        {}, description="The same, for each category of the gold set or the held-out prompts."
+    counts: dict[Key, int] = Field(
+        {}, max_length=32, description="Work really done: prompts, pairs, steps, comparisons."
+    )
+    measurements: dict[Key, Measurement] = Field(
+        {}, max_length=32, description="By the names in measurements.py."
+    )
+    by_category: dict[Key, dict[Key, Measurement]] = Field(
+        {}, max_length=16, description="The same, for each category of the gold set or the held-out prompts."
     )
 
 
 class StageFailure(Model):
     """Why a stage stopped."""
 
-    reason: str = Field(description="CamelCase, as ExitCode.reason, or Interrupted, StoreFull, Crashed.")
+    reason: Annotated[str, StringConstraints(max_length=128)] = Field(
+        description="CamelCase, as ExitCode.reason, or Interrupted, StoreFull, Crashed."
+    )
     message: Annotated[str, StringConstraints(max_length=MAX_MESSAGE_LENGTH)] = Field(
         description="For the user: where, what, and what to do."
     )

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 _CLAIM = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 _PART = r"([^\s?#/.][^\s?#/]*|\.[^\s?#/.][^\s?#/]*|\.\.[^\s?#/]+|\.)"  # anything but '..'
 PATTERN = rf"^(pvc://{_CLAIM}(/{_PART}?)*|file:///{_PART}(/{_PART}?)*)$"
-MAX_LENGTH = 1024
+MAX_LENGTH = 512  # as a user writes it; NAMESPACE/NAME/UID/iterations/N/STAGE/… comes behind a store's
+MAX_STORED_LENGTH = 1024
 
 
 @dataclass(frozen=True)
