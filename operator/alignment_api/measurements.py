@@ -10,7 +10,7 @@ from alignment_api.model import Model
 class Measurement(Model):
     """A number with its interval and sample size.
 
-    `estimate` is absent when it could not be computed (NaN, or nothing to measure): gates call that Error.
+    `estimate` is null when it could not be computed (NaN, or nothing to measure): gates call that Error.
     `low` and `high` bound a two-sided interval at the iteration's confidence, except where the measurement's
     name says otherwise below.
     """
