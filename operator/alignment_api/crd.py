@@ -83,7 +83,11 @@ def definition(resource: Resource) -> Schema:
 
 
 def object_schema(resource: Resource) -> Schema:
-    """The schema of a whole object: spec with defaults, status without."""
+    """The schema of a whole object: spec with defaults and rules, status without.
+
+    Only the operator writes a status, from models that hold the rules; they would burst the API server's
+    budget for CEL in the nested maps of measurements.
+    """
     return {
         "type": "object",
         "description": resource.description,
@@ -91,9 +95,9 @@ def object_schema(resource: Resource) -> Schema:
         "properties": {
             "apiVersion": {"type": "string", "description": f"{API_VERSION}."},
             "kind": {"type": "string", "description": f"{resource.kind}."},
-            "metadata": {"type": "object", "description": "Name, namespace, labels, annotations."},
+            "metadata": {"type": "object"},
             "spec": structural(resource.spec),
-            "status": _without_defaults(structural(resource.status)),
+            "status": _without(structural(resource.status), "default", "x-kubernetes-validations"),
         },
         "x-kubernetes-validations": [
             {
@@ -129,10 +133,10 @@ def _structural(raw: Schema, definitions: dict[str, Schema]) -> Schema:
     if raw.get("default") is not None:
         schema["default"] = raw["default"]
     if "items" in raw:
-        schema["items"] = _without_defaults(_structural(raw["items"], definitions))
+        schema["items"] = _without(_structural(raw["items"], definitions), "default")
     if isinstance(raw.get("additionalProperties"), dict):
-        schema["additionalProperties"] = _without_defaults(
-            _structural(raw["additionalProperties"], definitions)
+        schema["additionalProperties"] = _without(
+            _structural(raw["additionalProperties"], definitions), "default"
         )
     if "properties" in raw:
         required = set(raw.get("required", ()))
@@ -190,14 +194,14 @@ def _validation(rule: Schema) -> Schema:
     return {key: rule[key] for key in ("rule", "message", "fieldPath") if key in rule}
 
 
-def _without_defaults(schema: Schema) -> Schema:
-    """GitOps tools see drift where a list item is filled in; a status is the operator's to write."""
-    kept = {key: value for key, value in schema.items() if key != "default"}
+def _without(schema: Schema, *keywords: str) -> Schema:
+    """Defaults in list items look like drift to GitOps tools."""
+    kept = {key: value for key, value in schema.items() if key not in keywords}
     for key in ("items", "additionalProperties"):
         if key in kept:
-            kept[key] = _without_defaults(kept[key])
+            kept[key] = _without(kept[key], *keywords)
     if "properties" in kept:
-        kept["properties"] = {name: _without_defaults(field) for name, field in kept["properties"].items()}
+        kept["properties"] = {name: _without(field, *keywords) for name, field in kept["properties"].items()}
     return kept
 
 

@@ -212,7 +212,7 @@ class StageResult(Model):
     measurements: dict[Key, Measurement] = Field(
         {}, max_length=32, description="By the names in measurements.py."
     )
-    by_category: dict[Key, dict[Key, Measurement]] = Field(
+    by_category: dict[Key, Annotated[dict[Key, Measurement], Field(max_length=16)]] = Field(
         {}, max_length=16, description="The same, for each category of the gold set or the held-out prompts."
     )
 

@@ -21,6 +21,15 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    # YAML 1.1, which kubectl reads, takes these for booleans; PyYAML does not, and would leave them bare.
+    style = "'" if value in {"y", "Y", "n", "N"} else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def file_name(resource: Resource) -> str:
     return f"{GROUP}_{resource.plural}.yaml"
 
