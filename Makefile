@@ -19,6 +19,31 @@ help: ## this list
 .PHONY: venv
 venv: .venv/.installed ## the virtual environment with everything in it
 
+.PHONY: quickstart
+quickstart: venv ## one whole iteration on the tiny model, without a cluster
+	@$(BIN)/alignctl run -f examples/quickstart/cycle.yaml
+
+.PHONY: check
+check: venv ## format, lint, types, import boundaries, fresh CRDs
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy operator images/worker tests benchmarks
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m alignment_operator.cli.crds --check
+
+.PHONY: test
+test: check ## everything: the checks, then all tests, on a real control plane
+	@$(BIN)/python -m pytest
+
+.PHONY: format
+format: venv ## format and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: crds
+crds: venv ## generate crds/ from the models
+	@$(BIN)/python -m alignment_operator.cli.crds --write
+
 .PHONY: constraints
 constraints: ## pin the newest versions that fit pyproject.toml, with hashes
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \

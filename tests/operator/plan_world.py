@@ -1,0 +1,261 @@
+"""A world for the planner: an API server, a Job controller and a store in memory, with every fault they have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from alignment_api import digests, names
+from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.measurements import Measurement
+from alignment_api.stage import (
+    WORK,
+    ExitCode,
+    Located,
+    PromoteParameters,
+    Stage,
+    StageConfig,
+    StageFailure,
+    StageReport,
+    StageResult,
+)
+from alignment_operator.observed import (
+    Frozen,
+    JobState,
+    JobView,
+    ObservedCycle,
+    Owner,
+    PodView,
+    Settings,
+    TargetView,
+)
+from alignment_operator.plan.cycle import plan
+from alignment_operator.planned import (
+    Action,
+    CyclePlan,
+    DeleteJob,
+    ExpireJob,
+    Freeze,
+    PointTarget,
+    StartJob,
+)
+
+START = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
+
+
+def cycle_spec(**changes: Any) -> AlignmentCycleSpec:
+    """A whole cycle with every gate, one ConfigMap target, two judges."""
+    manifest: dict[str, Any] = {
+        "policy": {"model": "pvc://models/m0"},
+        "store": {"uri": "pvc://models/cycles"},
+        "prompts": {"uri": "pvc://models/prompts.jsonl"},
+        "judge": {"rewardModel": {"uri": "pvc://models/reward"}},
+        "evaluation": {
+            "goldSet": {"uri": "pvc://models/gold.jsonl"},
+            "heldOutPrompts": {"uri": "pvc://models/heldout.jsonl"},
+            "comparison": {"judge": {"verifier": {}}},
+        },
+        "gates": {"winRate": {}, "collapse": {}, "rewardHacking": {}},
+        "promotion": {"targets": [{"configMap": {"name": "served", "key": "uri"}}]},
+    }
+    return AlignmentCycleSpec.from_wire(manifest | changes)
+
+
+def measured(quality: str) -> dict[str, Any]:
+    """What evaluate and compare report of a candidate that is good, longer and worse, or too close to call."""
+    gain, ratio, rate = {
+        "good": ((12.0, 8.0, 16.0), (1.05, 1.0, 1.1), (70.0, 60.0, 80.0)),
+        "hacked": ((-12.0, -16.0, -8.0), (2.0, 1.9, 2.1), (30.0, 20.0, 40.0)),
+        "unclear": ((0.5, -2.0, 3.0), (1.02, 0.97, 1.08), (51.0, 45.0, 57.0)),
+    }[quality]
+
+    def of(three: tuple[float, float, float], n: int, **more: float) -> Measurement:
+        return Measurement(estimate=three[0], low=three[1], high=three[2], n=n, **more)
+
+    gold = of(gain, 900, p=0.0001 if gain[0] < 0 else 0.9, discordant=0.15, lower_bound=gain[1])
+    return {
+        "measurements": {
+            "goldPooled": gold,
+            "lengthRatio": of(ratio, 300),
+            "truncatedShare": of((0.0, 0.0, 0.5), 300),
+            "truncatedChange": of((0.0, -0.5, 0.5), 300),
+            "candidateTokens": of((20.0, 19.0, 21.0), 300),
+            "incumbentTokens": of((20.0, 19.0, 21.0), 300),
+            "candidateEntropy": of((0.4, 0.3, 0.5), 300),
+            "incumbentEntropy": of((0.4, 0.3, 0.5), 300),
+            "distinct2Drop": of((2.0, -3.0, 7.0), 300),
+            "identicalChange": of((0.5, -1.0, 2.0), 300),
+            "promptDependenceChange": of((0.1, -0.2, 0.4), 300),
+            "winRate": of(rate, 300),
+            "winRateNotLonger": of(rate, 200),
+            "rewardWinRate": of((80.0, 70.0, 90.0), 300),
+        },
+        "by_category": {"gold": {"reasoning": gold}, "goldAccuracy": {"reasoning": of((60.0, 57.0, 63.0), 900)}},
+    }
+
+
+@dataclass
+class Job:
+    """A Job with its newest pod."""
+
+    view: JobView
+    config: StageConfig
+
+
+@dataclass
+class World:
+    """What exists. `passes` of the operator change it, and so do Jobs, people and accidents."""
+
+    spec: AlignmentCycleSpec = field(default_factory=lambda: cycle_spec())
+    quality: str = "good"
+    now: datetime = START
+    annotations: dict[str, str] = field(default_factory=dict)
+    generation: int = 1
+    status: dict[str, Any] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    frozen: dict[int, Frozen] = field(default_factory=dict)
+    target: TargetView = TargetView("served", "uri", exists=False)
+    manifests: dict[str, tuple[str, StageResult]] = field(default_factory=dict)
+    computed: dict[str, int] = field(default_factory=dict)
+    sealed: dict[str, PromoteParameters] = field(default_factory=dict)
+    uids: int = 0
+
+    def observe(self) -> ObservedCycle:
+        owner = Owner("team", "support", "uid-1", self.generation, "1", dict(self.annotations))
+        return ObservedCycle(
+            owner=owner,
+            settings=Settings(worker_image="worker:1"),
+            spec=self.spec,
+            problems=(),
+            status=AlignmentCycleStatus.of(self.status),
+            jobs=tuple(job.view for job in self.jobs.values()),
+            frozen=dict(self.frozen),
+            targets=(self.target,),
+        )
+
+    def pass_(self, *, crash_after: int | None = None) -> CyclePlan:
+        """One pass; with `crash_after`, the operator dies after that many actions, before it writes status."""
+        decided = plan(self.observe(), self.now)
+        uids = {}
+        for action in decided.actions[:crash_after]:
+            uids |= self._do(action)
+        if crash_after is None:
+            self.status = _with_uids(decided.status.to_wire(), uids)
+        return decided
+
+    def _do(self, action: Action) -> dict[str, str]:
+        match action:
+            case Freeze(frozen):
+                self.frozen.setdefault(frozen.number, frozen)
+            case StartJob():
+                return {action.name: self._start(action)}
+            case DeleteJob(name, uid):
+                if name in self.jobs and self.jobs[name].view.uid == uid:
+                    self.change(name, deleting=True)
+            case ExpireJob(name, uid):
+                if name in self.jobs and self.jobs[name].view.uid == uid:
+                    self.change(name, ttl_set=True)
+            case PointTarget(name, key, uri, digest):
+                self.target = TargetView(name, key, True, uri, digest, "team/support/uid-1")
+        return {}
+
+    def _start(self, action: StartJob) -> str:
+        if action.name in self.jobs:
+            there = self.jobs[action.name].view
+            assert there.hash == action.hash, "another Job of that name is there"
+            return there.uid
+        self.uids += 1
+        view = JobView(
+            name=action.name,
+            uid=f"job-{self.uids}",
+            stage=action.config.stage,
+            iteration=action.config.iteration,
+            attempt=action.attempt,
+            hash=action.hash,
+            state=JobState.ACTIVE,
+            created_at=self.now,
+        )
+        self.jobs[action.name] = Job(view, action.config)
+        return view.uid
+
+    def change(self, name: str, **changes: Any) -> None:
+        job = self.jobs[name]
+        self.jobs[name] = Job(replace(job.view, **changes), job.config)
+
+    def reap(self) -> None:
+        """What is being deleted is gone at last."""
+        self.jobs = {name: job for name, job in self.jobs.items() if not job.view.deleting}
+
+    def live(self) -> list[JobView]:
+        """Jobs whose pods may still run, those being deleted among them."""
+        return [job.view for job in self.jobs.values() if job.view.state == JobState.ACTIVE]
+
+    def active(self) -> list[str]:
+        return [view.name for view in self.live() if not view.deleting]
+
+    def succeed(self, name: str, *, lose_result: bool = False) -> None:
+        result = self._compute(self.jobs[name].config)
+        report = "" if lose_result else StageReport(result=result).encode()
+        self.change(name, state=JobState.SUCCEEDED, pod=PodView(0, report, started=True))
+
+    def fail(self, name: str, code: int, reason: str = "Crashed", *, disrupted: bool = False) -> None:
+        report = StageReport(failure=StageFailure(reason=reason, message=f"{reason} it is")).encode()
+        pod = PodView(code, report, started=True, disrupted=disrupted)
+        self.change(name, state=JobState.FAILED, failure="BackoffLimitExceeded", pod=pod)
+
+    def _compute(self, config: StageConfig) -> StageResult:
+        """Once for each folder of the store, whatever is started how often."""
+        hash_ = names.stage_hash(config.owner_uid, config.to_wire())
+        if config.output in self.manifests:
+            there, result = self.manifests[config.output]
+            assert there == hash_, f"two different stages write to {config.output}"
+            return result
+        key = f"{config.iteration}/{config.stage.value}"
+        self.computed[key] = self.computed.get(key, 0) + 1
+        digest = digests.of_json([config.output, hash_])
+        measurements = measured(self.quality) if config.stage in {Stage.EVALUATE, Stage.COMPARE} else {}
+        if isinstance(config.parameters, PromoteParameters):
+            assert config.parameters.evidence.digest() == config.parameters.evidence_digest
+            self.sealed[config.parameters.evidence_digest] = config.parameters
+        result = StageResult(
+            manifest=Located(uri=config.output, digest=digest),
+            inputs={
+                role: digests.of_json(role) for role, input_ in config.inputs.items() if input_.digest is None
+            },
+            model=Located(uri=f"{config.output}/model", digest=digest) if config.stage == Stage.TRAIN else None,
+            counts={WORK[config.stage]: 300},
+            **measurements,
+        )
+        self.manifests[config.output] = (hash_, result)
+        return result
+
+    def settle(self, limit: int = 200) -> None:
+        """No more faults: every Job succeeds, every pass is whole, until nothing moves. Fails if it never rests."""
+        quiet = 0
+        for _ in range(limit):
+            before = (self.status, dict(self.jobs), self.target)
+            self.pass_()
+            self.reap()
+            for name in self.active():
+                self.succeed(name)
+            self.now += timedelta(seconds=61)
+            quiet = quiet + 1 if before == (self.status, self.jobs, self.target) else 0
+            if quiet == 2:
+                return
+        raise AssertionError(f"still moving after {limit} passes: {self.status}")
+
+    @property
+    def iteration(self) -> dict[str, Any]:
+        return self.status.get("iteration", {})
+
+
+def _with_uids(status: dict[str, Any], uids: dict[str, str]) -> dict[str, Any]:
+    for stage in status.get("iteration", {}).get("stages", []):
+        if stage.get("job") in uids:
+            stage["jobUID"] = uids[stage["job"]]
+    return status
+
+
+USER_FAULTS = [code for code in ExitCode if code.users_fault]

@@ -1,0 +1,351 @@
+"""What the planner does with one cycle, told as stories."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from alignment_api.stage import ExitCode, Stage
+from alignment_operator.observed import JobState, PodView, TargetView
+
+from tests.operator.plan_world import World, cycle_spec
+
+RUN = {"alignment.dev/run": "1"}
+
+
+def started(**changes: object) -> World:
+    world = World(spec=cycle_spec(**changes), annotations=dict(RUN))
+    world.pass_()
+    world.pass_()
+    return world
+
+
+def stages(world: World) -> list[str]:
+    return [stage["name"] for stage in world.iteration["stages"]]
+
+
+def condition(world: World, type_: str) -> dict[str, str]:
+    return next(entry for entry in world.status["conditions"] if entry["type"] == type_)
+
+
+def until_held(world: World) -> None:
+    while condition(world, "WaitingForApproval")["status"] != "True":
+        for name in world.active():
+            world.succeed(name)
+        world.pass_()
+
+
+def test_nothing_starts_without_the_run_annotation() -> None:
+    world = World()
+    world.settle()
+    assert not world.jobs
+    assert condition(world, "Ready")["reason"] == "Idle"
+
+
+def test_a_good_candidate_is_promoted_and_its_target_follows() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+    assert world.iteration["reason"] == "AllGatesPassed"
+    assert stages(world) == ["sample", "judge", "train", "evaluate", "compare", "promote"]
+    assert world.status["promoted"]["digest"] == world.iteration["candidate"]["digest"] == world.target.digest
+    assert world.target.value == world.status["promoted"]["uri"]
+    assert condition(world, "Promoted")["status"] == "True"
+    assert condition(world, "TargetsSynced")["status"] == "True"
+
+
+def test_a_refused_candidate_leaves_the_incumbent_and_a_healthy_cycle() -> None:
+    world = World(annotations=dict(RUN), quality="hacked")
+    world.settle()
+    assert world.iteration["outcome"] == "Rejected"
+    assert world.iteration["reason"] == "RewardHacking"
+    assert "promoted" not in world.status
+    assert not world.target.exists
+    assert condition(world, "Promoted")["status"] == "False"
+    assert condition(world, "Ready")["status"] == "True"
+
+
+def test_the_second_iteration_starts_from_the_first_ones_model() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    first = world.status["promoted"]
+    world.annotations["alignment.dev/run"] = "2"
+    world.pass_()
+    world.pass_()
+    config = next(job.config for job in world.jobs.values() if job.config.iteration == 2)
+    assert (config.inputs["policy"].uri, config.inputs["policy"].digest) == (first["uri"], first["digest"])
+    world.settle()
+    assert world.status["promoted"]["iteration"] == 2
+    assert [row["number"] for row in world.status["history"]] == [2, 1]
+
+
+def test_the_first_stage_is_given_every_input_and_later_ones_verify_what_it_found() -> None:
+    world = started()
+    sample = next(iter(world.jobs.values())).config
+    assert set(sample.inputs) == {"policy", "prompts", "goldSet", "heldOutPrompts", "judge"}
+    assert all(input_.digest is None for input_ in sample.inputs.values())
+    world.settle()
+    evaluate = next(job.config for job in world.jobs.values() if job.config.stage == Stage.EVALUATE)
+    assert all(input_.digest for input_ in evaluate.inputs.values())
+    assert evaluate.inputs["goldSet"].digest == world.iteration["inputs"]["goldSet"]
+
+
+def test_an_offline_cycle_trains_without_sampling() -> None:
+    world = World(
+        spec=cycle_spec(prompts=None, judge=None, gates={}, datasets=[{"name": "pairs"}]), annotations=dict(RUN)
+    )
+    world.settle()
+    assert stages(world) == ["train", "evaluate", "compare", "promote"]
+
+
+def test_an_edit_meanwhile_applies_to_the_next_iteration() -> None:
+    world = started()
+    world.spec = cycle_spec(training={"beta": 0.5})
+    world.generation = 2
+    world.settle()
+    train = next(job.config for job in world.jobs.values() if job.config.stage == Stage.TRAIN)
+    assert train.to_wire()["parameters"]["training"]["beta"] == 0.1
+    assert world.iteration["generation"] == 1
+
+
+def test_more_memory_reaches_the_next_attempt() -> None:
+    world = started()
+    world.spec = cycle_spec(defaults={"resources": {"limits": {"memory": "32Gi"}}})
+    world.generation = 2
+    del world.jobs[world.iteration["stages"][0]["job"]]
+    world.pass_()
+    decided = world.pass_()
+    assert decided.actions[0].pods.resources.limits == {"memory": "32Gi"}
+    assert decided.actions[0].attempt == 1
+
+
+@pytest.mark.parametrize("code", [code for code in ExitCode if code.users_fault])
+def test_a_users_fault_fails_the_iteration_at_once_with_the_workers_words(code: ExitCode) -> None:
+    world = started()
+    world.fail(world.active()[0], code, code.reason)
+    world.settle()
+    assert world.iteration["outcome"] == "Failed"
+    assert world.iteration["reason"] == code.reason
+    assert f"{code.reason} it is" in world.iteration["message"]
+    assert condition(world, "Ready")["reason"] == "IterationFailed"
+    assert len(world.jobs) == 1
+
+
+def test_a_missing_input_is_waited_for_and_then_named() -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 30})
+    for _ in range(20):
+        for name in world.active():
+            world.fail(name, ExitCode.INPUT_MISSING, "InputMissing")
+        world.now += timedelta(seconds=5)
+        world.pass_()
+    assert world.iteration["reason"] == "InputMissing"
+    assert world.iteration["stages"][0]["attempt"] > 1
+    assert not world.active()
+
+
+def test_a_worker_that_never_starts_fails_with_the_schedulers_words() -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 30})
+    name = world.active()[0]
+    world.change(name, pod=PodView(pending="0/3 nodes have nvidia.com/gpu"))
+    world.now += timedelta(seconds=31)
+    world.pass_()
+    assert world.iteration["reason"] == "PendingDeadlineExceeded"
+    assert "0/3 nodes have nvidia.com/gpu" in world.iteration["message"]
+    assert not world.active()
+
+
+def test_a_lost_result_is_reported_again_without_computing_again() -> None:
+    world = started()
+    world.succeed(world.active()[0], lose_result=True)
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+    assert world.computed["1/sample"] == 1
+    assert world.iteration["stages"][0]["disruptions"] == 1
+
+
+def test_disruptions_cost_nothing_until_there_are_too_many() -> None:
+    world = started()
+    for _ in range(60):
+        for name in world.active():
+            world.fail(name, 143, disrupted=True)
+        world.pass_()
+    assert world.iteration["outcome"] == "Failed"
+    assert world.iteration["reason"] == "TooManyDisruptions"
+
+
+def test_a_stage_that_did_nothing_is_not_done() -> None:
+    world = started()
+    name = world.active()[0]
+    world.succeed(name)
+    report = world.jobs[name].view.pod
+    assert report is not None
+    idle = report.report.replace('"completions":300', '"completions":0')
+    world.change(name, pod=PodView(exit_code=0, report=idle, started=True))
+    world.pass_()
+    assert world.iteration["reason"] == "NoWorkDone"
+
+
+def test_an_inconclusive_candidate_waits_and_its_approval_names_the_evidence() -> None:
+    world = World(annotations=dict(RUN), quality="unclear")
+    world.settle()
+    assert "outcome" not in world.iteration
+    waiting = condition(world, "WaitingForApproval")
+    assert waiting["status"] == "True"
+    digest = world.iteration["evidenceDigest"]
+    world.annotations["alignment.dev/approve"] = "1@sha256:0000"
+    world.settle()
+    assert "outcome" not in world.iteration
+    world.annotations["alignment.dev/approve"] = f"1@{digest[:15]}"
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+    assert world.iteration["reason"] == "Approved"
+    assert digest in world.sealed
+
+
+def test_a_rejection_beats_an_approval() -> None:
+    world = World(annotations=dict(RUN), quality="unclear")
+    world.settle()
+    world.annotations["alignment.dev/approve"] = f"1@{world.iteration['evidenceDigest']}"
+    world.annotations["alignment.dev/reject"] = "1"
+    world.settle()
+    assert world.iteration["outcome"] == "Rejected"
+    assert world.iteration["reason"] == "RejectedByPerson"
+
+
+def test_inconclusive_can_be_made_to_reject() -> None:
+    world = World(spec=cycle_spec(gates={"winRate": {}, "onInconclusive": "Reject"}), annotations=dict(RUN), quality="unclear")
+    world.settle()
+    assert world.iteration["outcome"] == "Rejected"
+
+
+def test_manual_promotion_waits_even_when_all_gates_passed() -> None:
+    world = World(spec=cycle_spec(promotion={"mode": "Manual"}), annotations=dict(RUN))
+    world.settle()
+    assert condition(world, "WaitingForApproval")["status"] == "True"
+
+
+def test_cancel_ends_the_running_iteration_and_its_job_once() -> None:
+    world = started()
+    world.annotations["alignment.dev/cancel"] = "1"
+    world.settle()
+    assert world.iteration["outcome"] == "Cancelled"
+    assert not world.active()
+    world.annotations["alignment.dev/run"] = "2"
+    world.settle()
+    assert world.iteration["number"] == 2
+    assert world.iteration["outcome"] == "Promoted"
+
+
+def test_a_request_with_a_wrong_value_is_said_once() -> None:
+    world = started()
+    world.annotations["alignment.dev/cancel"] = "the last one"
+    assert [event.reason for event in world.pass_().events] == ["InvalidAnnotation"]
+    assert not world.pass_().events
+
+
+def test_a_target_that_drifts_is_repaired() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    good = world.target
+    world.target = TargetView("served", "uri", True, "pvc://elsewhere", good.digest, good.owner)
+    world.settle()
+    assert world.target == good
+
+
+def test_a_lost_status_reverts_nothing_until_a_person_says_what_is_promoted() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    served = world.target
+    world.status = {}
+    world.annotations["alignment.dev/run"] = "2"
+    world.settle()
+    assert world.target == served
+    assert condition(world, "Stalled")["reason"] == "PromotionRecordLost"
+    assert not world.active()
+    world.annotations["alignment.dev/adopt"] = "sha256:" + "0" * 64
+    world.settle()
+    assert condition(world, "Stalled")["status"] == "True"
+    world.annotations["alignment.dev/adopt"] = served.digest or ""
+    world.settle()
+    assert condition(world, "Stalled")["status"] == "False"
+    assert world.status["promoted"]["iteration"] == 2
+    assert world.frozen[2].incumbent is not None
+    assert world.frozen[2].incumbent.digest == served.digest
+
+
+def test_a_status_put_back_from_a_backup_reverts_nothing() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    backup = world.status
+    world.annotations["alignment.dev/run"] = "2"
+    world.settle()
+    served = world.target
+    assert served.digest != backup["promoted"]["digest"]
+    world.status = backup
+    world.pass_()
+    assert world.target == served
+    assert condition(world, "Stalled")["reason"] == "PromotionRecordLost"
+
+
+def test_an_iteration_put_back_from_a_backup_cannot_replace_what_was_promoted_since() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    world.annotations["alignment.dev/run"] = "2"
+    world.pass_()
+    world.pass_()
+    backup = world.status
+    world.settle()
+    served = world.target
+    world.status = backup
+    world.settle()
+    assert world.target == served
+    assert not world.active()
+    world.annotations["alignment.dev/adopt"] = served.digest or ""
+    world.settle()
+    assert world.target == served
+    assert world.iteration["reason"] == "IncumbentChanged"
+
+
+def test_a_status_lost_in_mid_iteration_is_taken_up_without_a_second_live_job() -> None:
+    world = started()
+    del world.jobs[world.active()[0]]
+    world.pass_()
+    world.pass_()
+    assert len(world.live()) == 1
+    world.status = {}
+    for _ in range(4):
+        world.pass_()
+        assert len(world.live()) == 1
+    world.settle()
+    assert world.iteration["number"] == 1
+    assert world.iteration["outcome"] == "Promoted"
+
+
+def test_a_target_of_another_cycle_is_left_alone() -> None:
+    world = World(annotations=dict(RUN))
+    world.target = TargetView("served", "uri", True, "pvc://theirs", "sha256:" + "1" * 64, "team/other/uid-9")
+    theirs = world.target
+    world.settle()
+    assert world.target == theirs
+    assert condition(world, "TargetsSynced")["reason"] == "ClaimedByAnotherCycle"
+
+
+def test_a_stray_live_job_is_deleted_and_finished_ones_get_a_ttl() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    assert all(job.view.ttl_set for job in world.jobs.values())
+    name = next(iter(world.jobs))
+    world.change(name, state=JobState.ACTIVE, ttl_set=False)
+    world.pass_()
+    assert not world.active()
+
+
+def test_a_pass_that_finds_nothing_new_does_nothing() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    for _ in range(3):
+        status = world.status
+        decided = world.pass_()
+        assert not decided.actions
+        assert not decided.events
+        assert world.status == status

@@ -1,0 +1,144 @@
+"""From any reachable state, with any order of results, losses and repeats, the planner converges.
+
+It never has two live Jobs of a stage, and never promotes without passing evidence for that very digest.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from alignment_api.gates import Verdict
+from alignment_api.stage import ExitCode
+from alignment_operator.observed import TargetView
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.operator.plan_world import USER_FAULTS, World
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Every accident, at any moment."""
+
+    @initialize(quality=st.sampled_from(["good", "hacked", "unclear"]))
+    def begin(self, quality: str) -> None:
+        self.world = World(quality=quality)
+        self.runs = 0
+        self.served: str | None = None
+
+    @rule()
+    def ask(self) -> None:
+        self.runs += 1
+        self.world.annotations["alignment.dev/run"] = str(self.runs)
+
+    @rule()
+    def whole_pass(self) -> None:
+        self.world.pass_()
+
+    @rule(after=st.integers(0, 3))
+    def killed_pass(self, after: int) -> None:
+        self.world.pass_(crash_after=after)
+
+    @rule(quality=st.sampled_from(["good", "hacked", "unclear"]))
+    def models_differ(self, quality: str) -> None:
+        self.world.quality = quality
+
+    @rule(seconds=st.sampled_from([1, 61, 3601]))
+    def time_passes(self, seconds: int) -> None:
+        self.world.now += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.world.active())
+    @rule(data=st.data(), lost=st.booleans())
+    def job_succeeds(self, data: st.DataObject, lost: bool) -> None:
+        self.world.succeed(data.draw(st.sampled_from(self.world.active())), lose_result=lost)
+
+    @precondition(lambda self: self.world.active())
+    @rule(data=st.data(), code=st.sampled_from([1, 137, ExitCode.INPUT_MISSING, *USER_FAULTS]), disrupted=st.booleans())
+    def job_fails(self, data: st.DataObject, code: int, disrupted: bool) -> None:
+        self.world.fail(data.draw(st.sampled_from(self.world.active())), code, disrupted=disrupted)
+
+    @precondition(lambda self: self.world.jobs)
+    @rule(data=st.data())
+    def somebody_deletes_a_job(self, data: st.DataObject) -> None:
+        del self.world.jobs[data.draw(st.sampled_from(sorted(self.world.jobs)))]
+
+    @rule()
+    def deletions_end(self) -> None:
+        self.world.reap()
+
+    @rule(verb=st.sampled_from(["cancel", "reject"]), number=st.integers(0, 3))
+    def person_decides(self, verb: str, number: int) -> None:
+        self.world.annotations[f"alignment.dev/{verb}"] = str(number)
+
+    @rule(right=st.booleans())
+    def person_approves(self, right: bool) -> None:
+        digest = self.world.iteration.get("evidenceDigest") if right else None
+        number = self.world.iteration.get("number", 1)
+        self.world.annotations["alignment.dev/approve"] = f"{number}@{digest or 'sha256:0123'}"
+
+    @rule()
+    def somebody_edits_the_target(self) -> None:
+        there = self.world.target
+        if there.exists:
+            self.world.target = TargetView(there.name, there.key, True, "pvc://wrong", there.digest, there.owner)
+
+    @precondition(lambda self: self.world.target.digest)
+    @rule()
+    def status_is_lost_and_adopted(self) -> None:
+        before = self.world.target
+        self.world.status = {}
+        self.world.pass_()
+        assert self.world.target == before
+        self.world.annotations["alignment.dev/adopt"] = before.digest or ""
+        self.world.pass_()
+        self.world.pass_()
+
+    @invariant()
+    def one_live_job_a_stage(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        live = self.world.live()
+        assert len({(job.iteration, job.stage) for job in live}) == len(live)
+
+    @invariant()
+    def nothing_is_promoted_without_proof(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        promoted = self.world.status.get("promoted")
+        digests = {promoted["digest"]} if promoted else set()
+        if self.world.target.digest:
+            digests.add(self.world.target.digest)
+        approvals = {value for key, value in self.world.annotations.items() if key.endswith("/approve")}
+        for digest in digests:
+            sealed = [seal for seal in self.world.sealed.values() if seal.evidence.candidate_digest == digest]
+            assert sealed, f"{digest} is promoted without sealed evidence"
+            for seal in sealed:
+                verdicts = {gate.verdict for gate in seal.evidence.gates}
+                assert Verdict.FAILED not in verdicts
+                assert Verdict.ERROR not in verdicts
+                assert verdicts == {Verdict.PASSED} or approvals
+
+    @invariant()
+    def nothing_is_computed_twice(self) -> None:
+        if hasattr(self, "world"):
+            assert all(times == 1 for times in self.world.computed.values())
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        self.world.settle()
+        for _ in range(3):
+            status = self.world.status
+            decided = self.world.pass_()
+            assert not decided.actions
+            assert self.world.status == status
+
+
+AnyOrder.TestCase.settings = settings(
+    max_examples=400,
+    stateful_step_count=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+test_any_order = AnyOrder.TestCase
