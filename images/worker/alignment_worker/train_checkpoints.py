@@ -1,0 +1,77 @@
+"""Resumable checkpoints of a training run, in `checkpoints/step-N/` of the stage's folder.
+
+A checkpoint is written under a temporary name, its `manifest.json` last, and then renamed; what is torn, of another
+run or damaged is never loaded. The last two are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alignment_api import digests
+
+_MANIFEST = "manifest.json"
+_KEPT = 2
+_TEMPORARY = ".writing-"
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """`identity` tells this training from any other: its config, its inputs and its pairs."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder = folder
+        self._identity = identity
+
+    def newest(self) -> Path | None:
+        """The last complete checkpoint of this very training; what killed runs left half written is removed."""
+        for leftover in self._folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        return next((path for path in reversed(self._by_step()) if self._is_whole(path)), None)
+
+    def keep(self, step: int, write: Callable[[Path], None]) -> None:
+        """Let `write` fill a folder, seal it, and let older ones go. Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        temporary = self._folder / f"{_TEMPORARY}{secrets.token_hex(4)}"
+        write(temporary)
+        manifest = {"identity": self._identity, "step": step, "files": _files(temporary)}
+        (temporary / _MANIFEST).write_text(json.dumps(manifest))
+        final = self._folder / f"step-{step}"
+        shutil.rmtree(
+            final, ignore_errors=True
+        )  # of another training, or damaged: else it would have been resumed
+        temporary.rename(final)
+        for old in self._by_step()[:-_KEPT]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _by_step(self) -> list[Path]:
+        numbered = [path for path in self._folder.glob("step-*") if path.name[5:].isdigit()]
+        return sorted(numbered, key=lambda path: int(path.name[5:]))
+
+    def _is_whole(self, checkpoint: Path) -> bool:
+        try:
+            manifest: dict[str, Any] = json.loads((checkpoint / _MANIFEST).read_bytes())
+            ours = bool(manifest["identity"] == self._identity)
+            whole = ours and manifest["files"] == _files(checkpoint)
+        except (OSError, ValueError, KeyError):
+            return False
+        if ours and not whole:
+            _log.warning(
+                "%s is damaged: its files are not those of its manifest; an older one is used", checkpoint
+            )
+        return whole
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {
+        file.relative_to(folder).as_posix(): digests.of_file(file)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != _MANIFEST
+    }

@@ -1,0 +1,49 @@
+"""The training log: one JSON line a step, and what the report takes from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS, Measurement
+
+# By TRL's names (DPOTrainer.log). Log-probabilities and rewards are means over the step's pairs.
+_COLUMNS = {
+    "step": "step",
+    "epoch": "epoch",
+    "loss": "loss",
+    "learning_rate": "learningRate",
+    "grad_norm": "gradientNorm",
+    "rewards/margins": "rewardMargin",
+    "rewards/accuracies": "rewardAccuracy",
+    "rewards/chosen": "rewardChosen",
+    "rewards/rejected": "rewardRejected",
+    "logps/chosen": "logProbabilityChosen",
+    "logps/rejected": "logProbabilityRejected",
+    "entropy": "entropy",
+}
+
+
+def steps_of(history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of the trainer's history, the rows of optimizer steps, under our names."""
+    return [
+        {ours: entry[theirs] for theirs, ours in _COLUMNS.items() if theirs in entry}
+        for entry in history
+        if "loss" in entry
+    ]
+
+
+def write(path: Path, steps: Iterable[Mapping[str, Any]]) -> None:
+    """JSON Lines. Raises OSError."""
+    path.write_text("".join(json.dumps(step) + "\n" for step in steps), encoding="utf-8")
+
+
+def measured(steps: list[dict[str, Any]]) -> dict[str, Measurement]:
+    """Means over the last tenth of the steps, at least one."""
+    last = steps[-max(1, len(steps) // 10) :]
+    return {
+        name: Measurement(estimate=sum(step[column] for step in last) / len(last), n=len(last))
+        for name, column in ((TRAIN_LOSS, "loss"), (REWARD_MARGIN, "rewardMargin"))
+    }

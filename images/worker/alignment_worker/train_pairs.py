@@ -1,0 +1,177 @@
+"""The pairs to train on, as tokens: what was sampled stays as it was, what nobody sampled is tokenised once.
+
+A pair is never truncated: one that is too long is dropped and counted, and so is a dataset's pair whose prompt is a
+gold or held-out prompt.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment_api.stage import TrainParameters
+from alignment_worker import prompts, rows
+from alignment_worker.failures import InvalidRowError, TooFewPairsError
+from alignment_worker.inputs import Inputs
+from alignment_worker.rows import Pair, Prompt
+
+FILE = "pairs.jsonl"
+_TEMPLATE_TAIL = 2  # tokens that templates write behind EOS: a line break, mostly
+_TESTS = ("goldSet", "heldOutPrompts")
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """Token ids; prompt and completion one behind the other are what the model reads."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer of the two sequences."""
+        return len(self.prompt) + max(len(self.chosen), len(self.rejected))
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The pairs, those of this iteration's own sampling first, and what became of the others."""
+
+    on_policy: list[TokenPair]
+    from_datasets: list[TokenPair]
+    read: int
+    too_long: int
+    leaked: int
+
+    @property
+    def pairs(self) -> list[TokenPair]:
+        return self.on_policy + self.from_datasets
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {
+            "pairs": len(self.pairs),
+            "pairsOnPolicy": len(self.on_policy),
+            "pairsFromDatasets": len(self.from_datasets),
+            "droppedTooLong": self.too_long,
+            "droppedLeaked": self.leaked,
+        }
+
+
+def gather(
+    inputs: Inputs, parameters: TrainParameters, tokenizer: Any, eos_ids: Collection[int], limit: int
+) -> Gathered:
+    """All pairs of at most `limit` tokens.
+
+    Raises TooFewPairsError if none is left, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
+    """
+    sampled = [_as_sampled(row) for row in rows.load(inputs.file("pairs", FILE))] if "pairs" in inputs else []
+    on_policy = [pair for pair in sampled if pair.length <= limit]
+    read, too_long, leaked = len(sampled), len(sampled) - len(on_policy), 0
+    tests = _test_prompts(inputs)
+    wanted = {reference.name: reference.max_pairs for reference in parameters.datasets}
+    drawn: list[TokenPair] = []
+    for role in inputs.roles("dataset"):
+        name = role.partition("/")[2]
+        file = inputs.file(role, FILE)
+        found = list(rows.read_pairs(file))
+        read += len(found)
+        clean = [pair for pair in found if rows.normalised(pair.prompt) not in tests]
+        leaked += len(found) - len(clean)
+        most = wanted.get(name) or len(clean)
+        order = random.Random(f"{parameters.training.seed} {name}").sample(range(len(clean)), len(clean))  # noqa: S311
+        kept, skipped = _fitting((clean[index] for index in order), file, tokenizer, eos_ids, limit, most)
+        drawn += kept
+        too_long += skipped
+    gathered = Gathered(on_policy, drawn, read, too_long, leaked)
+    if not gathered.pairs:
+        raise TooFewPairsError(
+            f"There is nothing to train on: {read} pairs were read, {too_long} are longer than {limit} tokens "
+            f"(spec.training.maxLength, or the model's own limit), {leaked} ask a gold or held-out prompt. "
+            + ("Raise maxLength, or give shorter pairs." if too_long else "Give more prompts or pairs.")
+        )
+    return gathered
+
+
+def tokenised(tokenizer: Any, pair: Pair, eos_ids: Collection[int]) -> TokenPair:
+    """A pair that nobody sampled. Raises InvalidRowError, InvalidModelError."""
+    prompt = prompts.encode(tokenizer, pair.prompt)
+    chosen, rejected = (
+        _completion(tokenizer, pair.prompt, prompt, answer, eos_ids)
+        for answer in (pair.chosen, pair.rejected)
+    )
+    return TokenPair(prompt, chosen, rejected)
+
+
+def _as_sampled(row: dict[str, Any]) -> TokenPair:
+    return TokenPair(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
+
+
+def _fitting(
+    pairs: Iterator[Pair], file: Path, tokenizer: Any, eos_ids: Collection[int], limit: int, most: int
+) -> tuple[list[TokenPair], int]:
+    """The first `most` that are no longer than `limit` tokens, and how many were longer."""
+    kept: list[TokenPair] = []
+    too_long = 0
+    for pair in pairs:
+        if len(kept) == most:
+            break
+        try:
+            tokens = tokenised(tokenizer, pair, eos_ids)
+        except InvalidRowError as error:
+            raise InvalidRowError(f"{file}: {rows.where(file)} {pair.number}: {error}") from error
+        if tokens.length <= limit:
+            kept.append(tokens)
+        else:
+            too_long += 1
+    return kept, too_long
+
+
+def _completion(
+    tokenizer: Any, prompt: Prompt, prompt_ids: list[int], answer: Prompt, eos_ids: Collection[int]
+) -> list[int]:
+    """What follows the prompt's tokens, up to and with one EOS.
+
+    Prompt and answer are tokenised as one text, as in TRL, so that no tokenizer's word-start mark gets between them;
+    where that changes the prompt's own tokens, the model would not be asked so, and the answer is tokenised alone.
+    """
+    whole, text = _whole(tokenizer, prompt, answer)
+    if whole[: len(prompt_ids)] == prompt_ids and len(whole) > len(prompt_ids):
+        return _ended(whole[len(prompt_ids) :], tokenizer, eos_ids)
+    if not isinstance(answer, str) and len(answer) > 1:
+        raise InvalidRowError(
+            "the chat template writes the prompt in another way when several messages follow it"
+        )
+    return prompts.encode_completion(tokenizer, text, eos=True)
+
+
+def _whole(tokenizer: Any, prompt: Prompt, answer: Prompt) -> tuple[list[int], str]:
+    """Token ids of prompt and answer, and the text of the answer's last message."""
+    if isinstance(prompt, str):
+        assert isinstance(answer, str)  # rows.pair_of refuses messages behind a string
+        return prompts.encode(tokenizer, prompt + answer), answer
+    if isinstance(answer, str):
+        return prompts.encode_answered(tokenizer, prompt, answer), answer
+    text = answer[-1]["content"]
+    return prompts.encode_answered(tokenizer, [*prompt, *answer[:-1]], text), text
+
+
+def _ended(ids: list[int], tokenizer: Any, eos_ids: Collection[int]) -> list[int]:
+    """Sampling stops at EOS, so what a template writes behind it is left out."""
+    ends = [position for position, token in enumerate(ids) if token in eos_ids]
+    if ends and len(ids) - ends[-1] <= 1 + _TEMPLATE_TAIL:
+        return ids[: ends[-1] + 1]
+    return ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]
+
+
+def _test_prompts(inputs: Inputs) -> set[str]:
+    present: Sequence[str] = [role for role in _TESTS if role in inputs]
+    return {
+        rows.normalised(row.prompt)
+        for role in present
+        for row in rows.read(inputs.path(role), inputs.kinds[role])
+    }

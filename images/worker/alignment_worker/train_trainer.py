@@ -1,0 +1,163 @@
+"""TRL's DPOTrainer on pairs that are tokens already, with our checkpoints, progress and stops.
+
+What TRL 1.16 does by itself and is overridden here: it tokenises text and appends EOS (`_prepare_dataset`), caches the
+reference's log-probabilities on disk (`_precompute_ref_logps`), and writes a model card beside each checkpoint.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.utils import disable_dropout_in_model
+
+from alignment_worker import models
+from alignment_worker.failures import TrainingDivergedError
+from alignment_worker.progress import Progress
+from alignment_worker.train_checkpoints import Checkpoints
+from alignment_worker.train_pairs import TokenPair
+
+
+@contextmanager
+def without_known_warnings() -> Iterator[None]:
+    """peft and TRL still ask for a property by the name that transformers 5 deprecates; nothing here can change that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+class PairTrainer(DPOTrainer):  # type: ignore[misc]
+    """Trains `model` on `pairs`; `reference` None is the model as it is now (with LoRA: adapters off).
+
+    The reference's log-probabilities are computed once, before the first step, and the reference is let go.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reference: Any | None,
+        pairs: Sequence[TokenPair],
+        *,
+        config: DPOConfig,
+        adapters: Any | None,
+        tokenizer: Any,
+        checkpoints: Checkpoints,
+        progress: Progress,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._progress = progress
+        if adapters is not None and adapters.lora_dropout:
+            disable_dropout_in_model(
+                model
+            )  # the model's own only: TRL's switch would take the adapters' as well
+            config.disable_dropout = False
+        super().__init__(
+            model=model,
+            ref_model=reference,
+            args=config,
+            train_dataset=_columns(pairs),
+            processing_class=tokenizer,
+            data_collator=DataCollatorForPreference(pad_token_id=models.pad_id(tokenizer)),
+            peft_config=adapters,
+            callbacks=[_Report(progress)],
+        )
+        self.remove_callback(PrinterCallback)
+        self.ref_model = None  # its log-probabilities are there
+
+    def train_or_resume(self) -> None:
+        """From the last complete checkpoint of this training, if there is one. Raises TrainingDivergedError."""
+        checkpoint = self._checkpoints.newest()
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def trained_model(self) -> Any:
+        """The model in FP32, adapters merged; of no use to the trainer afterwards."""
+        model = self.accelerator.unwrap_model(self.model)
+        merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
+        return merged.to("cpu")
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
+        """Longest first, so that padding wastes little, and a batch that is too large fails at once."""
+        rows = list(dataset)
+        order = sorted(range(len(rows)), key=lambda index: -_length(rows[index]))
+        chosen, rejected = [0.0] * len(rows), [0.0] * len(rows)
+        self._progress.begin(len(rows), "pairs", "reference log-probabilities")
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            inputs = self._prepare_inputs(self.data_collator([rows[index] for index in batch]))
+            of_batch = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+            for of_all, found in zip((chosen, rejected), of_batch, strict=True):
+                for index, value in zip(batch, found.tolist(), strict=True):
+                    of_all[index] = value
+            self._progress.advance(len(batch))
+        return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Raises TrainingDivergedError."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, self.args.learning_rate)
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.state.global_step < self.state.max_steps:  # at the end the model itself is stored
+            self._checkpoints.keep(self.state.global_step, self._write_checkpoint)
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        """What `train(resume_from_checkpoint=…)` reads: weights in FP32, optimizer, scheduler, random state."""
+        folder.mkdir()
+        self.model.save_pretrained(folder)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+        self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+
+def diverged(what: str, step: int, learning_rate: float) -> TrainingDivergedError:
+    """The error with its step and what to do."""
+    return TrainingDivergedError(
+        f"Training diverged at step {step}: {what}, with learningRate {learning_rate:g}. Lower "
+        "spec.training.learningRate (a tenth of it is a good next try), raise beta, or set precision to FP32."
+    )
+
+
+class _Report(TrainerCallback):  # type: ignore[misc]
+    """Progress after every optimizer step."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def on_train_begin(
+        self, _args: DPOConfig, state: TrainerState, _control: TrainerControl, **_: Any
+    ) -> None:
+        self._progress.begin(state.max_steps, "steps", "training", done=state.global_step)
+
+    def on_log(self, _args: DPOConfig, state: TrainerState, _control: TrainerControl, **kwargs: Any) -> None:
+        if "loss" in kwargs["logs"]:
+            self._progress.reach(state.global_step, f"loss {kwargs['logs']['loss']:.4f}")
+
+
+def _columns(pairs: Sequence[TokenPair]) -> Dataset:
+    return Dataset.from_dict(
+        {
+            "prompt_ids": [pair.prompt for pair in pairs],
+            "chosen_ids": [pair.chosen for pair in pairs],
+            "rejected_ids": [pair.rejected for pair in pairs],
+        }
+    )
+
+
+def _length(row: Mapping[str, Any]) -> int:
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
