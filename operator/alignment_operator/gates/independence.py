@@ -1,0 +1,23 @@
+"""Whether the judge of the comparison is another one than the judge that the candidate was trained by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from alignment_api.cycle import AlignmentCycleSpec
+
+
+def independent(spec: AlignmentCycleSpec, inputs: Mapping[str, str]) -> bool:
+    """DESIGN §6, winRate. `inputs`: digests by role; two reward models whose digests are not known count as one."""
+    training = spec.judge
+    comparing = spec.evaluation.comparison.judge if spec.evaluation.comparison else None
+    if training is None:
+        return True  # trained on pairs that no judge here made
+    if comparing is None:
+        return False
+    if comparing.verifier is not None:
+        return training.verifier is None
+    if training.verifier is not None:
+        return True
+    digests = inputs.get("judge"), inputs.get("comparisonJudge")
+    return None not in digests and digests[0] != digests[1]

@@ -1,0 +1,116 @@
+"""Gate winRate: is the candidate preferred to the incumbent?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from alignment_api.cycle import WinRateGate
+from alignment_api.gates import Gate, GateReason, GateResult, Verdict
+from alignment_api.measurements import GOLD_POOLED, WIN_RATE, WIN_RATE_NOT_LONGER, Measurement
+from alignment_operator.gates import wording
+
+
+def judge(
+    limits: WinRateGate,
+    compared: Mapping[str, Measurement],
+    evaluated: Mapping[str, Measurement],
+    min_comparisons: int,
+    *,
+    independent: bool,
+) -> GateResult:
+    """DESIGN §6, winRate. `compared` and `evaluated`: measurements of the stages compare and evaluate.
+
+    `independent`: whether another judge compares than the one that the candidate was trained by.
+    """
+    problem = _unusable(compared, evaluated, min_comparisons, independent)
+    if problem:
+        return wording.error(Gate.WIN_RATE, *problem)
+    rate, fair, gold = compared[WIN_RATE], compared[WIN_RATE_NOT_LONGER], evaluated.get(GOLD_POOLED)
+    shown = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair}
+    if not independent and gold:
+        shown[GOLD_POOLED] = gold
+    verdict, reason, message = _verdict(limits.min_percent, rate, fair, None if independent else gold)
+    return GateResult(
+        name=Gate.WIN_RATE,
+        verdict=verdict,
+        reason=reason,
+        measurements=shown,
+        limit=limits.min_percent,
+        message=message[: wording.MAX_LENGTH],
+    )
+
+
+def _unusable(
+    compared: Mapping[str, Measurement],
+    evaluated: Mapping[str, Measurement],
+    min_comparisons: int,
+    independent: bool,
+) -> tuple[GateReason, str] | None:
+    needed = {WIN_RATE: compared.get(WIN_RATE)}
+    if not independent:
+        needed[GOLD_POOLED] = evaluated.get(GOLD_POOLED)
+    problem = wording.unusable(needed)
+    if problem:
+        return problem
+    if WIN_RATE_NOT_LONGER not in compared:
+        return GateReason.MEASUREMENT_MISSING, f"{WIN_RATE_NOT_LONGER} was not measured"
+    count = compared[WIN_RATE].n
+    if count < min_comparisons:
+        return (
+            GateReason.TOO_LITTLE_WORK,
+            f"{count} comparisons, fewer than minComparisons ({min_comparisons}): add held-out prompts or lower "
+            "evaluation.comparison.minComparisons",
+        )
+    return None
+
+
+def _verdict(
+    limit: float, rate: Measurement, fair: Measurement, gold: Measurement | None
+) -> tuple[Verdict, GateReason | None, str]:
+    """`gold`: set if the judges are the same."""
+    text = f"{_measured(rate)}; where its answer is not over a fifth longer {_measured(fair)}"
+    at_least = f"{wording.number(limit)} %"
+    if _below(rate, limit):
+        return (
+            Verdict.FAILED,
+            GateReason.NOT_PREFERRED,
+            f"the candidate is not preferred: {text}, limit {at_least}",
+        )
+    if _below(fair, limit):
+        reason = f"the candidate is not preferred where it is not longer: {text}, limit {at_least}"
+        return Verdict.FAILED, GateReason.NOT_PREFERRED, reason
+    if not _above(rate, limit) or not _above(fair, limit):
+        open_ = fair if _above(rate, limit) else rate
+        return (
+            Verdict.INCONCLUSIVE,
+            GateReason.WIN_RATE_UNDECIDED,
+            f"not decided: {text}; the lower end must be above {at_least}; "
+            f"{wording.enough(open_, limit, 'such comparisons' if open_ is fair else 'comparisons')}",
+        )
+    if gold is None:
+        return Verdict.PASSED, None, f"the candidate is preferred: {text}, limit {at_least}"
+    gain = f"gold gain {wording.number(gold.estimate or 0.0, signed=True)} points {wording.interval(gold)}"
+    if _above(gold, 0):
+        message = f"the candidate is preferred: {text}, limit {at_least}; by the judge it was trained by, but {gain}"
+        return Verdict.PASSED, None, message
+    return (
+        Verdict.INCONCLUSIVE,
+        GateReason.JUDGE_NOT_INDEPENDENT,
+        f"the candidate wins ({text}), but by the judge that it was trained by, and {gain} over {gold.n} items "
+        "does not show that it became better: set another judge in evaluation.comparison.judge, or enlarge the "
+        "gold set",
+    )
+
+
+def _measured(rate: Measurement) -> str:
+    if rate.estimate is None:
+        return "no comparison"
+    return f"{wording.number(rate.estimate)} % {wording.interval(rate)} of {rate.n} comparisons"
+
+
+def _above(measurement: Measurement, limit: float) -> bool:
+    return measurement.low is not None and measurement.low > limit
+
+
+def _below(measurement: Measurement, limit: float) -> bool:
+    return measurement.high is not None and measurement.high < limit
