@@ -133,10 +133,13 @@ class _Pass:
     async def tell(self, events: Sequence[Event]) -> None:
         """Nothing depends on an event, so one that cannot be written is logged."""
         for event in events:
+            level = logging.WARNING if event.warning else logging.INFO
+            where = f"{self._kind.kind} {self._owner.namespace}/{self._owner.name}"
+            log.log(level, "%s: %s: %s", where, event.reason, event.message)
             try:
                 await self._api.emit(self._identity(), event.reason, event.message, warning=event.warning)
             except Exception:
-                log.exception("%s: event %s was not written", self._owner.name, event.reason)
+                log.exception("%s: event %s was not written", where, event.reason)
 
     async def _start(self, action: StartJob) -> str:
         manifest = render_job(self._owner, action, self._settings)

@@ -1,0 +1,281 @@
+"""`Api` on a real API server: paths and JSON, without the generated client's thousand models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+
+from alignment_api import names
+from alignment_operator.api import (
+    AlreadyExistsError,
+    ConflictError,
+    Kind,
+    Manifest,
+    NotFoundError,
+    RefusedError,
+)
+
+EVENT = Kind("events.k8s.io/v1", "Event", "events")
+
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
+_PAGE = 500
+_NOTE_BYTES = 1024  # of an Event, by its API
+# The server ends a watch after the first; a connection on which nothing came for the second is taken for dead. Both
+# are cheap: the next watch goes on from the last version seen.
+_WATCH_SECONDS = 290
+_SILENCE = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
+
+
+class NoClusterError(Exception):
+    """No credentials of a cluster; the message says where they were looked for."""
+
+
+class ServerError(Exception):
+    """Any other answer than success: the server is overloaded, starting, or does not know us."""
+
+
+class ExpiredError(Exception):
+    """410: what happened since that version is forgotten; list again."""
+
+
+async def login() -> Configuration:
+    """$KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config. Raises NoClusterError."""
+    configuration = Configuration()
+    try:
+        if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            config.load_incluster_config(client_configuration=configuration)
+        else:
+            file = os.environ.get("KUBECONFIG", "~/.kube/config")
+            await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
+    except (config.ConfigException, OSError) as error:
+        raise NoClusterError(
+            f"no cluster to talk to: {error}; set KUBECONFIG, or run in a pod with a ServiceAccount"
+        ) from error
+    return configuration
+
+
+@asynccontextmanager
+async def connect() -> AsyncIterator[Cluster]:
+    """Raises NoClusterError."""
+    async with ApiClient(await login()) as client:
+        client.user_agent = names.FIELD_MANAGER  # the server takes the manager of fields from it
+        yield Cluster(client)
+
+
+class Cluster:
+    """See `alignment_operator.api.Api` for what each method promises.
+
+    Besides, every method raises RefusedError, ServerError, and `aiohttp.ClientError` or TimeoutError when the server
+    cannot be reached.
+    """
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
+        try:
+            return await self._call("GET", _path(kind, namespace, name))
+        except NotFoundError:
+            return None
+
+    async def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        return [*(await self.list_all(kind, namespace, selector))[0]]
+
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        return await self._call("POST", _path(kind, manifest["metadata"]["namespace"]), body=manifest)
+
+    async def replace_status(self, kind: Kind, manifest: Manifest) -> Manifest:
+        metadata = manifest["metadata"]
+        path = _path(kind, metadata["namespace"], metadata["name"]) + "/status"
+        return await self._call("PUT", path, body=manifest)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, patch: Manifest) -> Manifest:
+        path = _path(kind, namespace, name)
+        return await self._call("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+    async def apply(self, kind: Kind, manifest: Manifest, *, force: bool) -> Manifest:
+        metadata = manifest["metadata"]
+        return await self._call(
+            "PATCH",
+            _path(kind, metadata["namespace"], metadata["name"]),
+            query={"fieldManager": names.FIELD_MANAGER, "force": str(force).lower()},
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self._call("DELETE", _path(kind, namespace, name), body=options)
+        except (NotFoundError, ConflictError):
+            return
+
+    async def emit(self, owner: Manifest, reason: str, message: str, *, warning: bool) -> None:
+        """The same reason and message about the same object is one Event with a count."""
+        event = _event(owner, reason, message, warning=warning)
+        try:
+            await self.create(EVENT, event)
+        except AlreadyExistsError:
+            await self._repeat(event["metadata"]["namespace"], event["metadata"]["name"])
+
+    async def list_all(self, kind: Kind, namespace: str, selector: str) -> tuple[Sequence[Manifest], str]:
+        """All objects that match a label selector, in one namespace or, if it is empty, in all; and their version."""
+        found: Sequence[Manifest] = []
+        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        while True:
+            page = await self._call("GET", _path(kind, namespace), query=query)
+            found = [*found, *page["items"]]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found, page["metadata"]["resourceVersion"]
+            query["continue"] = token
+
+    async def plurals(self, api_version: str) -> set[str]:
+        """The kinds that the server knows of a group and version."""
+        try:
+            found = await self._call("GET", f"/apis/{api_version}")
+        except NotFoundError:
+            return set()
+        return {resource["name"] for resource in found["resources"]}
+
+    async def watch(
+        self, kind: Kind, namespace: str, selector: str, version: str
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """What changes from that version on, until the server ends it: (ADDED, MODIFIED, DELETED or BOOKMARK, object).
+
+        Raises ExpiredError too.
+        """
+        query = {
+            "labelSelector": selector,
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(_WATCH_SECONDS),
+        }
+        response = await self._request("GET", _path(kind, namespace), query, None, None, _SILENCE)
+        try:
+            if response.status >= 400:
+                raise _error(response.status, await response.read())
+            async for line in _lines(response.response.content):
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _error(event["object"].get("code", 500), line)
+                yield event["type"], event["object"]
+        finally:
+            response.response.close()
+
+    async def _repeat(self, namespace: str, name: str) -> None:
+        event = await self.get(EVENT, namespace, name)
+        count = ((event or {}).get("series") or {"count": 1})["count"]
+        patch = {"series": {"count": count + 1, "lastObservedTime": _micro_time()}}
+        await self.merge(EVENT, namespace, name, patch)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        response = await self._request(method, path, query, body, content_type, _TIMEOUT)
+        data = await response.read()
+        if response.status >= 400:
+            raise _error(response.status, data)
+        answer: Manifest = json.loads(data)
+        return answer
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Manifest | None,
+        content_type: str | None,
+        patience: aiohttp.ClientTimeout,
+    ) -> Any:
+        request = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json"}
+            | ({"Content-Type": content_type} if content_type else {}),
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        return await self._client.call_api(*request, _request_timeout=patience)
+
+
+def _path(kind: Kind, namespace: str, name: str = "") -> str:
+    root = f"/api/{kind.api_version}" if "/" not in kind.api_version else f"/apis/{kind.api_version}"
+    within = f"/namespaces/{namespace}" if namespace else ""
+    return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """An object may be longer than the stream's own limit for a line."""
+    pieces: list[bytes] = []
+    async for chunk in stream.iter_any():
+        *ended, rest = chunk.split(b"\n")
+        for line in ended:
+            yield b"".join([*pieces, line])
+            pieces.clear()
+        pieces.append(rest)
+
+
+def _error(status: int, data: bytes) -> Exception:
+    """https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/"""
+    try:
+        answer = json.loads(data)
+        answer = answer.get("object", answer)
+    except ValueError:
+        answer = {}
+    reason, message = answer.get("reason", ""), answer.get("message", data[:500].decode(errors="replace"))
+    if status == 404:
+        return NotFoundError(message)
+    if status == 409:
+        return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
+    if status == 410:
+        return ExpiredError(message)
+    if status in {400, 403, 422}:
+        return RefusedError(message)
+    return ServerError(f"{status} {reason}: {message}")
+
+
+def _event(owner: Manifest, reason: str, message: str, *, warning: bool) -> Manifest:
+    metadata = owner["metadata"]
+    same = hashlib.sha256(json.dumps([metadata["uid"], reason, message]).encode()).hexdigest()[:16]
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.kind,
+        "metadata": {"name": f"{metadata['name']}.{same}", "namespace": metadata["namespace"]},
+        "eventTime": _micro_time(),
+        "reportingController": f"alignment.dev/{names.FIELD_MANAGER}",
+        "reportingInstance": names.FIELD_MANAGER,
+        "action": "Reconcile",
+        "reason": reason,
+        "regarding": {
+            "apiVersion": owner["apiVersion"],
+            "kind": owner["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "note": message.encode()[:_NOTE_BYTES].decode(errors="ignore"),
+        "type": "Warning" if warning else "Normal",
+    }
+
+
+def _micro_time() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

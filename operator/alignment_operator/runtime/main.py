@@ -1,0 +1,71 @@
+"""`alignment-operator`: the process that the chart's Deployment runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from importlib.metadata import version
+
+import click
+
+
+@click.group()
+@click.version_option(package_name="alignment-operator")
+def main() -> None:
+    """Keeps language models aligned: runs the iterations that AlignmentCycles ask for."""
+
+
+@main.command()
+@click.option(
+    "--namespace",
+    "-n",
+    "namespaces",
+    multiple=True,
+    help="Serve this namespace; may be repeated. Default: all.",
+)
+@click.option(
+    "--worker-image",
+    envvar="ALIGNMENT_WORKER_IMAGE",
+    help="Image of the stages' Jobs, where the manifest names none. Default: the one of this version.",
+)
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port of /healthz; 0: none.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Log what is tried again, too.")
+def run(namespaces: tuple[str, ...], worker_image: str | None, health_port: int, *, verbose: bool) -> None:
+    """Run the operator until it is told to stop.
+
+    It logs in by KUBECONFIG, else by the pod's ServiceAccount, else by ~/.kube/config.
+    """
+    from alignment_operator.cluster import NoClusterError  # noqa: PLC0415 - a second of imports that --help needs not
+    from alignment_operator.observed import Settings  # noqa: PLC0415
+    from alignment_operator.runtime import operator  # noqa: PLC0415
+
+    _log_to_stderr(verbose=verbose)
+    image = worker_image or f"ghcr.io/alignment-dev/worker:{version('alignment-operator')}"
+    options = operator.Options(Settings(worker_image=image), namespaces, health_port or None)
+    try:
+        asyncio.run(operator.run(options))
+    except NoClusterError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _log_to_stderr(*, verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("alignment_operator").setLevel(logging.DEBUG if verbose else logging.INFO)
+    # They write a line for every event heard and every probe answered.
+    for noisy in ("kopf.objects", "kopf.activities.probe", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

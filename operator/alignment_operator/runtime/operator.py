@@ -1,0 +1,219 @@
+"""kopf's part: it watches our two kinds, logs in, answers probes and shuts down in order.
+
+Handlers only wake keys. kopf writes nothing: no annotation, no finalizer, no event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from alignment_api import names
+from alignment_api.model import API_VERSION, GROUP, VERSION
+from alignment_operator.api import CONFIG_MAP, JOB, Manifest
+from alignment_operator.cluster import Cluster, connect, login
+from alignment_operator.observe.jobs import slim as slim_job
+from alignment_operator.observed import Settings
+from alignment_operator.runtime.controller import Controller
+from alignment_operator.runtime.reflector import Reflector, Selection
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+_CRD_SECONDS = 5.0
+_EXIT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How it is run. No namespaces: all of them."""
+
+    settings: Settings
+    namespaces: Sequence[str] = ()
+    health_port: int | None = None
+
+
+async def run(options: Options) -> None:
+    """Until SIGTERM or SIGINT. Raises NoClusterError, and what a background task died of."""
+    async with connect() as cluster:
+        await _until_served(cluster)
+        await _Operator(cluster, options).run()
+
+
+async def _until_served(cluster: Cluster) -> None:
+    """A watch of a kind that the server does not know would never begin."""
+    wanted = {names.CYCLE_PLURAL, names.DATASET_PLURAL}
+    while missing := wanted - await cluster.plurals(API_VERSION):
+        log.warning("the cluster does not know %s: `kubectl apply -f crds/`", ", ".join(sorted(missing)))
+        await asyncio.sleep(_CRD_SECONDS)
+
+
+class _Operator:
+    def __init__(self, cluster: Cluster, options: Options) -> None:
+        self._options = options
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._failure: BaseException | None = None
+        self._controller = Controller(cluster, options.settings, self._jobs)
+        self._job_reflectors = {
+            namespace: Reflector(
+                cluster,
+                Selection(JOB, namespace, names.LABEL_OWNER_UID),
+                slim=slim_job,
+                group=lambda job: job["metadata"]["labels"][names.LABEL_OWNER_UID],
+                changed=self._controller.heard_of_owned,
+            )
+            for namespace in options.namespaces or [""]
+        }
+        self._target_reflectors = [
+            Reflector(
+                cluster,
+                Selection(CONFIG_MAP, namespace, names.LABEL_CYCLE),
+                slim=_slim_target,
+                group=lambda target: target["metadata"]["labels"][names.LABEL_CYCLE],
+                changed=self._controller.heard_of_owned,
+            )
+            for namespace in options.namespaces or [""]
+        ]
+
+    async def run(self) -> None:
+        port = self._options.health_port
+        await kopf.operator(
+            registry=self._registry(),
+            settings=_kopf_settings(),
+            standalone=True,
+            clusterwide=not self._options.namespaces,
+            namespaces=list(self._options.namespaces),
+            liveness_endpoint=f"http://0.0.0.0:{port}/healthz" if port else None,
+            stop_flag=self._stop,
+        )
+        if self._failure is not None:
+            raise self._failure
+
+    def _jobs(self, namespace: str, owner_uid: str) -> list[Manifest]:
+        reflector = self._job_reflectors.get(namespace) or self._job_reflectors[""]
+        return reflector.grouped(owner_uid)
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_connection)
+        kopf.on.startup(registry=registry)(self._start)
+        kopf.on.cleanup(registry=registry)(self._end)
+        kopf.on.probe(id="queue", registry=registry)(self._queue_length)
+        kopf.on.event(GROUP, VERSION, names.CYCLE_PLURAL, registry=registry)(self._cycle_event)
+        kopf.on.event(GROUP, VERSION, names.DATASET_PLURAL, registry=registry)(self._dataset_event)
+        return registry
+
+    async def _start(self, **_: Any) -> None:
+        reflectors = [*self._job_reflectors.values(), *self._target_reflectors]
+        for reflector in reflectors:
+            self._spawn(reflector.run(), reflector.selection.kind.plural)
+        for number in range(WORKERS):
+            self._spawn(self._work(reflectors), f"worker {number}")
+
+    async def _work(self, reflectors: Sequence[Reflector]) -> None:
+        for reflector in reflectors:
+            await reflector.synced.wait()
+        await self._controller.work()
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """None of them ends by itself: half an operator is worse than one that is started again."""
+        if not task.cancelled():
+            self._failure = task.exception() or RuntimeError(f"{task.get_name()} ended")
+            self._stop.set()
+
+    async def _end(self, **_: Any) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _queue_length(self, **_: Any) -> int:
+        return len(self._controller.queue)
+
+    async def _cycle_event(self, event: kopf.RawEvent, **_: Any) -> None:
+        self._controller.heard_of_cycle(dict(event["object"]), deleted=event["type"] == "DELETED")
+
+    async def _dataset_event(self, event: kopf.RawEvent, **_: Any) -> None:
+        self._controller.heard_of_dataset(dict(event["object"]), deleted=event["type"] == "DELETED")
+
+
+def _slim_target(target: Manifest) -> Manifest:
+    """Enough to tell that it changed; the pass reads the rest."""
+    metadata = target["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion")
+    labels = {names.LABEL_CYCLE: metadata["labels"][names.LABEL_CYCLE]}
+    return {"metadata": {**{key: metadata[key] for key in kept}, "labels": labels}}
+
+
+async def _connection(**_: Any) -> kopf.ConnectionInfo:
+    return _connection_info(await login(), await _token(await login()))
+
+
+async def _token(configuration: Configuration) -> str | None:
+    key = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+    return key.split(" ", 1)[-1] if key else None
+
+
+def _connection_info(configuration: Configuration, token: str | None) -> kopf.ConnectionInfo:
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        token=token,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+def _kopf_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True
+    settings.peering.standalone = True
+    settings.process.ultimate_exiting_timeout = _EXIT_SECONDS
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
+    return settings
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """kopf copies and compares every object it hears of, to find what changed. We look at everything anyway."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """No handler of ours is retried by kopf, so there is no progress to keep in annotations."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence

@@ -1,0 +1,81 @@
+"""Keys that wait for a pass: each at most once, never worked on twice at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+from alignment_operator.runtime.backoff import Backoff
+
+Key = TypeVar("Key", bound=Hashable)
+
+# A clock that jumps, or a wake that was reckoned wrong, costs an hour at most.
+_LONGEST_DELAY_SECONDS = 3600.0
+
+
+class WorkQueue(Generic[Key]):
+    """As client-go's: a key that is added while it is worked on is worked on once more afterwards.
+
+    After an error a key waits, ever longer; being added cuts the wait short, for whatever changed may be the remedy.
+    """
+
+    def __init__(self, first_backoff_seconds: float = 0.2, longest_backoff_seconds: float = 300.0) -> None:
+        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._queued: set[Key] = set()
+        self._working: set[Key] = set()
+        self._again: set[Key] = set()
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._backoffs: dict[Key, Backoff] = {}
+        self._backoff_seconds = (first_backoff_seconds, longest_backoff_seconds)
+
+    def __len__(self) -> int:
+        """Keys that wait to be taken."""
+        return len(self._queued)
+
+    def add(self, key: Key) -> None:
+        """As soon as a worker is free."""
+        if key in self._working:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued.add(key)
+            self._ready.put_nowait(key)
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """After a delay, in place of any delay that the key waits for now."""
+        self._cancel_timer(key)
+        delay = min(max(seconds, 0.0), _LONGEST_DELAY_SECONDS)
+        self._timers[key] = asyncio.get_running_loop().call_later(delay, self._due, key)
+
+    async def take(self) -> Key:
+        """The next key; it is the caller's until `done` or `failed`."""
+        key = await self._ready.get()
+        self._queued.remove(key)
+        self._working.add(key)
+        self._cancel_timer(key)
+        return key
+
+    def done(self, key: Key) -> None:
+        self._backoffs.pop(key, None)
+        self._release(key)
+
+    def failed(self, key: Key) -> float:
+        """The seconds that it waits, unless it is added meanwhile."""
+        seconds = self._backoffs.setdefault(key, Backoff(*self._backoff_seconds)).next()
+        self.add_after(key, seconds)
+        self._release(key)
+        return seconds
+
+    def _release(self, key: Key) -> None:
+        self._working.discard(key)
+        if key in self._again:
+            self._again.remove(key)
+            self.add(key)
+
+    def _due(self, key: Key) -> None:
+        del self._timers[key]
+        self.add(key)
+
+    def _cancel_timer(self, key: Key) -> None:
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
