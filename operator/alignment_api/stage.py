@@ -6,15 +6,12 @@ termination message holds a `StageReport` of at most `MAX_REPORT_BYTES`.
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
-from alignment_api import digests, uris
+from alignment_api import digests, packing, uris
 from alignment_api.cycle import (
     Comparison,
     DatasetReference,
@@ -213,7 +210,7 @@ class StageResult(Model):
         {}, max_length=32, description="By the names in measurements.py."
     )
     by_category: dict[Key, Annotated[dict[Key, Measurement], Field(max_length=16)]] = Field(
-        {}, max_length=16, description="The same, for each category of the gold set or the held-out prompts."
+        {}, max_length=32, description="The same, for each category of the gold set or the held-out prompts."
     )
 
 
@@ -240,39 +237,26 @@ class StageReport(Model):
     failure: StageFailure | None = None
 
     def encode(self) -> str:
-        """JSON of at most MAX_REPORT_BYTES; deflated and base64 behind `z:` where it would be longer.
+        """JSON of at most MAX_REPORT_BYTES; packed where it would be longer. Raises ReportTooLargeError.
 
-        Numbers keep four significant digits. Raises ReportTooLargeError.
+        Numbers keep four significant digits, or eleven bits when packed.
         """
-        text = json.dumps(_rounded(self.to_wire()), separators=(",", ":"), ensure_ascii=False)
+        wire = self.to_wire()
+        text = packing.plain(wire)
         if len(text.encode()) <= MAX_REPORT_BYTES:
             return text
-        packed = "z:" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
-        if len(packed) > MAX_REPORT_BYTES:
-            raise ReportTooLargeError(
-                f"the report needs {len(packed)} bytes, {MAX_REPORT_BYTES} is the limit"
-            )
-        return packed
+        text = packing.packed(wire)
+        if len(text) > MAX_REPORT_BYTES:
+            raise ReportTooLargeError(f"the report needs {len(text)} bytes; the limit is {MAX_REPORT_BYTES}")
+        return text
 
     @classmethod
     def decode(cls, text: str) -> Self:
         """Raises ValueError if the text is not a report of this contract version."""
         try:
-            if text.startswith("z:"):
-                text = zlib.decompress(base64.b64decode(text[2:], validate=True)).decode()
-            report = cls.from_wire(json.loads(text))
-        except (ValidationError, zlib.error) as error:
+            report = cls.from_wire(packing.unpacked(text))
+        except ValueError as error:
             raise ValueError(f"not a stage report: {error}") from error
         if report.contract_version != CONTRACT_VERSION or (report.result is None) == (report.failure is None):
             raise ValueError(f"not a stage report of contract version {CONTRACT_VERSION}")
         return report
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return value
