@@ -1,0 +1,77 @@
+"""From what was typed to what a command works on: valid manifests, claims, the state folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from alignment_api import names
+from alignment_operator.api import Manifest
+from alignment_operator.cli.errors import CommandError, Exit
+from alignment_operator.cli.manifests import Document, Located, read
+from alignment_operator.local.claims import Claims
+
+STATE = Path(".alignment")
+
+
+@dataclass(frozen=True)
+class Given:
+    """The manifests of one command."""
+
+    cycles: list[Document]
+    datasets: list[Document]
+    folders: list[Path]
+
+    def cycle(self) -> Document:
+        """The one cycle. Raises CommandError if there are none or several."""
+        if not self.cycles:
+            raise CommandError("no AlignmentCycle in these files; give its manifest with -f", Exit.INVALID)
+        self.refuse_several()
+        return self.cycles[0]
+
+    def refuse_several(self) -> None:
+        if len(self.cycles) > 1:
+            listed = ", ".join(f"{item.value['metadata']['name']} in {item.file}" for item in self.cycles)
+            raise CommandError(f"one cycle at a time; these files hold {listed}", Exit.INVALID)
+
+
+def given(paths: Sequence[Path]) -> Given:
+    """Every AlignmentCycle and PreferenceDataset of the files. Prints what is wrong with them and exits with 2."""
+    documents, problems = read(paths)
+    for document in documents:
+        problems += document.problems()
+    complain(problems)
+    return Given(
+        cycles=[document for document in documents if document.kind == names.CYCLE_KIND],
+        datasets=[document for document in documents if document.kind == names.DATASET_KIND],
+        folders=list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths)),
+    )
+
+
+def complain(problems: Sequence[Located]) -> None:
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if problems:
+        raise SystemExit(int(Exit.INVALID))
+
+
+def claims_of(pairs: Sequence[str], folders: Sequence[Path], state: Path) -> Claims:
+    """Raises CommandError for a pair that is not NAME=DIR or a folder that is not there."""
+    folder_of = {}
+    for pair in pairs:
+        name, separator, folder = pair.partition("=")
+        if not (separator and name and folder):
+            raise CommandError(
+                f"--claim {pair}: write NAME=DIR, as in --claim models=/data/models", Exit.INVALID
+            )
+        if not Path(folder).is_dir():
+            raise CommandError(f"--claim {pair}: {folder} is not a folder", Exit.INVALID)
+        folder_of[name] = Path(folder)
+    return Claims(folder_of, folders, state)
+
+
+def namespace_of(manifest: Manifest) -> str:
+    return str(manifest["metadata"].get("namespace") or "default")

@@ -1,0 +1,57 @@
+"""The entry of `alignctl`, also `kubectl align`: finds the command, turns errors into one message each."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import click
+
+COMMANDS = {
+    "run": "run one iteration here, without a cluster",
+    "validate": "say what is wrong with manifests",
+    "plan": "say what an iteration would do, without doing it",
+    "render": "print the Jobs that an iteration would create",
+    "status": "show where cycles and datasets stand",
+    "history": "show the iterations that ended",
+    "approve": "let an iteration that is held promote its candidate",
+    "reject": "refuse the candidate of an iteration that is held",
+    "cancel": "end the running iteration",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is called; the list of commands needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"alignment_operator.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="alignment-operator", prog_name="alignctl")
+def alignctl() -> None:
+    """Run, inspect and decide alignment cycles."""
+
+
+def main() -> None:
+    """The console script: `alignctl`, or `kubectl align` by the name that kubectl looks for."""
+    called = Path(sys.argv[0]).name.removesuffix(".exe")
+    name = "kubectl align" if called == "kubectl-align" else "alignctl"
+    try:
+        alignctl.main(prog_name=name)
+    except BrokenPipeError:  # `alignctl … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

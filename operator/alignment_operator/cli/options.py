@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+files_option: Decorator = click.option(
+    "-f",
+    "--filename",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    help="A manifest, or a folder of manifests; may be given again.",
+)
+state_option: Decorator = click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder that stands for the cluster.  [default: .alignment]",
+)
+claims_option: Decorator = click.option(
+    "--claim",
+    "claims",
+    metavar="NAME=DIR",
+    multiple=True,
+    help="The folder that pvc://NAME is. Without it: a folder NAME beside the manifest, else one in the state folder.",
+)
+output_option: Decorator = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["json", "yaml"]),
+    help="Print the object with its status, as kubectl does.",
+)
+namespace_option: Decorator = click.option(
+    "-n", "--namespace", help="The namespace.  [default: the context's]"
+)

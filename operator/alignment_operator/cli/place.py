@@ -1,0 +1,91 @@
+"""Where cycles live: the folder of a local run, or a cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment_operator.api import Api, Kind, Manifest
+from alignment_operator.cli.errors import CommandError
+from alignment_operator.cli.inputs import STATE
+from alignment_operator.local.directory import Directory
+
+
+@dataclass(frozen=True)
+class Place:
+    """An API, and what to call it; `state` is None for a cluster. A folder is looked through in every namespace."""
+
+    api: Api
+    namespace: str
+    state: Path | None
+
+    def __str__(self) -> str:
+        return f"folder {self.state}" if self.state else f"cluster, namespace {self.namespace}"
+
+    async def every(self, kind: Kind) -> list[Manifest]:
+        if isinstance(self.api, Directory):
+            return self.api.all(kind)
+        return await self.api.list(kind, self.namespace, {})
+
+    async def one(self, kind: Kind, name: str) -> Manifest:
+        """Raises CommandError if there is none, or several in different namespaces of a folder."""
+        objects = await self.every(kind)
+        found = [item for item in objects if item["metadata"]["name"] == name]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise CommandError(f"{kind.kind} {name} is in several namespaces of {self}")
+        known = ", ".join(item["metadata"]["name"] for item in objects) or "none"
+        raise CommandError(f"no {kind.kind} {name} in {self}; there: {known}")
+
+
+@asynccontextmanager
+async def place(state: Path | None, namespace: str | None) -> AsyncIterator[Place]:
+    """--state names a folder, --namespace means a cluster; with neither, ./.alignment if it is there.
+
+    `kubectl align` always means the cluster. Raises CommandError.
+    """
+    as_plugin = Path(sys.argv[0]).stem == "kubectl-align"
+    if state is None and namespace is None and not as_plugin and STATE.is_dir():
+        state = STATE
+    if state is not None:
+        if not (state / "objects").is_dir():
+            raise CommandError(f"{state}: nothing was run in this folder yet; see `alignctl run --help`")
+        yield Place(Directory(state), "", state)
+        return
+    async with _cluster(namespace) as there:
+        yield there
+
+
+@asynccontextmanager
+async def _cluster(namespace: str | None) -> AsyncIterator[Place]:
+    import aiohttp  # noqa: PLC0415 - half a second that a folder does not need
+
+    from alignment_operator.api import NotFoundError, RefusedError  # noqa: PLC0415
+    from alignment_operator.cluster import NoClusterError, ServerError, connect  # noqa: PLC0415
+
+    try:
+        async with connect() as api:
+            yield Place(api, namespace or _context_namespace(), None)
+    except NoClusterError as error:
+        raise CommandError(f"no folder {STATE} here, and {error}") from error
+    except NotFoundError as error:
+        raise CommandError(f"{error}; are the CRDs installed? kubectl apply -f crds/") from error
+    except (RefusedError, ServerError) as error:
+        raise CommandError(f"the API server says: {error}") from error
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise CommandError(f"the cluster cannot be reached: {error}") from error
+
+
+def _context_namespace() -> str:
+    from kubernetes.aio import config  # noqa: PLC0415
+
+    try:
+        _, active = config.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
+    except (config.ConfigException, OSError):  # in a pod there is no such file
+        return "default"
+    return str(active["context"].get("namespace") or "default")

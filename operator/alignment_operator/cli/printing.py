@@ -1,0 +1,54 @@
+"""Objects as `kubectl get -o` prints them, and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alignment_operator.api import Manifest
+
+_FILE_WIDTH = 160  # of tables where there is no terminal
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Never an alias: kubectl prints none."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def print_object(manifest: Manifest, form: str) -> None:
+    """`form` is json or yaml; like kubectl, without managedFields."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key != "managedFields"}
+    click.echo(text_of({**manifest, "metadata": metadata}, form), nl=False)
+
+
+def text_of(manifest: Manifest, form: str = "yaml") -> str:
+    if form == "json":
+        return json.dumps(manifest, indent=4, ensure_ascii=False) + "\n"
+    text: str = yaml.dump(
+        manifest, Dumper=_Dumper, allow_unicode=True, default_flow_style=False, width=120, sort_keys=False
+    )
+    return text
+
+
+def console_for() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
+    """As kubectl sets them: no lines, capitals above."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    return table

@@ -1,0 +1,145 @@
+"""What was decided and why, at the end of a local run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alignment_api import digests
+from alignment_api.gates import Verdict
+from alignment_operator.api import CYCLE, Manifest
+from alignment_operator.cli.printing import console_for, table_of
+from alignment_operator.cli.watching import seconds_of, spelled_seconds
+from alignment_operator.local.claims import Claims
+from alignment_operator.local.run import Snapshot, is_held
+
+_STYLES = {
+    Verdict.PASSED: "green",
+    Verdict.FAILED: "red",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.ERROR: "red",
+}
+
+
+def print_report(ended: Sequence[Snapshot], claims: Claims, state: Path, again: str) -> None:
+    """`again` is the command that was typed."""
+    console = console_for()
+    for snapshot in ended:
+        if snapshot.kind == CYCLE:
+            _Report(console, snapshot.manifest, claims, state, again).print()
+        else:
+            _print_dataset(console, snapshot.manifest, state)
+
+
+def gates_table(gates: Sequence[Mapping[str, Any]]) -> Table:
+    """Gate, verdict, and the sentence with its numbers."""
+    rows: list[tuple[str | Text, ...]] = []
+    for gate in gates:
+        verdict = Text(gate["verdict"], style=_STYLES[Verdict(gate["verdict"])])
+        rows.append((gate["name"], verdict, gate["message"]))
+        rows += [("", Text("warning", style="yellow"), warning) for warning in gate.get("warnings", [])]
+    return table_of(("GATE", "VERDICT", "WHY"), rows)
+
+
+class _Report:
+    def __init__(self, console: Console, cycle: Manifest, claims: Claims, state: Path, again: str) -> None:
+        self._console = console
+        self._name = cycle["metadata"]["name"]
+        self._held = is_held(cycle)
+        self._status = cycle.get("status", {})
+        self._iteration = self._status.get("iteration")
+        self._claims = claims
+        self._state = state
+        self._again = again
+
+    def print(self) -> None:
+        stalled = next(
+            (item for item in self._status.get("conditions", []) if item["type"] == "Stalled"), None
+        )
+        if stalled and stalled["status"] == "True":
+            self._say(f"{self._name} is stalled: {stalled['reason']}: {stalled['message']}")
+        if self._iteration is None:
+            return
+        self._say("")
+        outcome = "held for a person" if self._held else self._iteration.get("outcome", "not decided")
+        took = spelled_seconds(seconds_of(self._iteration))
+        heading = f"{self._name}, iteration {self._iteration['number']}: {outcome}"
+        self._console.print(
+            Text(heading, style="bold"), Text(f"({self._iteration.get('reason', '')}, {took})")
+        )
+        self._say(self._iteration.get("message", ""))
+        if gates := self._iteration.get("gates"):
+            self._say("")
+            self._console.print(gates_table(gates))
+        self._say("")
+        self._print_places()
+        self._say("")
+        self._print_next()
+
+    def _print_places(self) -> None:
+        rows = {"candidate": self._iteration.get("candidate"), "incumbent": self._iteration.get("incumbent")}
+        for role, located in rows.items():
+            if located:
+                self._say(
+                    f"{role + ':':<11} {self._path(located['uri'])}  {digests.short(located['digest'])}"
+                )
+        promoted = self._status.get("promoted")
+        if promoted:
+            self._say(f"{'promoted:':<11} iteration {promoted['iteration']}, {self._path(promoted['uri'])}")
+
+    def _print_next(self) -> None:
+        number = self._iteration["number"]
+        match "Held" if self._held else self._iteration.get("outcome"):
+            case "Promoted":
+                uri = self._status["promoted"]["uri"]
+                self._say(f"The promoted model is a folder that transformers loads: {self._path(uri)}")
+                self._say(f"The next iteration starts from it: {self._again}")
+            case "Rejected":
+                self._say("The incumbent stays. The candidate is kept for inspection, in the folder above.")
+                self._say(f"Change the manifest, or try again with other samples: {self._again}")
+            case "Held":
+                state = "" if self._state == Path(".alignment") else f" --state {self._state}"
+                self._say("A person decides:")
+                self._say(f"  alignctl approve {self._name}{state}    promotes the candidate")
+                self._say(f"  alignctl reject {self._name}{state}     refuses it")
+                self._say(f"then: {self._again}")
+            case "Failed":
+                for log in self._failed_logs():
+                    self._say(f"log: {log}")
+                self._say(f"When that is mended, start iteration {number + 1}: {self._again}")
+            case "Cancelled":
+                self._say(f"To start iteration {number + 1}: {self._again}")
+
+    def _failed_logs(self) -> list[Path]:
+        failed: Mapping[str, Any] = next(
+            (stage for stage in self._iteration["stages"] if stage["state"] == "Failed"), {}
+        )
+        pods = sorted(
+            (self._state / "jobs").glob(f"{failed.get('job', '-')}-*"), key=lambda pod: pod.stat().st_mtime
+        )
+        return [pod / "log" for pod in pods[-1:]]
+
+    def _path(self, uri: str) -> str:
+        with suppress(ValueError, OSError):
+            path = self._claims.path(uri)
+            return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+        return uri
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
+
+
+def _print_dataset(console: Console, dataset: Manifest, state: Path) -> None:
+    ready = next((item for item in dataset["status"]["conditions"] if item["type"] == "Ready"), None)
+    name, revision = dataset["metadata"]["name"], dataset["status"].get("revision", {}).get("number")
+    if ready and ready["status"] == "True":
+        console.print(Text(f"dataset {name}: revision {revision}, {ready['message']}"), soft_wrap=True)
+    elif ready:
+        console.print(Text(f"dataset {name}: {ready['reason']}: {ready['message']}"), soft_wrap=True)
+        console.print(Text(f"logs: {state / 'jobs'}"), soft_wrap=True)

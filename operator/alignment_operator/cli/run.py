@@ -1,0 +1,104 @@
+"""`alignctl run`: one iteration here, without a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from alignment_operator.api import CYCLE
+from alignment_operator.cli.errors import CommandError, Exit
+from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, given
+from alignment_operator.cli.manifests import Located
+from alignment_operator.cli.options import claims_option, files_option, output_option, state_option
+from alignment_operator.cli.printing import print_object
+from alignment_operator.cli.report import print_report
+from alignment_operator.cli.watching import watching
+from alignment_operator.local.admission import InvalidObjectError
+from alignment_operator.local.claims import Claims
+from alignment_operator.local.files import BusyError, CorruptFileError
+from alignment_operator.local.run import InterruptedRunError, Snapshot, StuckError, is_held, is_ready, run
+from alignment_operator.local.worker import WorkerError
+
+_OUTCOMES = {"Promoted": Exit.PROMOTED, "Rejected": Exit.REJECTED}
+
+
+@click.command("run")
+@files_option
+@claims_option
+@state_option
+@output_option
+def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None, output: str | None) -> None:
+    """Run one iteration, or go on with the one that was stopped.
+
+    PreferenceDatasets among the manifests are ingested first. Ctrl-C stops in order, and the same command goes on.
+
+    Exit status: 0 promoted, 3 rejected, 4 held for a person, 1 a stage failed, 2 invalid manifest or usage, 130
+    interrupted.
+    """
+    manifests = given(files)
+    manifests.refuse_several()
+    if not manifests.cycles and not manifests.datasets:
+        raise CommandError("no AlignmentCycle or PreferenceDataset in these files", Exit.INVALID)
+    _require_worker()
+    state = state or STATE
+    folders = claims_of(claims, manifests.folders, state)
+    again = shlex.join(["alignctl", *sys.argv[1:]])
+    ended = _run(manifests, folders, state, again)
+    if output:
+        print_object(ended[-1].manifest, output)
+    else:
+        print_report(ended, folders, state, again)
+    sys.exit(_status(ended))
+
+
+def _run(manifests: Given, claims: Claims, state: Path, again: str) -> list[Snapshot]:
+    cycle = manifests.cycles[0].value if manifests.cycles else None
+    datasets = [document.value for document in manifests.datasets]
+    try:
+        with watching() as watch:
+            return asyncio.run(run(cycle, datasets, claims, state, watch))
+    except InvalidObjectError as error:
+        complain(_located(error, manifests))
+        raise
+    except InterruptedRunError as error:
+        raise CommandError(f"stopped; to go on where it stopped: {again}", Exit.INTERRUPTED) from error
+    except (BusyError, StuckError, WorkerError, CorruptFileError) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"{where}{error.strerror or error}; when that is mended, the same command goes on: {again}"
+        raise CommandError(message) from error
+
+
+def _located(error: InvalidObjectError, manifests: Given) -> list[Located]:
+    document = (manifests.cycles or manifests.datasets)[0]
+    return [document.located(problem) for problem in error.problems]
+
+
+def _status(ended: Sequence[Snapshot]) -> Exit:
+    last = ended[-1]
+    if last.kind != CYCLE:
+        return Exit.PROMOTED if all(is_ready(snapshot.manifest) for snapshot in ended) else Exit.FAILED
+    if is_held(last.manifest):
+        return Exit.HELD
+    iteration = last.manifest.get("status", {}).get("iteration", {})
+    return _OUTCOMES.get(iteration.get("outcome", ""), Exit.FAILED)
+
+
+def _require_worker() -> None:
+    missing = [
+        name
+        for name in ("alignment_worker", "torch", "transformers", "trl")
+        if not importlib.util.find_spec(name)
+    ]
+    if missing:
+        raise CommandError(
+            f"not installed: {', '.join(missing)}. Stages run on this machine and need them: "
+            "pip install 'alignment-operator[worker]'"
+        )

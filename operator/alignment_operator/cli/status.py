@@ -1,0 +1,143 @@
+"""`alignctl status`: where cycles and datasets stand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from alignment_api import digests
+from alignment_operator.api import CYCLE, DATASET, Manifest
+from alignment_operator.cli.options import namespace_option, output_option, state_option
+from alignment_operator.cli.place import Place, place
+from alignment_operator.cli.printing import console_for, print_object, table_of
+from alignment_operator.cli.report import gates_table
+from alignment_operator.cli.watching import counts_of, seconds_of, spelled_seconds
+
+
+@click.command("status")
+@click.argument("name", required=False)
+@state_option
+@namespace_option
+@output_option
+def command(name: str | None, state: Path | None, namespace: str | None, output: str | None) -> None:
+    """Show every cycle and dataset, or one cycle with its stages, gates and conditions.
+
+    Looks into the folder of a local run (--state, or .alignment here), else into the cluster.
+    """
+    asyncio.run(_status(name, state, namespace, output))
+
+
+async def _status(name: str | None, state: Path | None, namespace: str | None, output: str | None) -> None:
+    async with place(state, namespace) as where:
+        click.echo(f"# {where}", err=True)
+        if name is None:
+            cycles, datasets = await where.every(CYCLE), await where.every(DATASET)
+            if output:
+                print_object(
+                    {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [*cycles, *datasets]},
+                    output,
+                )
+            else:
+                _print_all(where, cycles, datasets)
+            return
+        cycle = await where.one(CYCLE, name)
+    if output:
+        print_object(cycle, output)
+    else:
+        _print_one(console_for(), cycle)
+
+
+def _print_all(where: Place, cycles: Sequence[Manifest], datasets: Sequence[Manifest]) -> None:
+    console = console_for()
+    if not cycles and not datasets:
+        console.print(Text(f"no AlignmentCycle or PreferenceDataset in {where}"))
+    if cycles:
+        columns = ("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "AGE")
+        console.print(table_of(columns, [_cycle_row(cycle) for cycle in cycles]))
+    if datasets:
+        console.print(
+            table_of(
+                ("DATASET", "READY", "PAIRS", "REVISION", "AGE"), [_dataset_row(item) for item in datasets]
+            )
+        )
+
+
+def _print_one(console: Console, cycle: Manifest) -> None:
+    status = cycle.get("status", {})
+    iteration = status.get("iteration")
+    console.print(table_of(("CYCLE", "READY", "PROMOTED"), [_heading(cycle)]))
+    if iteration:
+        outcome = iteration.get("outcome") or "running"
+        console.print()
+        console.print(
+            Text(f"iteration {iteration['number']}: {outcome}  {iteration.get('reason', '')}", style="bold")
+        )
+        if "message" in iteration:
+            console.print(Text(iteration["message"]), soft_wrap=True)
+        stages = [_stage_row(stage) for stage in iteration.get("stages", [])]
+        console.print()
+        console.print(table_of(("STAGE", "STATE", "TOOK", "ATTEMPT", "DETAIL"), stages))
+        if gates := iteration.get("gates"):
+            console.print()
+            console.print(gates_table(gates))
+    console.print()
+    conditions = [
+        (item["type"], item["status"], item["reason"], item["message"])
+        for item in status.get("conditions", [])
+    ]
+    console.print(table_of(("CONDITION", "STATUS", "REASON", "MESSAGE"), conditions))
+
+
+def _heading(cycle: Manifest) -> tuple[str, ...]:
+    promoted = cycle.get("status", {}).get("promoted")
+    told = (
+        f"iteration {promoted['iteration']}: {promoted['uri']} {digests.short(promoted['digest'])}"
+        if promoted
+        else ""
+    )
+    return (cycle["metadata"]["name"], _ready(cycle), told or "nothing yet")
+
+
+def _cycle_row(cycle: Manifest) -> tuple[str, ...]:
+    status = cycle.get("status", {})
+    iteration: dict[str, Any] = status.get("iteration", {})
+    promoted = status.get("promoted", {}).get("iteration", "")
+    told = (str(iteration.get(key, "")) for key in ("number", "stage", "outcome", "reason"))
+    return (cycle["metadata"]["name"], _ready(cycle), *told, str(promoted), _age(cycle))
+
+
+def _dataset_row(dataset: Manifest) -> tuple[str, ...]:
+    status = dataset.get("status", {})
+    revision = status.get("revision", {}).get("number", "")
+    return (
+        dataset["metadata"]["name"],
+        _ready(dataset),
+        str(status.get("pairs", "")),
+        str(revision),
+        _age(dataset),
+    )
+
+
+def _stage_row(stage: Manifest) -> tuple[str, ...]:
+    detail = counts_of(stage) or ": ".join(
+        part for part in (stage.get("reason"), stage.get("message")) if part
+    )
+    took = spelled_seconds(seconds_of(stage))
+    return (stage["name"], stage["state"], took, str(stage.get("attempt", 0)), detail)
+
+
+def _ready(manifest: Manifest) -> str:
+    conditions = manifest.get("status", {}).get("conditions", [])
+    return next((str(item["status"]) for item in conditions if item["type"] == "Ready"), "Unknown")
+
+
+def _age(manifest: Manifest) -> str:
+    created = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
+    return spelled_seconds((datetime.now(UTC) - created).total_seconds())

@@ -1,0 +1,177 @@
+"""Live progress on stderr: a table that redraws itself in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from alignment_operator.api import CYCLE
+from alignment_operator.local.jobs import StageProgress
+from alignment_operator.local.run import Snapshot, Watch
+
+_LINE_EVERY_SECONDS = 10.0
+_MARKS = {"Succeeded": "✓", "Failed": "✗", "Running": "▸", "Pending": "·"}
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    table = Redrawn()
+    with Live(get_renderable=table.render, console=console, refresh_per_second=4):
+        yield table
+
+
+class Redrawn:
+    """Every stage so far, one a row; the running one with its bar."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Snapshot] = {}
+        self._rates = Rates()
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        self._seen[snapshot.manifest["metadata"]["uid"]] = snapshot
+
+    def render(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for snapshot in list(self._seen.values()):
+            table.add_row("", Text(title(snapshot), style="bold"))
+            for stage in stages_of(snapshot):
+                self._add(table, stage, snapshot.progress)
+        return table
+
+    def _add(self, table: Table, stage: Mapping[str, Any], progress: StageProgress | None) -> None:
+        mark = Text(
+            _MARKS[stage["state"]], style={"Succeeded": "green", "Failed": "red"}.get(stage["state"], "cyan")
+        )
+        elapsed = spelled_seconds(seconds_of(stage))
+        if stage["state"] in ("Succeeded", "Failed"):
+            table.add_row(mark, stage["name"], elapsed, Text(counts_of(stage) or stage.get("reason", "")))
+        elif progress is not None and progress.job == stage.get("job"):
+            bar = ProgressBar(
+                total=progress.total or None, completed=progress.done, width=24, pulse=not progress.total
+            )
+            table.add_row(mark, stage["name"], elapsed, bar, Text(self._rates.told(progress)))
+        else:
+            table.add_row(mark, stage["name"], elapsed, Text(stage.get("message") or "starting"))
+
+
+class Lines:
+    """A line when a stage starts or ends, and every ten seconds in between."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._states: dict[tuple[str, str], str] = {}
+        self._said_at = time.monotonic()
+        self._rates = Rates()
+        self._titles: set[str] = set()
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        if (heading := title(snapshot)) not in self._titles:
+            self._titles.add(heading)
+            self._say(heading)
+        for stage in stages_of(snapshot):
+            key = (heading, stage["name"])
+            if self._states.get(key) != stage["state"]:
+                self._states[key] = stage["state"]
+                self._say(changed(stage))
+        progress = snapshot.progress
+        if progress is not None:
+            told = self._rates.told(progress)
+            if time.monotonic() - self._said_at >= _LINE_EVERY_SECONDS:
+                self._say(f"{progress.stage}: {told}")
+
+    def _say(self, line: str) -> None:
+        if line:
+            self._said_at = time.monotonic()
+            self._console.print(line, markup=False, soft_wrap=True)
+
+
+class Rates:
+    """Things a second of the running part of a stage, as its progress shows them."""
+
+    def __init__(self) -> None:
+        self._part: tuple[str, str, str] = ("", "", "")
+        self._since = 0.0
+        self._from = 0.0
+
+    def told(self, progress: StageProgress) -> str:
+        """done/total unit, rate, time left."""
+        part = (progress.job, progress.unit, progress.detail)
+        if part != self._part or progress.done < self._from:
+            self._part, self._since, self._from = part, time.monotonic(), progress.done
+        total = f"/{progress.total:g}" if progress.total else ""
+        told = [f"{progress.done:g}{total} {progress.unit}".strip()]
+        elapsed = time.monotonic() - self._since
+        if elapsed > 1 and progress.done > self._from:
+            told.append(f"{(progress.done - self._from) / elapsed:.3g}/s")
+        if progress.seconds_left is not None:
+            told.append(f"{spelled_seconds(progress.seconds_left)} left")
+        if progress.detail:
+            told.append(progress.detail)
+        return ", ".join(told)
+
+
+def title(snapshot: Snapshot) -> str:
+    """Whose progress it is."""
+    metadata, status = snapshot.manifest["metadata"], snapshot.manifest.get("status", {})
+    if snapshot.kind != CYCLE:
+        return f"dataset {metadata['name']}"
+    iteration = status.get("iteration")
+    return f"cycle {metadata['name']}" + (f", iteration {iteration['number']}" if iteration else "")
+
+
+def stages_of(snapshot: Snapshot) -> list[Mapping[str, Any]]:
+    status = snapshot.manifest.get("status", {})
+    if snapshot.kind != CYCLE:
+        return [status["ingest"]] if "ingest" in status else []
+    stages: list[Mapping[str, Any]] = status.get("iteration", {}).get("stages", [])
+    return stages
+
+
+def changed(stage: Mapping[str, Any]) -> str:
+    """What there is to say of a stage whose state has changed; empty for one that has not begun."""
+    match stage["state"]:
+        case "Running":
+            return f"{stage['name']}: started"
+        case "Succeeded":
+            return f"{stage['name']}: done in {spelled_seconds(seconds_of(stage))}, {counts_of(stage)}"
+        case "Failed":
+            return f"{stage['name']}: failed, {stage.get('reason', '')}"
+    return ""
+
+
+def counts_of(stage: Mapping[str, Any]) -> str:
+    counts = stage.get("result", {}).get("counts", {})
+    return ", ".join(f"{count} {words(name)}" for name, count in counts.items())
+
+
+def words(name: str) -> str:
+    """meanTokens → mean tokens."""
+    return "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+def seconds_of(stage: Mapping[str, Any]) -> float:
+    if "startedAt" not in stage:
+        return 0.0
+    end = datetime.fromisoformat(stage["finishedAt"]) if "finishedAt" in stage else datetime.now(UTC)
+    return max(0.0, (end - datetime.fromisoformat(stage["startedAt"])).total_seconds())
+
+
+def spelled_seconds(seconds: float) -> str:
+    """1 h 2 min, 3 min 4 s, 5 s."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

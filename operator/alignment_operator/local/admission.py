@@ -1,0 +1,39 @@
+"""What the API server does to our kinds before it stores them: validation, defaults, the immutable field."""
+
+from __future__ import annotations
+
+import copy
+
+from alignment_api.cycle import Policy
+from alignment_api.validation import Problem, parse_cycle, parse_dataset
+from alignment_operator.api import CYCLE, DATASET, Kind, Manifest
+
+
+class InvalidObjectError(Exception):
+    """The object breaks the schema."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+def admitted(kind: Kind, new: Manifest, old: Manifest | None) -> Manifest:
+    """A copy with the defaults filled in; other kinds as they are. Raises InvalidObjectError."""
+    manifest = copy.deepcopy(new)
+    if kind not in (CYCLE, DATASET):
+        return manifest
+    spec, problems = parse_cycle(manifest) if kind == CYCLE else parse_dataset(manifest)
+    if spec is None or problems:
+        raise InvalidObjectError(problems)
+    manifest["spec"] = spec.to_wire()
+    if kind == CYCLE and old is not None:
+        _require_same_model(manifest, old)
+    return manifest
+
+
+def _require_same_model(new: Manifest, old: Manifest) -> None:
+    """`Policy`'s one transition rule, which only an API can judge."""
+    model, was = new["spec"]["policy"]["model"], old["spec"]["policy"]["model"]
+    if model != was:
+        rule = next(rule for rule in Policy.rules if rule.holds is None)
+        raise InvalidObjectError((Problem("spec.policy.model", model, f"{rule.message} (it was {was})"),))

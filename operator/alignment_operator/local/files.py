@@ -1,0 +1,84 @@
+"""Files that are whole or not there, and locks between processes on one machine."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+class BusyError(Exception):
+    """Another process runs on the same state folder."""
+
+
+class CorruptFileError(Exception):
+    """A file of the state folder is not what we wrote."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the file as a whole; a reader, or a crash, sees the old bytes or the new ones. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any | None:
+    """The value, or None if there is no such file. Raises CorruptFileError, OSError."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CorruptFileError(
+            f"{path}: not valid JSON ({error}); mend it, or delete it to begin anew"
+        ) from error
+
+
+@contextmanager
+def write_lock(path: Path) -> Iterator[None]:
+    """One writer at a time, for as long as one read-modify-write takes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def run_lock(folder: Path) -> Iterator[None]:
+    """Held by the one process that runs Jobs on a state folder. Raises BusyError that names the other's pid.
+
+    The kernel lets go of it when the process ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "run.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            pid = file.read().strip() or "unknown"
+            raise BusyError(
+                f"{folder}: alignctl (process {pid}) is already running here; wait until it ends, stop it with "
+                f"`kill {pid}`, or use another folder with --state"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,260 @@
+"""One iteration without a cluster: apply the manifests to a folder, reconcile until there is an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alignment_api import names
+from alignment_api.conditions import ConditionType, find
+from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.dataset import PreferenceDatasetStatus
+from alignment_api.validation import Problem
+from alignment_operator.api import CYCLE, DATASET, ConflictError, Kind, Manifest
+from alignment_operator.local.admission import InvalidObjectError
+from alignment_operator.local.claims import Claims
+from alignment_operator.local.directory import Directory
+from alignment_operator.local.files import run_lock
+from alignment_operator.local.jobs import Node, StageProgress
+from alignment_operator.local.worker import WarmWorker
+from alignment_operator.observed import Settings
+from alignment_operator.reconcile import reconcile
+
+SETTINGS = Settings(worker_image="local", wait_for_inputs=False)
+_TICK_SECONDS = 0.25  # how often progress, and verbs given meanwhile, are looked at
+_RUN = names.verb_annotation("run")
+
+
+class StuckError(Exception):
+    """Nothing runs, nothing is due, and there is no outcome."""
+
+
+class InterruptedRunError(Exception):
+    """SIGINT, SIGTERM or SIGHUP: the same command goes on later."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is to see: the object that is worked on, and how far its running stage is."""
+
+    kind: Kind
+    manifest: Manifest
+    progress: StageProgress | None = None
+
+
+Watch = Callable[[Snapshot], None]
+Done = Callable[[Manifest], bool]
+
+
+async def run(
+    cycle: Manifest | None, datasets: Sequence[Manifest], claims: Claims, state: Path, watch: Watch
+) -> list[Snapshot]:
+    """Ingest the datasets, then run one iteration of the cycle, or go on with the unfinished one.
+
+    Returns the objects as they are in the end, the cycle last: with an outcome, held for a person, or stalled. A
+    dataset that is not Ready ends it. Raises BusyError, InvalidObjectError, InterruptedRunError, StuckError,
+    WorkerError, CorruptFileError, OSError.
+    """
+    with run_lock(state):
+        worker = WarmWorker(state / "worker.log")
+        try:
+            with _interruptible(worker):
+                return await _Runner(Directory(state), worker, claims, watch).run(cycle, datasets)
+        except asyncio.CancelledError:
+            raise InterruptedRunError from None
+        finally:
+            await worker.close()
+
+
+async def decide(state: Path, cycle: Manifest, now: datetime) -> Manifest:
+    """One pass without Jobs: what a person decided takes effect, as far as it needs none. Raises BusyError."""
+    metadata = cycle["metadata"]
+    api = Directory(state)
+    with run_lock(state):
+        await reconcile(api, CYCLE, metadata["namespace"], metadata["name"], now, SETTINGS)
+    return await api.get(CYCLE, metadata["namespace"], metadata["name"]) or cycle
+
+
+def is_ready(dataset: Manifest) -> bool:
+    """Whether its newest refresh succeeded."""
+    condition = find(
+        PreferenceDatasetStatus.from_wire(dataset.get("status", {})).conditions, ConditionType.READY
+    )
+    return condition is not None and condition.status == "True"
+
+
+def is_held(cycle: Manifest) -> bool:
+    """Whether its iteration waits for a person."""
+    return _holds(AlignmentCycleStatus.of(cycle.get("status")), ConditionType.WAITING_FOR_APPROVAL)
+
+
+class _Runner:
+    def __init__(self, api: Directory, worker: WarmWorker, claims: Claims, watch: Watch) -> None:
+        self._api = api
+        self._worker = worker
+        self._claims = claims
+        self._watch = watch
+
+    async def run(self, cycle: Manifest | None, datasets: Sequence[Manifest]) -> list[Snapshot]:
+        put = [self._api.put(DATASET, _without_run(dataset)) for dataset in datasets]
+        live = self._api.put(CYCLE, _without_run(cycle)) if cycle else None
+        going_on = live is not None and _unfinished(live)
+        ended: list[Snapshot] = []
+        if not going_on:
+            wanted = [*put, *(await self._named(live, put) if live else [])]
+            ended = [Snapshot(DATASET, await self._refreshed(dataset)) for dataset in wanted]
+        if live is not None and all(is_ready(snapshot.manifest) for snapshot in ended):
+            ended.append(Snapshot(CYCLE, await self._iterated(live)))
+        return ended
+
+    async def _named(self, cycle: Manifest, given: Sequence[Manifest]) -> list[Manifest]:
+        """The datasets that the cycle names and that are here from an earlier run."""
+        known = {dataset["metadata"]["name"] for dataset in given}
+        found = []
+        for index, reference in enumerate(cycle["spec"].get("datasets", [])):
+            name = reference["name"]
+            dataset = await self._api.get(DATASET, cycle["metadata"]["namespace"], name)
+            if dataset is None:
+                message = "there is no PreferenceDataset of that name; give its manifest too: -f FILE"
+                raise InvalidObjectError((Problem(f"spec.datasets[{index}].name", name, message),))
+            if name not in known:
+                found.append(dataset)
+        return found
+
+    async def _refreshed(self, dataset: Manifest) -> Manifest:
+        asked = self._asked(DATASET, dataset)
+        generation = asked["metadata"]["generation"]
+
+        def done(manifest: Manifest) -> bool:
+            status = PreferenceDatasetStatus.from_wire(manifest.get("status", {}))
+            ended = status.ingest is not None and status.ingest.state in ("Succeeded", "Failed")
+            handled = status.handled.get("run") == asked["metadata"]["annotations"][_RUN]
+            current = handled and status.ingest_generation == generation
+            return (current and ended) or _holds(status, ConditionType.STALLED)
+
+        return await self._settled(DATASET, asked, done)
+
+    async def _iterated(self, cycle: Manifest) -> Manifest:
+        asked = cycle if _unfinished(cycle) else self._asked(CYCLE, cycle)
+        before = None if _unfinished(cycle) else _iteration_number(cycle)
+
+        def done(manifest: Manifest) -> bool:
+            status = AlignmentCycleStatus.of(manifest.get("status"))
+            if _holds(status, ConditionType.WAITING_FOR_APPROVAL) or _holds(status, ConditionType.STALLED):
+                return True
+            iteration = status.iteration
+            return iteration is not None and iteration.number != before and iteration.outcome is not None
+
+        return await self._settled(CYCLE, asked, done)
+
+    def _asked(self, kind: Kind, manifest: Manifest) -> Manifest:
+        metadata = manifest["metadata"]
+        request = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(2)}"
+        return self._api.annotate(kind, metadata["namespace"], metadata["name"], {_RUN: request})
+
+    async def _settled(self, kind: Kind, manifest: Manifest, done: Done) -> Manifest:
+        """Pass after pass until one that changes nothing finds it done."""
+        metadata = manifest["metadata"]
+        node = Node(self._api, metadata["namespace"], metadata["uid"], self._worker, self._claims)
+        await node.recover()
+        await node.sync()  # the pod of a Job that was left active, before anybody asks why it has none
+        try:
+            while True:
+                live, wake_at = await self._pass(kind, metadata["namespace"], metadata["name"])
+                await node.sync()
+                self._watch(Snapshot(kind, live, node.progress()))
+                if wake_at is None and done(live):
+                    return live
+                await self._wait(kind, live, node, wake_at)
+        finally:
+            await node.stop()
+
+    async def _pass(self, kind: Kind, namespace: str, name: str) -> tuple[Manifest, datetime | None]:
+        while True:
+            try:
+                wake_at = await reconcile(self._api, kind, namespace, name, datetime.now(UTC), SETTINGS)
+                break
+            except ConflictError:
+                continue  # a verb was written meanwhile: observe again
+        live = await self._api.get(kind, namespace, name)
+        if live is None:
+            raise StuckError(f"{kind.kind} {name} was deleted from {self._api.state} while it ran")
+        return live, wake_at
+
+    async def _wait(self, kind: Kind, seen: Manifest, node: Node, wake_at: datetime | None) -> None:
+        """Until a Job changed, the object was changed by somebody else, or the time has come."""
+        metadata = seen["metadata"]
+        if node.idle and wake_at is None:
+            raise StuckError(_why_stuck(seen))
+        while not node.changed.is_set():
+            left = (wake_at - datetime.now(UTC)).total_seconds() if wake_at else _TICK_SECONDS
+            if left <= 0:
+                return
+            try:
+                await asyncio.wait_for(node.changed.wait(), min(left, _TICK_SECONDS))
+            except TimeoutError:
+                self._watch(Snapshot(kind, seen, node.progress()))
+                live = await self._api.get(kind, metadata["namespace"], metadata["name"])
+                if live is None or live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+                    return
+        node.changed.clear()
+
+
+@contextmanager
+def _interruptible(worker: WarmWorker) -> Iterator[None]:
+    """The first signal ends the run in order; a second one does not wait for the stage to end."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    received: list[int] = []
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        if len(received) == 1:
+            task.cancel()
+        else:
+            worker.kill()
+
+    for number in signals:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def _without_run(manifest: Manifest) -> Manifest:
+    """Here the command is the request; a `run` annotation kept in a file would ask again after the outcome."""
+    metadata = manifest["metadata"]
+    kept = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != _RUN}
+    return {**manifest, "metadata": {**metadata, "annotations": kept}}
+
+
+def _holds(status: AlignmentCycleStatus | PreferenceDatasetStatus, type_: ConditionType) -> bool:
+    condition = find(status.conditions, type_)
+    return condition is not None and condition.status == "True"
+
+
+def _unfinished(cycle: Manifest) -> bool:
+    iteration = AlignmentCycleStatus.of(cycle.get("status")).iteration
+    return iteration is not None and iteration.outcome is None
+
+
+def _iteration_number(cycle: Manifest) -> int | None:
+    iteration = AlignmentCycleStatus.of(cycle.get("status")).iteration
+    return iteration.number if iteration else None
+
+
+def _why_stuck(manifest: Manifest) -> str:
+    conditions = manifest.get("status", {}).get("conditions", [])
+    ready = next((item for item in conditions if item["type"] == ConditionType.READY), None)
+    said = f"{ready['reason']}: {ready['message']}" if ready else "it has no status"
+    return f"{manifest['kind']} {manifest['metadata']['name']}: nothing is left to do and nothing was decided ({said})"

@@ -1,0 +1,69 @@
+"""A state folder, the stand-in worker, and manifests to run on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Manifest = dict[str, Any]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Puts the stand-in in the worker's place; called with a stage, says what each of its runs does."""
+    folder = tmp_path / "stand-in"
+    package = folder / "alignment_worker"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copy(Path(__file__).with_name("stand_in_worker.py"), package / "__main__.py")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("STAND_IN", str(folder))
+
+    def behave(stage: str = "", *behaviours: Manifest) -> Path:
+        if stage:
+            (folder / f"{stage}.json").write_text(json.dumps(behaviours))
+        return folder
+
+    return behave
+
+
+@pytest.fixture
+def dataset() -> Manifest:
+    return {
+        "apiVersion": "alignment.dev/v1alpha1",
+        "kind": "PreferenceDataset",
+        "metadata": {"name": "feedback"},
+        "spec": {
+            "store": {"uri": "pvc://models/datasets"},
+            "sources": [{"name": "annotations", "files": {"uri": "pvc://models/pairs.jsonl"}}],
+        },
+    }
+
+
+@pytest.fixture
+def cycle() -> Manifest:
+    return {
+        "apiVersion": "alignment.dev/v1alpha1",
+        "kind": "AlignmentCycle",
+        "metadata": {"name": "assistant"},
+        "spec": {
+            "policy": {"model": "pvc://models/m0"},
+            "store": {"uri": "pvc://models/cycles"},
+            "prompts": {"uri": "pvc://models/prompts.jsonl"},
+            "judge": {"verifier": {}},
+            "evaluation": {
+                "goldSet": {"uri": "pvc://models/gold.jsonl"},
+                "heldOutPrompts": {"uri": "pvc://models/heldout.jsonl"},
+            },
+        },
+    }

@@ -1,0 +1,115 @@
+"""Stands in for `alignment_worker` where only the machinery around it is tested: the same protocol, no torch.
+
+What each run of a stage does is read from $STAND_IN, a folder: STAGE.json holds a list of {"exit", "failure", "signal",
+"hang"}, one for each run in turn; after the last, and without the file, the stage succeeds. STAGE.ran holds a line for
+every run. This file is copied to alignment_worker/__main__.py of a folder on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from alignment_api import digests
+from alignment_api.stage import WORK, Located, Stage, StageConfig, StageFailure, StageReport, StageResult
+
+child = 0
+
+
+def main() -> None:
+    if sys.argv[1:] != ["serve"]:
+        sys.exit(stage(sys.argv[1:]))
+    requests = iter(sys.stdin.readline, "")
+    for line in requests:
+        request = json.loads(line)
+        run(request)
+
+
+def run(request: dict[str, object]) -> None:
+    global child  # noqa: PLW0603
+    child = os.fork()
+    if not child:
+        with Path(str(request["log"])).open("wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        os._exit(stage(list(request["argv"])))  # type: ignore[call-overload]
+    say({"id": request["id"], "pid": child})
+    ended = threading.Event()
+    threading.Thread(target=watch_stdin, args=(ended,), daemon=True).start()
+    _, status = os.waitpid(child, 0)
+    ended.set()
+    say({"id": request["id"], "exit": os.waitstatus_to_exitcode(status)})
+
+
+def watch_stdin(ended: threading.Event) -> None:
+    """At the end of stdin the child dies; a second request while one runs would be against the protocol."""
+    while not ended.is_set():
+        if select.select([0], [], [], 0.05)[0] and not os.read(0, 1):
+            os.kill(child, signal.SIGKILL)
+            os._exit(0)
+
+
+def say(message: dict[str, object]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def stage(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("stage")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--claim", action="append", default=[])
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--report", type=Path)
+    parser.add_argument("--progress", type=Path)
+    arguments = parser.parse_args(argv)
+    config = StageConfig.from_wire(json.loads(arguments.config.read_text()))
+    behaviour = next_behaviour(config.stage)
+    done = {"done": 1, "total": 2, "unit": "rows", "seconds_left": 1.0, "detail": ""}
+    arguments.progress.write_text(json.dumps(done))
+    print("the stand-in runs", config.stage, flush=True)
+    if behaviour.get("hang"):
+        signal.pause()
+    if "signal" in behaviour:
+        os.kill(os.getpid(), behaviour["signal"])
+    if "failure" in behaviour:
+        arguments.report.write_text(StageReport(failure=StageFailure(**behaviour["failure"])).encode())
+    if behaviour.get("exit", 0) == 0:
+        arguments.report.write_text(StageReport(result=result(config, arguments.output)).encode())
+    return int(behaviour.get("exit", 0))
+
+
+def next_behaviour(stage: Stage) -> dict[str, object]:
+    folder = Path(os.environ["STAND_IN"])
+    ran = folder / f"{stage.value}.ran"
+    earlier = len(ran.read_text().splitlines()) if ran.exists() else 0
+    with ran.open("a") as file:
+        file.write(
+            f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {os.environ.get('STAND_IN_EXTRA', '')}\n"
+        )
+    planned = folder / f"{stage.value}.json"
+    behaviours = json.loads(planned.read_text()) if planned.exists() else []
+    behaviour: dict[str, object] = behaviours[earlier] if earlier < len(behaviours) else {}
+    return behaviour
+
+
+def result(config: StageConfig, output: Path) -> StageResult:
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "manifest.json").write_text("{}")
+    digest = digests.of_bytes(config.stage.value.encode())
+    return StageResult(
+        manifest=Located(uri=config.output, digest=digest),
+        inputs={
+            role: digests.of_bytes(role.encode()) for role, item in config.inputs.items() if not item.digest
+        },
+        model=Located(uri=config.output + "/model", digest=digest) if config.stage == Stage.TRAIN else None,
+        counts={WORK[config.stage]: 3},
+    )
+
+
+main()
