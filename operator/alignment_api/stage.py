@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError
 
 from alignment_api import digests, packing, uris
 from alignment_api.cycle import (
@@ -255,6 +255,10 @@ class StageReport(Model):
         """Raises ValueError if the text is not a report of this contract version."""
         try:
             report = cls.from_wire(packing.unpacked(text))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"not a stage report: {where or 'all of it'}: {first['msg']}") from error
         except ValueError as error:
             raise ValueError(f"not a stage report: {error}") from error
         if report.contract_version != CONTRACT_VERSION or (report.result is None) == (report.failure is None):
