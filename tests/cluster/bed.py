@@ -32,6 +32,7 @@ class BedOptions:
     audit: bool = False
     resources: dict[str, str] = field(default_factory=dict)
     crash_backoff_seconds: float = 10.0
+    heartbeat_seconds: float = 10.0
 
 
 class Bed:
@@ -49,6 +50,7 @@ class Bed:
             images=(*default_images(REPOSITORY), *options.images),
             resources=options.resources,
             crash_backoff_seconds=options.crash_backoff_seconds,
+            heartbeat_seconds=options.heartbeat_seconds,
         )
         self.nodes: dict[str, Child] = {}
 

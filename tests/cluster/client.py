@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+import secrets
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import yaml
-from kubernetes import client as generated
 from kubernetes import config
 
-from tests.cluster.api import MERGE, Json
+from tests.cluster.api import MERGE, ApiError, Json
 from tests.cluster.build import binaries
 from tests.cluster.waiting import wait_until
 
 
 class Client:
-    """A cluster seen as its admin."""
+    """A cluster seen as its admin; use it as a context."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
         self._api = config.new_client_from_config(str(kubeconfig))
 
     def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Json:
-        """Answer of one request. generated.ApiException if the server refuses."""
-        answer: Json = self._api.call_api(
-            path,
-            method,
-            header_params={"Content-Type": content_type, "Accept": "application/json"},
-            body=body,
-            response_type="object",
-            auth_settings=["BearerToken"],
-            _return_http_data_only=True,
+        """Answer of one request. ApiError if the server refuses."""
+        serialized = self._api.param_serialize(method, path, auth_settings=["BearerToken"])
+        headers = serialized[2] | {"Content-Type": content_type, "Accept": "application/json"}
+        data = None if body is None else json.dumps(body)
+        response = self._api.rest_client.pool_manager.request(
+            method, serialized[1], body=data, headers=headers
         )
+        answer: Json = response.json()
+        if response.status >= 400:
+            raise ApiError(response.status, answer.get("reason", ""), answer.get("message", ""))
         return answer
 
     def get(self, path: str) -> Json | None:
         """The object at a path, or None."""
         try:
             return self.call("GET", path)
-        except generated.ApiException as error:
+        except ApiError as error:
             if error.status == 404:
                 return None
             raise
@@ -54,7 +58,7 @@ class Client:
         """Delete; no error if it is not there."""
         try:
             self.call("DELETE", path, body)
-        except generated.ApiException as error:
+        except ApiError as error:
             if error.status != 404:
                 raise
 
@@ -77,8 +81,12 @@ class Client:
             check=False,
         )
 
-    def close(self) -> None:
-        """Let go of the connections."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._api.rest_client.pool_manager.clear()
 
 
@@ -152,3 +160,20 @@ def has_condition(kind: str, status: str = "True") -> Callable[[Json], bool]:
         return any(row["type"] == kind and row["status"] == status for row in rows)
 
     return holds
+
+
+@contextlib.contextmanager
+def temporary_namespace(client: Client, title: str) -> Iterator[Namespace]:
+    """A namespace whose name begins like `title`, ready for pods; it is deleted, but not waited for."""
+    label = re.sub(r"[^a-z0-9]+", "-", title.lower().removeprefix("test_")).strip("-")[:40]
+    name = f"{label}-{secrets.token_hex(3)}"
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    client.call("POST", "/api/v1/namespaces", manifest)
+    made = Namespace(client, name)
+    wait_until(lambda: made.get("v1", "serviceaccounts", "default"), "the namespace has its account")
+    wait_until(lambda: made.get("v1", "configmaps", "kube-root-ca.crt"), "the namespace has its CA")
+    try:
+        yield made
+    finally:
+        client.delete(f"/api/v1/namespaces/{name}")
+        client.delete(made.path("v1", "pods"), {"gracePeriodSeconds": 1})

@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import os
-import re
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,8 @@ from typing import Any
 import pytest
 
 from tests.cluster.bed import Bed, BedOptions
-from tests.cluster.client import Client, Namespace
+from tests.cluster.client import Client, Namespace, temporary_namespace
 from tests.cluster.images import Image
-from tests.cluster.waiting import wait_until
 
 KUBECONFIG_VARIABLE = "ALIGNMENT_TEST_KUBECONFIG"
 
@@ -57,9 +54,9 @@ def bed(_own_bed: Bed | None) -> Bed:
 @pytest.fixture(scope="session")
 def cluster(_own_bed: Bed | None) -> Iterator[Client]:
     """A cluster, as its admin."""
-    client = Client(Path(os.environ[KUBECONFIG_VARIABLE]) if _own_bed is None else _own_bed.kubeconfig)
-    yield client
-    client.close()
+    path = Path(os.environ[KUBECONFIG_VARIABLE]) if _own_bed is None else _own_bed.kubeconfig
+    with Client(path) as client:
+        yield client
 
 
 @pytest.fixture
@@ -80,20 +77,5 @@ def new_bed(tmp_path: Path) -> Iterator[Callable[..., Bed]]:
 @pytest.fixture
 def namespace(cluster: Client, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace for one test; what runs in it is killed afterwards."""
-    yield from temporary_namespace(cluster, request.node.name)
-
-
-def temporary_namespace(client: Client, title: str) -> Iterator[Namespace]:
-    """A namespace whose name begins like `title`, ready for pods; it is deleted, but not waited for."""
-    label = re.sub(r"[^a-z0-9]+", "-", title.lower().removeprefix("test_")).strip("-")[:40]
-    name = f"{label}-{secrets.token_hex(3)}"
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    client.call("POST", "/api/v1/namespaces", manifest)
-    made = Namespace(client, name)
-    wait_until(lambda: made.get("v1", "serviceaccounts", "default"), "the namespace has its account")
-    wait_until(lambda: made.get("v1", "configmaps", "kube-root-ca.crt"), "the namespace has its CA")
-    try:
+    with temporary_namespace(cluster, request.node.name) as made:
         yield made
-    finally:
-        client.delete(f"/api/v1/namespaces/{name}")
-        client.delete(made.path("v1", "pods"), {"gracePeriodSeconds": 1})

@@ -33,7 +33,6 @@ from tests.cluster.status import ADDRESS, now
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 10
 LEASE_SECONDS = 40
 
 # Generous, so that manifests made for real machines are scheduled: nothing here is limited.
@@ -55,6 +54,7 @@ class NodeOptions:
     labels: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, str] = field(default_factory=dict)
     crash_backoff_seconds: float = 10.0
+    heartbeat_seconds: float = 10.0
     provide_claims: bool = True
 
     def write(self, path: Path) -> None:
@@ -110,7 +110,7 @@ class ProcessNode:
         await self._insist(lambda: self._register(port))
         while True:
             await self._insist(self._renew)
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(self._options.heartbeat_seconds)
 
     async def _insist(self, action: Any) -> None:
         while True:
