@@ -18,10 +18,11 @@ _MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL)
 
 @dataclass(frozen=True)
 class Inputs:
-    """By role. `found` has the digests of those that came without one."""
+    """By role. `found` has the digests of those that came without one, `digests` of all."""
 
     paths: Mapping[str, Path]
     kinds: Mapping[str, InputKind]
+    digests: Mapping[str, Digest]
     found: Mapping[str, Digest]
 
     def __contains__(self, role: str) -> bool:
@@ -62,18 +63,21 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
     """
     progress.begin(len(config.inputs), "inputs", "checking inputs")
     paths = {role: _path(role, entry, places) for role, entry in config.inputs.items()}
-    found: dict[str, Digest] = {}
+    known: dict[str, Digest] = {}
     for role, entry in config.inputs.items():
         path = paths[role]
         if entry.digest is None and config.stage is not Stage.INGEST:
             _check(role, entry.kind, path)
-        digest = _digest(role, entry.kind, path)
-        if entry.digest is None:
-            found[role] = digest
-        else:
-            _verify(f"{role} ({entry.uri}, {path})", entry.digest, digest)
+        known[role] = _digest(role, entry.kind, path)
+        if entry.digest is not None:
+            _verify(f"{role} ({entry.uri}, {path})", entry.digest, known[role])
         progress.advance()
-    return Inputs(paths, {role: entry.kind for role, entry in config.inputs.items()}, found)
+    return Inputs(
+        paths=paths,
+        kinds={role: entry.kind for role, entry in config.inputs.items()},
+        digests=known,
+        found={role: digest for role, digest in known.items() if config.inputs[role].digest is None},
+    )
 
 
 def _path(role: str, entry: Input, places: Places) -> Path:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,9 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0, an `ExitCode`, 1 for a crash, 143 for SIGTERM."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words == ["serve"]:
-        from alignment_worker import serve  # noqa: PLC0415 - loads torch for the stages to come
+        from alignment_worker.serve import serve  # noqa: PLC0415 - loads torch for the stages to come
 
-        return serve.serve()
+        return serve()
     arguments = parse_arguments(words)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -65,7 +66,7 @@ def run(arguments: Arguments) -> StageResult:
     progress = Progress(arguments.progress)
     opened = inputs.opened(config, arguments.places, progress)
     run_folder = folder.new_run()
-    workspace = Workspace(config, opened, folder.path, run_folder, progress)
+    workspace = Workspace(config, opened, arguments.places, folder.path, run_folder, progress)
     try:
         result = folder.seal(run_folder, compute(workspace), dict(opened.found))
     except BaseException as error:
@@ -85,7 +86,7 @@ def compute(workspace: Workspace) -> Outcome:
 
 
 def read_config(file: Path, stage: Stage) -> tuple[StageConfig, str]:
-    """The config, and the hash that the stage's Job carries too. Raises InvalidConfigError."""
+    """The config, and a hash of what the stage computes from. Raises InvalidConfigError."""
     try:
         wire = json.loads(file.read_bytes())
         config = StageConfig.from_wire(wire)
@@ -104,7 +105,14 @@ def read_config(file: Path, stage: Stage) -> tuple[StageConfig, str]:
         raise InvalidConfigError(
             f"stage: the command says {stage}, the config {config.stage}, its parameters {config.parameters.stage}"
         )
-    return config, names.stage_hash(config.owner_uid, wire)
+    return config, names.stage_hash(config.owner_uid, _computed_from(config, wire))
+
+
+def _computed_from(config: StageConfig, wire: dict[str, Any]) -> dict[str, Any]:
+    """A dataset's revision speaks of its content alone: the same pairs give the same manifest whatever its number."""
+    if config.stage is not Stage.INGEST:
+        return wire
+    return {key: value for key, value in wire.items() if key not in {"iteration", "output"}}
 
 
 def parse_arguments(words: Sequence[str]) -> Arguments:

@@ -170,6 +170,9 @@ def _check_labels(role: str, folder: Path, config: Any) -> None:
 
 
 def _loaded(role: str, folder: Path, kind: Any, dtype: Any) -> Any:
+    from transformers.utils import logging  # noqa: PLC0415
+
+    logging.disable_progress_bar()
     try:
         model, info = kind.from_pretrained(
             folder,

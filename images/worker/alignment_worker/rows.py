@@ -158,7 +158,11 @@ def normalised(prompt: Prompt) -> str:
 def row_of(raw: Raw) -> Row:
     """Raises RowProblemError."""
     columns = _columns(raw)
-    return Row(raw.number, _prompt(columns, "prompt"), category=_category(columns))
+    prompt, category = _prompt(columns, "prompt"), _category(columns)
+    answer, grader = columns.get("answer"), columns.get("grader")
+    if isinstance(answer, str) and isinstance(grader, str):
+        return Row(raw.number, prompt, answer, grader, category)
+    return Row(raw.number, prompt, category=category)
 
 
 def checkable_row_of(raw: Raw) -> Row:

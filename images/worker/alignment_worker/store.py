@@ -31,12 +31,15 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage's computation gives; `model` is the trained model's folder inside the run's folder."""
+    """What a stage's computation gives.
+
+    `model` is the candidate: the folder inside the run's folder that was trained, or what was measured.
+    """
 
     counts: dict[str, int]
     measurements: dict[str, Measurement] = field(default_factory=dict)
     by_category: dict[str, dict[str, Measurement]] = field(default_factory=dict)
-    model: Path | None = None
+    model: Path | Located | None = None
 
 
 @dataclass(frozen=True)
@@ -96,15 +99,15 @@ class StageFolder:
 
         Raises TooManyCategoriesError before anything is sealed, StoreConflictError, OSError.
         """
-        files = {file.relative_to(self.path).as_posix(): _settled(file) for file in _files_below(run)}
-        result = self._result(run, outcome, inputs, files)
+        files = {file.relative_to(run).as_posix(): _settled(file) for file in _files_below(run)}
+        name = self._published(run, files)
         manifest = {
             "contractVersion": CONTRACT_VERSION,
             "stage": self._config.stage.value,
             "configHash": self._hash,
-            "run": run.name,
-            "files": files,
-            "result": result,
+            "run": name,
+            "files": {f"{name}/{file}": digest for file, digest in files.items()},
+            "result": self._result(name, run, outcome, inputs, files),
         }
         data = digests.canonical_json(manifest)
         sealed = _result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
@@ -117,14 +120,27 @@ class StageFolder:
     def discard(self, run: Path) -> None:
         shutil.rmtree(run, ignore_errors=True)
 
+    def _published(self, run: Path, files: Mapping[str, str]) -> str:
+        """Name the run after its content, so that equal runs have equal manifests."""
+        final = self.path / f"run-{digests.short(digests.of_listing(files), 8)}"
+        try:
+            run.rename(final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            if {file.relative_to(final).as_posix(): _settled(file) for file in _files_below(final)} != files:
+                raise StoreConflictError(f"{final} is not what its name says; delete it") from error
+        return final.name
+
     def _result(
-        self, run: Path, outcome: Outcome, inputs: dict[str, Digest], files: Mapping[str, str]
+        self, name: str, run: Path, outcome: Outcome, inputs: dict[str, Digest], files: Mapping[str, str]
     ) -> dict[str, Any]:
         placeholder = Located(uri=self._config.output, digest=digests.of_bytes(b""))
+        model = outcome.model
         wire = StageResult(
             manifest=placeholder,
             inputs=inputs,
-            model=self._located(run, outcome.model, files) if outcome.model else None,
+            model=self._located(name, model.relative_to(run), files) if isinstance(model, Path) else model,
             counts=outcome.counts,
             measurements=outcome.measurements,
             by_category=outcome.by_category,
@@ -132,14 +148,14 @@ class StageFolder:
         del wire["manifest"]
         return wire
 
-    def _located(self, run: Path, model: Path, files: Mapping[str, str]) -> Located:
+    def _located(self, run: str, model: Path, files: Mapping[str, str]) -> Located:
         """The digest is that of `digests.of_folder`, from the files' digests that are known already."""
-        inside = model.relative_to(self.path).as_posix()
+        inside = model.as_posix()
         listing = {
             name[len(inside) + 1 :]: digest for name, digest in files.items() if name.startswith(inside + "/")
         }
         visible = {name: digest for name, digest in listing.items() if not _is_hidden(name)}
-        uri = uris.join(self._config.output, run.name, model.relative_to(run).as_posix())
+        uri = uris.join(self._config.output, run, inside)
         return Located(uri=uri, digest=digests.of_listing(visible))
 
     def _keep_only(self, run: str) -> None:

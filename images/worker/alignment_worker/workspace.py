@@ -8,6 +8,7 @@ from pathlib import Path
 from alignment_api.stage import StageConfig
 from alignment_worker.inputs import Inputs
 from alignment_worker.progress import Progress
+from alignment_worker.store import Places
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Workspace:
 
     config: StageConfig
     inputs: Inputs
+    places: Places
     stage_folder: Path
     run_folder: Path
     progress: Progress

@@ -1,0 +1,112 @@
+"""One checkpoint answers the gold set and the held-out prompts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignment_api import digests
+from alignment_api.stage import EvaluateParameters
+from alignment_worker import graders, models, prompts
+from alignment_worker.generate import Completion, Decoding, generate
+from alignment_worker.logprobs import log_probs
+from alignment_worker.models import LanguageModel
+from alignment_worker.progress import Progress
+from alignment_worker.rows import Row
+from alignment_worker.sample import encode_all
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one checkpoint said. Everything is in the order of the rows."""
+
+    gold_texts: list[list[str]]  # items × samples
+    gold_right: list[list[bool]]
+    held_out: list[Completion]  # one a prompt
+    held_out_texts: list[str]
+    dependence: list[
+        float
+    ]  # log p(y given x) − log p(y given another prompt), nats; empty if there is no other
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every checkpoint is asked. `others[i]` is the other prompt that answer i is set against."""
+
+    gold: Sequence[Row]
+    held_out: Sequence[Row]
+    gold_file: str
+    held_out_file: str
+    others: Sequence[int]
+    parameters: EvaluateParameters
+    seed: int
+
+
+def answer(role: str, folder: Path, questions: Questions, progress: Progress) -> Answers:
+    """Gold answers as the gold set's parameters say; held-out answers sampled once a prompt.
+
+    Held-out draws differ by role: a checkpoint that is compared with itself answers twice. Raises InvalidModelError,
+    InvalidRowError.
+    """
+    policy = models.load_policy(role, folder)
+    gold = _gold(policy, questions, progress)
+    ids = encode_all(policy, questions.held_out, questions.held_out_file)
+    decoding = Decoding(
+        samples=1,
+        temperature=questions.parameters.temperature,
+        top_p=questions.parameters.top_p,
+        max_new_tokens=questions.parameters.held_out_prompts.max_new_tokens,
+        seed=_seed(questions.seed, role),
+    )
+    keys = [row.number for row in questions.held_out]
+    held_out = [only for (only,) in generate(policy, ids, keys, decoding, progress)]
+    texts = prompts.decode(policy.tokenizer, [completion.ids for completion in held_out])
+    right = [
+        [graders.is_right(row.grader or "", row.answer or "", text) for text in said]
+        for row, said in zip(questions.gold, gold, strict=True)
+    ]
+    return Answers(gold, right, held_out, texts, _dependence(policy, ids, held_out, questions.others))
+
+
+def others(held_out: Sequence[Row], seed: int) -> list[int]:
+    """For each prompt another one, each about as often; empty if all prompts are the same."""
+    order = list(range(len(held_out)))
+    random.Random(seed).shuffle(order)  # noqa: S311 - a draw, not a secret
+    found = [0] * len(order)
+    for place, index in enumerate(order):
+        further = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        other = next((o for o in further if held_out[o].prompt != held_out[index].prompt), None)
+        if other is None:
+            return []
+        found[index] = other
+    return found
+
+
+def _gold(policy: LanguageModel, questions: Questions, progress: Progress) -> list[list[str]]:
+    gold_set = questions.parameters.gold_set
+    decoding = Decoding(
+        samples=gold_set.samples_per_item,
+        temperature=gold_set.temperature,
+        top_p=1.0,
+        max_new_tokens=gold_set.max_new_tokens,
+        seed=questions.seed,
+    )
+    ids = encode_all(policy, questions.gold, questions.gold_file)
+    completions = generate(policy, ids, [row.number for row in questions.gold], decoding, progress)
+    flat = iter(prompts.decode(policy.tokenizer, [one.ids for some in completions for one in some]))
+    return [[next(flat) for _ in some] for some in completions]
+
+
+def _dependence(
+    policy: LanguageModel, ids: Sequence[list[int]], held_out: Sequence[Completion], other: Sequence[int]
+) -> list[float]:
+    if not other:
+        return []
+    against = log_probs(policy, [ids[index] for index in other], [completion.ids for completion in held_out])
+    return [sum(own.log_probs) - sum(value) for own, value in zip(held_out, against, strict=True)]
+
+
+def _seed(seed: int, role: str) -> int:
+    return int(digests.short(digests.of_json([seed, role]), 15), 16)

@@ -1,0 +1,179 @@
+"""The stage `compare`: head-to-head of candidate and incumbent on the held-out answers that `evaluate` kept.
+
+Makes comparisons.jsonl, a row for each comparison in the order that was fixed beforehand: `line`, `candidate` and
+`incumbent` (the comparison judge's scores), `won` (1, ½ or 0 for the candidate), the same with the training judge
+under `reward`, and `longer`, whether the candidate's answer is over a fifth longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alignment_api import measurements as names
+from alignment_api.measurements import Measurement
+from alignment_api.stage import CompareParameters, Located
+from alignment_worker import rows
+from alignment_worker.evaluate import FILE as ANSWERS
+from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
+from alignment_worker.scoring import Question, Scorer, scorer
+from alignment_worker.statistics.betting import HeadToHead, WinRate, head_to_head
+from alignment_worker.statistics.comparison_order import comparison_order
+from alignment_worker.store import Outcome, SealedFolder
+from alignment_worker.workspace import Workspace
+
+_NOT_LONGER = 1.2  # a fifth
+_FIRST_ROUND = 128
+
+
+def run(workspace: Workspace) -> Outcome:
+    """Raises WorkerError."""
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, CompareParameters)
+    answers = rows.load(workspace.inputs.file("answers", ANSWERS))
+    order = comparison_order([row.get("category", "") for row in answers], workspace.config.seed)
+    ordered = [answers[index] for index in order][: parameters.comparison.max_comparisons]
+    if not ordered:
+        raise NoWorkDoneError("the stage evaluate left no answers to compare")
+    judging = comparison_judge(workspace, parameters)
+    match = _fought(workspace, parameters, ordered, judging)
+    compared = ordered[: match.result.used]
+    contests = match.contests[: match.result.used]
+    found = {
+        names.WIN_RATE: match.result.overall,
+        names.WIN_RATE_NOT_LONGER: match.result.not_longer,
+    }
+    reward = _rewarded(workspace, parameters, compared, contests)
+    if reward is not None:
+        found[names.REWARD_WIN_RATE] = win_rate_of(reward, parameters.confidence_percent / 100)
+    rows.write(workspace.run_folder / "comparisons.jsonl", _rows(compared, contests, reward))
+    won = [contest.won for contest in contests]
+    return Outcome(
+        counts={
+            "comparisons": len(won),
+            "wins": won.count(1.0),
+            "losses": won.count(0.0),
+            "ties": won.count(0.5),
+            "notLonger": sum(not is_longer(row) for row in compared),
+            "judgements": 2 * len(match.contests),
+        },
+        measurements=found,
+        model=candidate_of(workspace),
+    )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One comparison: both scores. A judge that scores one answer at a time has no order to be swayed by."""
+
+    candidate: float
+    incumbent: float
+
+    @property
+    def won(self) -> float:
+        """The candidate's share: 1, ½ or 0."""
+        return 0.5 if self.candidate == self.incumbent else float(self.candidate > self.incumbent)
+
+
+@dataclass(frozen=True)
+class _Match:
+    contests: list[Contest]
+    result: HeadToHead
+
+
+def comparison_judge(workspace: Workspace, parameters: CompareParameters) -> Scorer:
+    """spec.evaluation.comparison.judge, or else spec.judge. Raises InvalidConfigError if there is neither."""
+    if parameters.comparison.judge is not None:
+        return scorer(workspace, parameters.comparison.judge, "comparisonJudge")
+    if parameters.judge is None:
+        raise InvalidConfigError("parameters.comparison.judge: is missing, and so is judge; name one of them")
+    return scorer(workspace, parameters.judge, "judge")
+
+
+def is_longer(row: dict[str, Any]) -> bool:
+    """Whether the candidate's answer is over a fifth longer than the incumbent's, in tokens."""
+    return len(row["candidate"]["ids"]) > _NOT_LONGER * len(row["incumbent"]["ids"])
+
+
+def win_rate_of(contests: Sequence[Contest], confidence: float) -> Measurement:
+    rate = WinRate(confidence)
+    for contest in contests:
+        rate.update(contest.won)
+    return rate.measurement()
+
+
+def candidate_of(workspace: Workspace) -> Located | None:
+    """Whose answers were compared, as the stage that kept them says."""
+    model = SealedFolder.open(workspace.inputs.path("answers")).manifest["result"].get("model")
+    return Located.from_wire(model) if model else None
+
+
+def _fought(
+    workspace: Workspace, parameters: CompareParameters, ordered: Sequence[dict[str, Any]], judging: Scorer
+) -> _Match:
+    """In rounds, so that a judgement that is not needed is not bought; where it stops does not depend on the rounds."""
+    workspace.progress.begin(len(ordered), "comparisons", "comparing")
+    contests: list[Contest] = []
+    result: HeadToHead | None = None
+    for start, stop in _rounds(len(ordered), parameters.comparison.min_comparisons):
+        contests += judged(judging, ordered[start:stop])
+        workspace.progress.reach(stop)
+        result = head_to_head(
+            [contest.won for contest in contests],
+            [not is_longer(row) for row in ordered[:stop]],
+            parameters.min_percent,
+            parameters.comparison.min_comparisons,
+            parameters.comparison.max_comparisons,
+            parameters.confidence_percent / 100,
+        )
+        if result.used < stop:
+            break
+    assert result is not None
+    return _Match(contests, result)
+
+
+def _rounds(count: int, least: int) -> Iterator[tuple[int, int]]:
+    """Each as long as all before it, so that testing anew after each costs no more than twice the last."""
+    start, stop = 0, min(count, max(_FIRST_ROUND, least))
+    while start < count:
+        yield start, stop
+        start, stop = stop, min(count, 2 * stop)
+
+
+def judged(judge: Scorer, some: Sequence[dict[str, Any]]) -> list[Contest]:
+    """Raises what the judge raises."""
+    questions = [_question(row, row[name]["text"]) for row in some for name in ("candidate", "incumbent")]
+    scores = judge.scores(questions)
+    return [Contest(*scores[2 * index : 2 * index + 2]) for index in range(len(some))]
+
+
+def _rewarded(
+    workspace: Workspace,
+    parameters: CompareParameters,
+    compared: Sequence[dict[str, Any]],
+    contests: Sequence[Contest],
+) -> Sequence[Contest] | None:
+    """The same comparisons by the training judge, whose winnings alone prove nothing."""
+    if parameters.judge is None:
+        return None
+    if parameters.comparison.judge is None:
+        return contests
+    return judged(scorer(workspace, parameters.judge, "judge"), compared)
+
+
+def _question(row: dict[str, Any], text: str) -> Question:
+    where = f"held-out prompts: line {row['line']}"
+    return Question(where, row["prompt"], text, row.get("answer"), row.get("grader"))
+
+
+def _rows(
+    compared: Sequence[dict[str, Any]], contests: Sequence[Contest], reward: Sequence[Contest] | None
+) -> Iterator[dict[str, Any]]:
+    for index, (row, contest) in enumerate(zip(compared, contests, strict=True)):
+        written = {"line": row["line"], **_scores(contest), "longer": is_longer(row)}
+        yield written | ({"reward": _scores(reward[index])} if reward is not None else {})
+
+
+def _scores(contest: Contest) -> dict[str, float]:
+    return {"candidate": contest.candidate, "incumbent": contest.incumbent, "won": contest.won}

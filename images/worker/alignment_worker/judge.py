@@ -1,0 +1,131 @@
+"""The stage `judge`: scores the sampled completions and makes pairs of them.
+
+Makes scores.jsonl (a row for each prompt: `line`, `scores`) and pairs.jsonl, a row for each pair: `prompt`, the texts
+`chosen` and `rejected`, `prompt_ids`, `chosen_ids`, `rejected_ids` (EOS counted; a truncated answer has none),
+`chosen_log_probs`, `rejected_log_probs` (raw, of the sampling policy), `chosen_score`, `rejected_score`, `line`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import pstdev
+from typing import Any
+
+from alignment_api.cycle import Judge
+from alignment_api.measurements import PROMPTS_REWARDED_SPREAD
+from alignment_api.stage import JudgeParameters
+from alignment_worker import rows
+from alignment_worker.failures import NoWorkDoneError
+from alignment_worker.sample import FILE as SAMPLES
+from alignment_worker.scoring import Question, scorer
+from alignment_worker.statistics.mean_change import mean
+from alignment_worker.store import Outcome
+from alignment_worker.workspace import Workspace
+
+FILE = "pairs.jsonl"
+_CONFIDENCE = 0.95
+
+
+def run(workspace: Workspace) -> Outcome:
+    """Raises WorkerError."""
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, JudgeParameters)
+    samples = rows.load(workspace.inputs.file("samples", SAMPLES))
+    questions = [
+        Question(
+            f"prompts: line {row['line']}",
+            row["prompt"],
+            answer["text"],
+            row.get("answer"),
+            row.get("grader"),
+        )
+        for row in samples
+        for answer in row["completions"]
+    ]
+    if not questions:
+        raise NoWorkDoneError("the stage sample left nothing to judge")
+    workspace.progress.begin(len(questions), "judgements", "judging")
+    judge = scorer(workspace, parameters.judge, "judge")
+    flat = iter(judge.scores(questions, workspace.progress))
+    scores = [[next(flat) for _ in row["completions"]] for row in samples]
+    made = [
+        choose(row, values, parameters.judge, workspace.config.seed)
+        for row, values in zip(samples, scores, strict=True)
+    ]
+    rows.write(
+        workspace.run_folder / "scores.jsonl",
+        ({"line": row["line"], "scores": values} for row, values in zip(samples, scores, strict=True)),
+    )
+    count = rows.write(workspace.run_folder / FILE, (pair for choice in made for pair in choice.pairs))
+    return Outcome(
+        counts={
+            "prompts": len(samples),
+            "judgements": len(questions),
+            "pairs": count,
+            "ties": sum(choice.ties for choice in made),
+            "tooClose": sum(choice.too_close for choice in made),
+        },
+        measurements={PROMPTS_REWARDED_SPREAD: mean([pstdev(values) for values in scores], _CONFIDENCE)},
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The pairs of one prompt, and how many were dropped because both answers are equally good, or nearly."""
+
+    pairs: list[dict[str, Any]]
+    ties: int
+    too_close: int
+
+
+def choose(row: dict[str, Any], scores: Sequence[float], judge: Judge, seed: int) -> Choice:
+    """Pairs of one prompt's completions by `judge.pairs`; of equally good answers the shorter is chosen."""
+    pairs, ties, too_close = [], 0, 0
+    for better, worse in _candidates(row, scores, judge, seed):
+        margin = scores[better] - scores[worse]
+        if margin <= 0:
+            ties += 1
+        elif margin < judge.min_margin:
+            too_close += 1
+        else:
+            pairs.append(_pair(row, scores, better, worse))
+    return Choice(pairs, ties, too_close)
+
+
+def _candidates(
+    row: dict[str, Any], scores: Sequence[float], judge: Judge, seed: int
+) -> Iterator[tuple[int, int]]:
+    """Indices (better, worse), equally good ones included; the shorter of equals ranks first."""
+    lengths = [len(answer["ids"]) for answer in row["completions"]]
+    ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], lengths[index], index))
+    if judge.pairs == "AllPairs":
+        yield from ((better, worse) for place, better in enumerate(ranked) for worse in ranked[place + 1 :])
+        return
+    best = ranked[0]
+    lesser = [index for index in range(len(scores)) if scores[index] < scores[best]]
+    if not lesser:
+        yield best, ranked[-1]
+    elif judge.pairs == "BestRandom":
+        yield best, random.Random(f"{seed}/{row['line']}").choice(lesser)  # noqa: S311 - a draw, not a secret
+    else:
+        # Of equally bad answers the first sampled: by length, the pairs would teach length.
+        yield best, min(lesser, key=lambda index: (scores[index], index))
+
+
+def _pair(row: dict[str, Any], scores: Sequence[float], better: int, worse: int) -> dict[str, Any]:
+    chosen, rejected = row["completions"][better], row["completions"][worse]
+    return {
+        "prompt": row["prompt"],
+        "chosen": chosen["text"],
+        "rejected": rejected["text"],
+        "prompt_ids": row["prompt_ids"],
+        "chosen_ids": chosen["ids"],
+        "rejected_ids": rejected["ids"],
+        "chosen_log_probs": chosen["log_probs"],
+        "rejected_log_probs": rejected["log_probs"],
+        "chosen_score": scores[better],
+        "rejected_score": scores[worse],
+        "line": row["line"],
+    }

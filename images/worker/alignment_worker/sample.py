@@ -1,0 +1,121 @@
+"""The stage `sample`: N completions of every prompt from the incumbent.
+
+Makes samples.jsonl, a row for each prompt: the prompt's columns, `line` (its line in the prompts' file), `prompt_ids`,
+and `completions`, each with `ids` (EOS counted), `text`, `log_probs` (raw, nats) and `truncated`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from alignment_api.measurements import MEAN_TOKENS
+from alignment_api.stage import SampleParameters
+from alignment_worker import exclusion, models, prompts, rows
+from alignment_worker.failures import InvalidRowError, NoPromptsError, NoWorkDoneError
+from alignment_worker.generate import Completion, Decoding, generate
+from alignment_worker.models import LanguageModel
+from alignment_worker.rows import Row
+from alignment_worker.statistics.mean_change import mean
+from alignment_worker.store import Outcome
+from alignment_worker.workspace import Workspace
+
+FILE = "samples.jsonl"
+_CONFIDENCE = 0.95
+
+
+def run(workspace: Workspace) -> Outcome:
+    """Raises WorkerError."""
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, SampleParameters)
+    file = workspace.inputs.path("prompts")
+    there = rows.read(file, workspace.inputs.kinds["prompts"])
+    allowed = exclusion.allowed((row.prompt for row in there), exclusion.forbidden(workspace.inputs))
+    usable = [row for row, use in zip(there, allowed, strict=True) if use]
+    if not usable:
+        raise NoPromptsError(
+            f"{file}: all {len(there)} prompts are also in the gold set or among the held-out prompts, which must not "
+            "be trained on; give other prompts"
+        )
+    drawn = draw(usable, parameters.per_iteration, workspace.config.seed)
+    sampling = parameters.sampling
+    decoding = Decoding(
+        samples=sampling.completions_per_prompt,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_new_tokens=sampling.max_new_tokens,
+        seed=workspace.config.seed,
+    )
+    workspace.progress.begin(len(drawn), "prompts", "sampling")
+    policy = models.load_policy("policy", workspace.inputs.path("policy"))
+    encoded = encode_all(policy, drawn, str(file))
+    completions = generate(policy, encoded, [row.number for row in drawn], decoding, workspace.progress)
+    count = rows.write(
+        workspace.run_folder / FILE,
+        (
+            sample_of(policy, row, ids, answers)
+            for row, ids, answers in zip(drawn, encoded, completions, strict=True)
+        ),
+    )
+    lengths = [len(answer.ids) for answers in completions for answer in answers]
+    if not lengths:
+        raise NoWorkDoneError("no completion was sampled")
+    return Outcome(
+        counts={
+            "prompts": count,
+            "completions": len(lengths),
+            "tokens": sum(lengths),
+            "truncated": sum(answer.truncated for answers in completions for answer in answers),
+            "excluded": len(there) - len(usable),
+        },
+        measurements={MEAN_TOKENS: mean(lengths, _CONFIDENCE)},
+    )
+
+
+def draw(usable: Sequence[Row], count: int | None, seed: int) -> list[Row]:
+    """So many rows without replacement, in the file's order; all if there are no more."""
+    if count is None or count >= len(usable):
+        return list(usable)
+    kept = sorted(random.Random(seed).sample(range(len(usable)), count))  # noqa: S311 - a draw, not a secret
+    return [usable[index] for index in kept]
+
+
+def encode_all(policy: LanguageModel, some: Sequence[Row], where: str) -> list[list[int]]:
+    """Token ids of each prompt. Raises InvalidRowError for one that leaves no room for an answer, InvalidModelError."""
+    encoded = []
+    for row in some:
+        try:
+            ids = prompts.encode(policy.tokenizer, row.prompt)
+        except InvalidRowError as error:
+            raise InvalidRowError(f"{where}: line {row.number}: {error}") from error
+        if not ids:
+            raise InvalidRowError(f"{where}: line {row.number}: `prompt` has no tokens; give one with text")
+        if policy.max_positions is not None and len(ids) >= policy.max_positions:
+            raise InvalidRowError(
+                f"{where}: line {row.number}: `prompt` has {len(ids)} tokens, and the model reads "
+                f"{policy.max_positions} in all; shorten it"
+            )
+        encoded.append(ids)
+    return encoded
+
+
+def sample_of(
+    policy: LanguageModel, row: Row, ids: list[int], answers: Sequence[Completion]
+) -> dict[str, Any]:
+    texts = prompts.decode(policy.tokenizer, [answer.ids for answer in answers])
+    return {
+        **rows.to_wire(row),
+        "line": row.number,
+        "prompt_ids": ids,
+        "completions": [answer_of(answer, text) for answer, text in zip(answers, texts, strict=True)],
+    }
+
+
+def answer_of(answer: Completion, text: str) -> dict[str, Any]:
+    return {
+        "ids": answer.ids,
+        "text": text,
+        "log_probs": [round(value, 6) for value in answer.log_probs],
+        "truncated": answer.truncated,
+    }

@@ -1,0 +1,122 @@
+"""What a judge says of an answer: a reward model's score, or a verifier's 1 for right and 0 for wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from alignment_api.judges import ComparisonJudge
+from alignment_worker import graders, models, prompts
+from alignment_worker.failures import InvalidModelError, InvalidRowError
+from alignment_worker.models import ScoringModel
+from alignment_worker.progress import Progress
+from alignment_worker.rows import Prompt
+from alignment_worker.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Question:
+    """An answer to be scored. `where` names the prompt's file and line for error messages."""
+
+    where: str
+    prompt: Prompt
+    text: str
+    answer: str | None = None
+    grader: str | None = None
+
+
+class Scorer(Protocol):
+    """Scores do not depend on the order or the company in which answers are scored, up to rounding."""
+
+    def scores(self, questions: Sequence[Question], progress: Progress | None = None) -> list[float]:
+        """The higher is preferred. Raises InvalidRowError, InvalidModelError."""
+        ...
+
+
+def scorer(workspace: Workspace, judge: ComparisonJudge, role: str) -> Scorer:
+    """`role` names the input with the reward model, where there is one. Raises InvalidModelError."""
+    if judge.reward_model is None:
+        return Verifier()
+    return RewardModel(role, workspace.inputs.path(role), judge.reward_model.batch_size)
+
+
+class Verifier:
+    """Right or wrong, by the prompt's own grader."""
+
+    def scores(self, questions: Sequence[Question], progress: Progress | None = None) -> list[float]:
+        found = []
+        for question in questions:
+            if question.answer is None or question.grader is None:
+                raise InvalidRowError(
+                    f"{question.where}: `answer` and `grader` are missing, and the judge is a verifier; add them, or "
+                    "name a reward model as judge"
+                )
+            found.append(float(graders.is_right(question.grader, question.answer, question.text)))
+            if progress is not None:
+                progress.advance()
+        return found
+
+
+class RewardModel:
+    """A sequence classifier with one label, reading prompt and answer as one text."""
+
+    def __init__(self, role: str, folder: Path, batch_size: int) -> None:
+        self._role = role
+        self._batch_size = batch_size
+        self._judge: ScoringModel = models.load_reward_model(role, folder)
+
+    def scores(self, questions: Sequence[Question], progress: Progress | None = None) -> list[float]:
+        encoded = [self._encode(question) for question in questions]
+        order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]))
+        found = [0.0] * len(encoded)
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            for index, score in zip(batch, self._score([encoded[index] for index in batch]), strict=True):
+                found[index] = score
+            if progress is not None:
+                progress.advance(len(batch))
+        return found
+
+    def _encode(self, question: Question) -> list[int]:
+        try:
+            ids = prompts.encode_answered(self._judge.tokenizer, question.prompt, question.text)
+        except InvalidRowError as error:
+            raise InvalidRowError(f"{question.where}: {error}") from error
+        limit = self._judge.max_positions
+        if limit is not None and len(ids) > limit:
+            raise InvalidModelError(
+                f"{self._role}: the reward model reads {limit} tokens, but the prompt at {question.where} and an "
+                f"answer to it have {len(ids)}; shorten the prompt, lower maxNewTokens, or name a model that reads more"
+            )
+        return ids
+
+    def _score(self, sequences: list[list[int]]) -> list[float]:
+        """Padded on the right, as classifiers are trained; the model takes the last token that is not padding."""
+        import torch  # noqa: PLC0415 - a verifier needs none
+
+        model: Any = self._judge.model
+        pad = self._pad_id(sequences)
+        longest = max(map(len, sequences))
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in sequences], device=model.device)
+        mask = torch.tensor(
+            [[1] * len(row) + [0] * (longest - len(row)) for row in sequences], device=model.device
+        )
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
+        if not bool(logits.isfinite().all()):
+            raise InvalidModelError(f"{self._role}: the reward model gives scores that are not finite")
+        scores: list[float] = logits.tolist()
+        return scores
+
+    def _pad_id(self, sequences: list[list[int]]) -> int:
+        """The model's own, which it looks for; if it names none, an id that is in no sequence of this batch."""
+        config = self._judge.model.config.get_text_config()
+        if config.pad_token_id is None or self._pads_by_us:
+            self._pads_by_us = True
+            used = {token for row in sequences for token in row}
+            config.pad_token_id = next(token for token in range(config.vocab_size) if token not in used)
+        return int(config.pad_token_id)
+
+    _pads_by_us = False
