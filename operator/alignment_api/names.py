@@ -58,5 +58,10 @@ def cycle_prefix(store: str, namespace: str, name: str, uid: str) -> str:
     return join(store, namespace, name, uid)
 
 
+def ledger_prefix(cycle_prefix: str) -> str:
+    """What the cycle promoted, one file an iteration: written by `promote`, which may write nowhere else."""
+    return join(cycle_prefix, "ledger")
+
+
 def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:
     return join(cycle_prefix(store, namespace, name, uid), "iterations", str(iteration), stage)

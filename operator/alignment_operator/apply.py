@@ -51,10 +51,13 @@ class NameTakenError(Exception):
 
 @dataclass(frozen=True)
 class Applied:
-    """`resource_version`: of the status write; None if nothing changed. `adopted`: a Job that no pass has seen yet."""
+    """`resource_version`: of the status write, None if nothing changed.
+
+    `unseen`: it made or found what only the next pass will see, and what no watch need announce.
+    """
 
     resource_version: str | None = None
-    adopted: bool = False
+    unseen: bool = False
 
 
 async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> Applied:
@@ -66,7 +69,7 @@ async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> App
     status = _with_job_uids(plan.status, started)
     version = None if status == observed.status else await pass_.write_status(status)
     await pass_.tell(plan.events)
-    return Applied(version, pass_.adopted)
+    return Applied(version, pass_.unseen)
 
 
 async def apply_dataset(api: Api, observed: ObservedDataset, plan: DatasetPlan) -> Applied:
@@ -78,7 +81,7 @@ async def apply_dataset(api: Api, observed: ObservedDataset, plan: DatasetPlan) 
         status = status.model_copy(update={"ingest": _with_uid(status.ingest, started)})
     version = None if status == observed.status else await pass_.write_status(status)
     await pass_.tell(plan.events)
-    return Applied(version, pass_.adopted)
+    return Applied(version, pass_.unseen)
 
 
 def _with_job_uids(status: AlignmentCycleStatus, started: dict[str, str]) -> AlignmentCycleStatus:
@@ -99,7 +102,7 @@ class _Pass:
     def __init__(
         self, api: Api, kind: Kind, owner: Owner, settings: Settings, target_keys: Sequence[tuple[str, str]]
     ) -> None:
-        self.adopted = False
+        self.unseen = False
         self._api = api
         self._kind = kind
         self._owner = owner
@@ -149,7 +152,7 @@ class _Pass:
             if created is None:
                 raise ConflictError(f"Job {action.name} was there and is gone; next time it is made again")
             await self._require_ours(created, "Job", action.hash)
-            self.adopted = True
+            self.unseen = True
         return str(created["metadata"]["uid"])
 
     async def _freeze(self, action: Freeze) -> None:
@@ -204,6 +207,7 @@ class _Pass:
     async def _point(self, action: PointTarget) -> None:
         keys = [key for name, key in self._target_keys if name == action.name]
         await self._api.apply(CONFIG_MAP, render_target(self._owner, action, keys), force=True)
+        self.unseen = True
 
     def _identity(self) -> Manifest:
         return {

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -60,7 +62,16 @@ async def login() -> Configuration:
         raise NoClusterError(
             f"no cluster to talk to: {error}; set KUBECONFIG, or run in a pod with a ServiceAccount"
         ) from error
+    _heed_proxy_variables(configuration)
     return configuration
+
+
+def _heed_proxy_variables(configuration: Configuration) -> None:
+    """Once, and not in a thread before every request, as aiohttp does it."""
+    host = urlsplit(configuration.host).hostname or ""
+    proxies = {} if proxy_bypass(host) else getproxies()
+    configuration.proxy = configuration.proxy or proxies.get(urlsplit(configuration.host).scheme)
+    configuration.client_session_kwargs = {"trust_env": False}
 
 
 @asynccontextmanager

@@ -72,7 +72,7 @@ async def one_pass(
 def _outcome(
     wake_at: datetime | None, applied: apply.Applied, jobs: Iterable[JobView], now: datetime
 ) -> Pass:
-    wakes = [wake_at, now if applied.adopted else None, *(_look_again(job, now) for job in jobs)]
+    wakes = [wake_at, now if applied.unseen else None, *(_look_again(job, now) for job in jobs)]
     return Pass(min((wake for wake in wakes if wake), default=None), applied.resource_version)
 
 

@@ -74,7 +74,9 @@ async def _revisions(api: Api, owner: Owner, status: AlignmentCycleStatus) -> li
     if status.iteration is None:
         listed = await api.list(CONTROLLER_REVISION, owner.namespace, {names.LABEL_OWNER_UID: owner.uid})
         return sorted(listed, key=lambda revision: int(revision["revision"]))[-1:]
-    numbers = (status.iteration.number, status.iteration.number + 1)
+    current = status.iteration.number
+    # The next one is there already if the operator was killed just before it wrote that the iteration started.
+    numbers = (current, current + 1) if status.iteration.outcome else (current,)
     revisions = await asyncio.gather(
         *(
             api.get(CONTROLLER_REVISION, owner.namespace, names.revision_name(owner.name, number))

@@ -68,11 +68,11 @@ class _Written:
 
 
 def _written(config: StageConfig) -> list[_Written]:
-    """The stage's own folder; for `promote` the cycle's too, where the ledger is, at its place in the claim."""
+    """The stage's own folder; for `promote` the ledger too, at its place in the claim that is mounted read-only."""
     places = [_Written(uris.parse(config.output), OUTPUT_FOLDER)]
     if isinstance(config.parameters, PromoteParameters):
-        cycle = uris.parse(config.parameters.cycle_prefix)
-        places.append(_Written(cycle, f"{CLAIMS_FOLDER}/{cycle.claim}/{cycle.path}"))
+        ledger = uris.parse(names.ledger_prefix(config.parameters.cycle_prefix))
+        places.append(_Written(ledger, f"{CLAIMS_FOLDER}/{ledger.claim}/{ledger.path}"))
     return [place for place in places if place.location.claim]
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import kopf
-from kubernetes.aio.client import Configuration
 
 from alignment_api import names
 from alignment_api.model import API_VERSION, GROUP, VERSION
@@ -157,20 +156,15 @@ def _slim_target(target: Manifest) -> Manifest:
 
 
 async def _connection(**_: Any) -> kopf.ConnectionInfo:
-    return _connection_info(await login(), await _token(await login()))
-
-
-async def _token(configuration: Configuration) -> str | None:
+    """The same login as everything else here has; asked for again when the server stops knowing the token."""
+    configuration = await login()
     key = await configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
-    return key.split(" ", 1)[-1] if key else None
-
-
-def _connection_info(configuration: Configuration, token: str | None) -> kopf.ConnectionInfo:
     return kopf.ConnectionInfo(
         server=configuration.host,
         ca_path=configuration.ssl_ca_cert,
         insecure=not configuration.verify_ssl,
-        token=token,
+        token=key.split(" ", 1)[-1] if key else None,
+        proxy_url=configuration.proxy,
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
     )
