@@ -37,4 +37,6 @@ def _end(excess: Callable[[float], float], difference: float, bound: float) -> f
     inside = difference + _NEAR * bound
     if abs(inside) >= 1:
         return bound
+    if excess(inside) >= 0:
+        return difference
     return float(brentq(excess, inside, bound))
