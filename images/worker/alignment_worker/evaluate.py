@@ -102,6 +102,9 @@ class Measured:
             found[names.DISTINCT2_DROP_FROM_INITIAL] = distinct2_drop(
                 _ids(self._candidate), _ids(self._initial), self._confidence
             )
+            found[names.PROMPT_DEPENDENCE_CHANGE_FROM_INITIAL] = mean_change(
+                self._candidate.dependence, self._initial.dependence, self._confidence, self._seed
+            )
         return found
 
     def by_category(self) -> dict[str, dict[str, Measurement]]:
