@@ -15,12 +15,6 @@ Answers = Sequence[Sequence[int]]  # token ids of one answer a prompt, EOS count
 Bigram = tuple[int, int]
 
 
-def distinct_n(answers: Answers, n: int = 2) -> float | None:
-    """Share of n-grams, over all answers, that are different from each other; None without an n-gram."""
-    grams = [tuple(answer[start : start + n]) for answer in answers for start in range(len(answer) - n + 1)]
-    return len(set(grams)) / len(grams) if grams else None
-
-
 def distinct2_drop(candidate: Answers, incumbent: Answers, confidence: float) -> Measurement:
     """Relative drop of distinct-2 at equal token counts, in percent; positive is worse.
 
