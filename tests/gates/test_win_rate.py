@@ -1,0 +1,152 @@
+"""The gate winRate: cases by hand, and what must never slip through."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignment_api.cycle import WinRateGate
+from alignment_api.gates import GateReason, GateResult, Verdict
+from alignment_api.measurements import GOLD_POOLED, WIN_RATE, WIN_RATE_NOT_LONGER, Measurement
+from alignment_operator.gates.win_rate import judge
+from alignment_worker.statistics.betting import head_to_head
+from tests.gates.measured import MISSING, NOTHING, within
+
+WON = within(65, 56, 74, n=120)
+LOST = within(35, 26, 44, n=120)
+OPEN = within(55, 46, 64, n=120)
+
+
+def judged(
+    rate: Measurement,
+    fair: Measurement,
+    *,
+    independent: bool = True,
+    gold: Measurement | None = None,
+    min_percent: float = 50,
+    least: int = 100,
+) -> GateResult:
+    evaluated = {GOLD_POOLED: gold} if gold else {}
+    compared = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair}
+    return judge(WinRateGate(min_percent=min_percent), compared, evaluated, least, independent=independent)
+
+
+@pytest.mark.parametrize(
+    ("rate", "fair", "verdict", "reason"),
+    [
+        (WON, WON, Verdict.PASSED, None),
+        (WON, OPEN, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (OPEN, WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (OPEN, OPEN, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (LOST, LOST, Verdict.FAILED, GateReason.NOT_PREFERRED),
+        (LOST, WON, Verdict.FAILED, GateReason.NOT_PREFERRED),
+        (WON, LOST, Verdict.FAILED, GateReason.NOT_PREFERRED),
+        (WON, NOTHING, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (WON, within(90, 40, 100, n=5), Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (within(65, 50, 80, n=120), WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (within(65, 50.05, 80, n=120), WON, Verdict.PASSED, None),
+        (within(35, 20, 50, n=120), LOST, Verdict.FAILED, GateReason.NOT_PREFERRED),
+        (within(65, None, None, n=120), WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+    ],
+)
+def test_verdicts(rate: Measurement, fair: Measurement, verdict: Verdict, reason: GateReason | None) -> None:
+    result = judged(rate, fair)
+    assert (result.verdict, result.reason) == (verdict, reason)
+    assert result.limit == 50
+
+
+def test_a_higher_limit_must_be_cleared() -> None:
+    assert judged(WON, WON, min_percent=55).verdict == Verdict.PASSED
+    assert judged(WON, WON, min_percent=60).verdict == Verdict.INCONCLUSIVE
+    assert judged(WON, WON, min_percent=80).verdict == Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("gold", "verdict"),
+    [
+        (within(4, 0.5, 7.5), Verdict.PASSED),
+        (within(4, 0.0, 8.0), Verdict.INCONCLUSIVE),
+        (within(-4, -8, 0.0), Verdict.INCONCLUSIVE),
+        (within(4, None, None), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_the_training_judges_own_preference_needs_a_gold_gain(gold: Measurement, verdict: Verdict) -> None:
+    result = judged(WON, WON, independent=False, gold=gold)
+    assert result.verdict == verdict
+    if verdict == Verdict.INCONCLUSIVE:
+        assert result.reason == GateReason.JUDGE_NOT_INDEPENDENT
+        assert "evaluation.comparison.judge" in result.message
+    assert GOLD_POOLED in result.measurements
+    assert judged(LOST, LOST, independent=False, gold=gold).verdict == Verdict.FAILED
+    assert judged(OPEN, OPEN, independent=False, gold=gold).reason == GateReason.WIN_RATE_UNDECIDED
+
+
+def test_messages_carry_the_numbers() -> None:
+    result = judged(within(76.2, 62.0, 88.5, n=110), within(71.0, 55.5, 85.0, n=80))
+    assert result.message == (
+        "the candidate is preferred: 76.2 % [62.0, 88.5] of 110 comparisons; where its answer is not over a "
+        "fifth longer 71.0 % [55.5, 85.0] of 80 comparisons, limit 50.0 %"
+    )
+    # The lower end is 9 below the estimate, and may be 5 below: 120·(9/5)².
+    assert "about 389 comparisons would settle it" in judged(OPEN, WON).message
+    assert "about 389 such comparisons" in judged(WON, OPEN).message
+
+
+def test_a_win_by_length_alone_does_not_slip_through() -> None:
+    """Built to slip through: preferred wherever it is longer, which is nearly everywhere."""
+    random = np.random.default_rng(0)
+    longer = random.random(400) < 0.8
+    scores = np.where(longer, 1.0, (random.random(400) < 0.3).astype(float))
+    result = head_to_head(scores.tolist(), (~longer).tolist(), 50, 100, 1000, 0.95)
+    assert result.overall.low is not None
+    assert result.overall.low > 50
+    assert judged(result.overall, result.not_longer).verdict == Verdict.FAILED
+
+
+def test_a_win_on_longer_answers_only_does_not_slip_through() -> None:
+    """Built to slip through: there is no prompt on which the candidate is not longer."""
+    result = head_to_head([1.0] * 300, [False] * 300, 50, 100, 1000, 0.95)
+    assert judged(result.overall, result.not_longer).verdict == Verdict.INCONCLUSIVE
+
+
+def test_a_few_lucky_comparisons_do_not_slip_through() -> None:
+    """Built to slip through: stopped by hand after a streak, before minComparisons."""
+    result = head_to_head([1.0] * 30, [True] * 30, 50, 10, 30, 0.95)
+    verdict = judged(result.overall, result.not_longer, least=100)
+    assert (verdict.verdict, verdict.reason) == (Verdict.ERROR, GateReason.TOO_LITTLE_WORK)
+    assert "minComparisons (100)" in verdict.message
+
+
+@pytest.mark.parametrize("how", [None, MISSING, NOTHING])
+def test_what_was_not_measured_is_an_error(how: Measurement | None) -> None:
+    compared = {WIN_RATE_NOT_LONGER: WON} | ({WIN_RATE: how} if how else {})
+    assert judge(WinRateGate(), compared, {}, 100, independent=True).verdict == Verdict.ERROR
+    assert judge(WinRateGate(), {WIN_RATE: WON}, {}, 100, independent=True).verdict == Verdict.ERROR
+    gold = {GOLD_POOLED: how} if how else {}
+    both = {WIN_RATE: WON, WIN_RATE_NOT_LONGER: WON}
+    assert judge(WinRateGate(), both, gold, 100, independent=False).verdict == Verdict.ERROR
+
+
+@given(
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.floats(0, 30),
+    st.floats(0, 50),
+    st.booleans(),
+    st.floats(-10, 10),
+)
+def test_a_worse_candidate_is_never_judged_better(
+    rate: float, fair: float, reach: float, less: float, independent: bool, gain: float
+) -> None:
+    def verdict(shift: float) -> Verdict:
+        return judged(
+            within(rate - shift, rate - shift - reach, rate - shift + reach),
+            within(fair - shift, fair - shift - reach, fair - shift + reach),
+            independent=independent,
+            gold=within(gain - shift, gain - shift - 3, gain - shift + 3),
+        ).verdict
+
+    order = [Verdict.PASSED, Verdict.INCONCLUSIVE, Verdict.FAILED]
+    assert order.index(verdict(less)) >= order.index(verdict(0))
