@@ -259,6 +259,9 @@ def _error(status: int, data: bytes) -> Exception:
         return AlreadyExistsError(message) if reason == "AlreadyExists" else ConflictError(message)
     if status == 410:
         return ExpiredError(message)
+    causes = (answer.get("details") or {}).get("causes") or []
+    if any(cause.get("field") == "metadata.uid" for cause in causes):
+        return ConflictError(message)  # the patch named the UID of another object
     if status in {400, 403, 422}:
         return RefusedError(message)
     return ServerError(f"{status} {reason}: {message}")

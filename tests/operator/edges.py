@@ -1,27 +1,19 @@
-"""What the tests of observe, apply and runtime share: manifests, and the operator's own client on a real API server.
-
-`pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges"]` in a test module.
-"""
+"""What the tests of render, observe, apply and runtime share: manifests, and an API that notes what is written."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, TypeVar
-
-import pytest
 
 from alignment_api.stage import Input, InputKind, SampleParameters, Stage, StageConfig
 from alignment_operator.api import Kind, Manifest
-from alignment_operator.cluster import Cluster, connect
+from alignment_operator.cluster import Cluster
 from alignment_operator.observed import Owner, Settings
-from tests.cluster.client import Client, Namespace, has_condition
+from tests.cluster.client import Namespace, has_condition
 
 T = TypeVar("T")
 SETTINGS = Settings(worker_image="alignment-worker:test")
-CRDS = Path(__file__).parents[2] / "crds"
 VERSION = "alignment.dev/v1alpha1"
 
 
@@ -127,28 +119,6 @@ class KilledError(BaseException):
 
 
 OnApi = Callable[[Callable[[Cluster], Awaitable[T]]], T]
-
-
-@pytest.fixture(scope="session")
-def crds(cluster: Client) -> None:
-    """Both kinds are served."""
-    cluster.kubectl("apply", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
-
-
-@pytest.fixture
-def on_api(cluster: Client, crds: None, monkeypatch: pytest.MonkeyPatch) -> OnApi[Any]:
-    """Runs a coroutine function with the operator's own client of the real API server."""
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-
-    def run(work: Callable[[Cluster], Awaitable[T]]) -> T:
-        async def connected() -> T:
-            async with connect() as api:
-                return await work(api)
-
-        return asyncio.run(connected())
-
-    return run
 
 
 def finished_job(namespace: Namespace, name: str) -> Manifest:
