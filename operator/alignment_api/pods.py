@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
+from alignment_api import names
 from alignment_api.model import Model
 
 QUANTITY_PATTERN = r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?$"
@@ -19,7 +20,9 @@ Quantity = Annotated[
     ),
 ]
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
+LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)]
+ObjectName = Annotated[str, StringConstraints(pattern=names.DOTTED_NAME_PATTERN, max_length=253)]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 
 
@@ -58,7 +61,7 @@ class EnvironmentVariable(Model):
 class ImagePullSecret(Model):
     """A Secret of this namespace with the registry's credentials."""
 
-    name: ShortText = Field(description="The Secret's name.")
+    name: ObjectName = Field(description="The Secret's name.")
 
 
 class PodSecurityContext(Model):
@@ -75,10 +78,10 @@ class PodSettings(Model):
     image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
         None, description="The worker's image. Absent: the one that the operator was installed with."
     )
-    service_account_name: ShortText | None = Field(
+    service_account_name: ObjectName | None = Field(
         None, description="Absent: the namespace's `default`. Its token is never mounted."
     )
-    priority_class_name: ShortText | None = Field(None, description="A PriorityClass.")
+    priority_class_name: ObjectName | None = Field(None, description="A PriorityClass.")
     active_deadline_seconds: int | None = Field(
         None, ge=1, le=31_536_000, description="A stage that runs longer than this fails."
     )

@@ -1,0 +1,463 @@
+"""Every constraint of both kinds, with values that it accepts and values that it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tests.api.manifests import BY_KIND, MISSING, Manifest, with_value
+
+CYCLE, DATASET = "AlignmentCycle", "PreferenceDataset"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one field may hold. The problem of a refused value is at `path`, unless it is a pair (path, value)."""
+
+    kind: str
+    path: str
+    accepted: tuple[object, ...]
+    refused: tuple[object, ...]
+    given: dict[str, object] = field(
+        default_factory=dict
+    )  # what else must be so for the field to be judged alone
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.path}"
+
+
+def whole(path: str, low: int, high: int | None = None) -> Row:
+    """Whole numbers from low to high. To an API server 4.0 is one, and so it is here."""
+    high_or_large = 10**9 if high is None else high
+    beyond = () if high is None else (high + 1,)
+    return Row(
+        CYCLE, path, (low, high_or_large, float(low)), (low - 1, *beyond, low + 0.5, f"{low}", True, [low])
+    )
+
+
+def number(
+    path: str, low: float, high: float | None = None, *, above: bool = False, below: bool = False
+) -> Row:
+    """Numbers from low (or above it) to high (or below it)."""
+    edges = () if above else (low,), () if below or high is None else (high,)
+    beyond = () if high is None else (high if below else high + 0.001,)
+    inside = low + 0.001
+    return Row(
+        CYCLE,
+        path,
+        (*edges[0], inside, *edges[1]),
+        (low if above else low - 0.001, *beyond, f"{inside}", "30%", True),
+    )
+
+
+def choice(path: str, *values: str) -> Row:
+    return Row(CYCLE, path, values, (values[0].lower(), "", 1, True))
+
+
+def text(path: str, least: int, most: int, kind: str = CYCLE) -> Row:
+    shorter = ("a" * (least - 1),) if least else ()
+    return Row(kind, path, ("a" * least, "é" * most), (*shorter, "a" * (most + 1), 1, True))
+
+
+def pattern(path: str, most: int, accepted: Sequence[str], refused: Sequence[str], kind: str = CYCLE) -> Row:
+    return Row(kind, path, (*accepted, "a" * most), (*refused, "a" * (most + 1), 1))
+
+
+def name(path: str, kind: str = CYCLE) -> Row:
+    """Of a Kubernetes object that may become a label."""
+    return pattern(path, 63, ("a", "a-1"), ("", "A", "a_b", "-a", "a-", "a.b"), kind)
+
+
+def dotted_name(path: str) -> Row:
+    return pattern(path, 253, ("a", "a-1.b"), ("", "A", "a_b", "-a", "a-", ".a"))
+
+
+def label_value(path: str) -> Row:
+    return pattern(path, 63, ("", "a", "A_1.b-c"), ("-a", "a_", "a b", "é"))
+
+
+def uri(path: str, kind: str = CYCLE) -> Row:
+    """The forms in short; `URI_FORMS` has them all."""
+    refused = ("", "/models/m0", "s3://models/m0", "pvc://models/../x", "pvc://m/" + "a" * 505, 1)
+    return Row(kind, path, ("pvc://models/m0", "file:///m0", "pvc://m/" + "a" * 504), refused)
+
+
+URI_FORMS = Row(
+    CYCLE,
+    "spec.store.uri",
+    (
+        "pvc://models",
+        "pvc://models/",
+        "pvc://models.team-a/a/b.jsonl",
+        "pvc://m/..a/.b/c..d/...",
+        "pvc://m/ü",
+        "file:///a",
+        "file:///a/b/",
+    ),
+    (
+        "models/m0",
+        "hf://org/model",
+        "pvc://",
+        "pvc:///m0",
+        "pvc://Models/m0",
+        "pvc://models-/m0",
+        "pvc://models/..",
+        "pvc://models/a/../x",
+        "pvc://models/a b",
+        "pvc://models/a?b",
+        "pvc://models/a#b",
+        "file://a",
+        "file:///",
+        "file:///..",
+        "file:///a/../b",
+    ),
+)
+
+
+def quantity(path: str) -> Row:
+    accepted = ("0", "4", "500m", "1.5", ".5", "8Gi", "1e3", "1E-2", 0, 4, "1" * 32)
+    return Row(CYCLE, path, accepted, ("", "-1", "1 Gi", "1GB", "Gi", 0.5, -1, True, "1" * 33))
+
+
+def items(path: str, least: int, most: int, item: Callable[[int], object], kind: str = CYCLE) -> Row:
+    """Lists of so many items."""
+    fewer = ([item(index) for index in range(least - 1)],) if least else ()
+    accepted = ([item(index) for index in range(least)], [item(index) for index in range(most)])
+    return Row(kind, path, accepted, (*fewer, [item(index) for index in range(most + 1)], {"a": "b"}, "a"))
+
+
+def entries(path: str, most: int, kind: str = CYCLE) -> Row:
+    """Maps of text to text with so many entries."""
+    accepted: tuple[object, ...] = ({}, {f"key-{index}": "1" for index in range(most)})
+    return Row(kind, path, accepted, ({f"key-{index}": "1" for index in range(most + 1)}, ["a"], "a"))
+
+
+def unique(path: str, item: Callable[[int], object], key: str, kind: str = CYCLE) -> Row:
+    """A second item with the same key is refused, where it stands."""
+    twice = (f"{path}[1].{key}", [item(0), item(0)])
+    return Row(kind, path, ([item(0), item(1)],), (twice,))
+
+
+def mapping(path: str, *required: str, kind: str = CYCLE) -> Row:
+    """An object with fields, some of them required."""
+    absent = tuple((f"{path}.{field}", MISSING) for field in required)
+    return Row(kind, path, (), (*absent, "a", ["a"], 1, (f"{path}.unknownField", 1)))
+
+
+def _pod(path: str) -> tuple[Row, ...]:
+    resource_maps = (f"{path}.resources.requests", f"{path}.resources.limits")
+    return (
+        mapping(path),
+        text(f"{path}.image", 1, 512),
+        dotted_name(f"{path}.serviceAccountName"),
+        dotted_name(f"{path}.priorityClassName"),
+        whole(f"{path}.activeDeadlineSeconds", 1, 31_536_000),
+        whole(f"{path}.pendingDeadlineSeconds", 0, 31_536_000),
+        whole(f"{path}.retries", 0, 20),
+        whole(f"{path}.ttlSecondsAfterFinished", 0, 31_536_000),
+        mapping(f"{path}.resources"),
+        *(entries(each, 16) for each in resource_maps),
+        *(quantity(f"{each}.memory") for each in resource_maps),
+        quantity(f"{path}.sharedMemory"),
+        entries(f"{path}.nodeSelector", 32),
+        label_value(f"{path}.nodeSelector.pool"),
+        items(f"{path}.tolerations", 0, 32, lambda _: {}),
+        mapping(f"{path}.tolerations[0]"),
+        text(f"{path}.tolerations[0].key", 0, 253),
+        choice(f"{path}.tolerations[0].operator", "Exists", "Equal"),
+        text(f"{path}.tolerations[0].value", 0, 253),
+        choice(f"{path}.tolerations[0].effect", "NoSchedule", "PreferNoSchedule", "NoExecute"),
+        whole(f"{path}.tolerations[0].tolerationSeconds", 0),
+        items(f"{path}.imagePullSecrets", 0, 8, lambda index: {"name": f"secret-{index}"}),
+        mapping(f"{path}.imagePullSecrets[0]", "name"),
+        dotted_name(f"{path}.imagePullSecrets[0].name"),
+        mapping(f"{path}.podSecurityContext"),
+        whole(f"{path}.podSecurityContext.runAsUser", 1),
+        whole(f"{path}.podSecurityContext.runAsGroup", 1),
+        whole(f"{path}.podSecurityContext.fsGroup", 1),
+        entries(f"{path}.podLabels", 32),
+        label_value(f"{path}.podLabels.team"),
+        entries(f"{path}.podAnnotations", 32),
+        text(f"{path}.podAnnotations.note", 0, 4096),
+        items(f"{path}.env", 0, 64, lambda index: {"name": f"V{index}", "value": ""}),
+        mapping(f"{path}.env[0]", "name", "value"),
+        pattern(f"{path}.env[0].name", 128, ("A", "_a1"), ("", "1A", "A-B", "A B")),
+        text(f"{path}.env[0].value", 0, 4096),
+    )
+
+
+ROWS: tuple[Row, ...] = (
+    mapping("spec", "policy", "store", "evaluation"),
+    mapping("spec.policy", "model"),
+    # Its accepted values are tried on creation; that it never changes afterwards is a test of its own.
+    uri("spec.policy.model"),
+    choice("spec.policy.reference", "Previous", "Initial"),
+    choice("spec.policy.start", "Previous", "Initial"),
+    mapping("spec.store", "uri"),
+    uri("spec.store.uri"),
+    URI_FORMS,
+    mapping("spec.prompts", "uri"),
+    uri("spec.prompts.uri"),
+    whole("spec.prompts.perIteration", 1),
+    items("spec.datasets", 0, 16, lambda index: {"name": f"d{index}"}),
+    unique("spec.datasets", lambda index: {"name": f"d{index}"}, "name"),
+    mapping("spec.datasets[0]", "name"),
+    name("spec.datasets[0].name"),
+    whole("spec.datasets[0].maxPairs", 1),
+    mapping("spec.sampling"),
+    whole("spec.sampling.completionsPerPrompt", 2, 64),
+    number("spec.sampling.temperature", 0, 10, above=True),
+    number("spec.sampling.topP", 0, 1, above=True),
+    whole("spec.sampling.maxNewTokens", 1, 131_072),
+    whole("spec.sampling.seed", 0, 2_147_483_647),
+    mapping("spec.judge"),
+    mapping("spec.judge.verifier"),
+    mapping("spec.judge.rewardModel", "uri"),
+    uri("spec.judge.rewardModel.uri"),
+    whole("spec.judge.rewardModel.batchSize", 1, 4096),
+    choice("spec.judge.pairs", "BestWorst", "BestRandom", "AllPairs"),
+    number("spec.judge.minMargin", 0),
+    mapping("spec.training"),
+    choice("spec.training.method", "DPO"),
+    number("spec.training.beta", 0, 100, above=True),
+    number("spec.training.learningRate", 0, 1, above=True),
+    whole("spec.training.epochs", 1, 1000),
+    whole("spec.training.perDeviceBatchSize", 1, 4096),
+    whole("spec.training.gradientAccumulationSteps", 1, 4096),
+    whole("spec.training.maxLength", 2, 1_048_576),
+    mapping("spec.training.lora"),
+    whole("spec.training.lora.rank", 1, 1024),
+    whole("spec.training.lora.alpha", 1, 4096),
+    number("spec.training.lora.dropout", 0, 1, below=True),
+    text("spec.training.lora.targetModules", 1, 1024),
+    choice("spec.training.precision", "Auto", "BF16", "FP16", "FP32"),
+    whole("spec.training.checkpointEverySteps", 1),
+    whole("spec.training.seed", 0, 2_147_483_647),
+    mapping("spec.evaluation", "goldSet", "heldOutPrompts"),
+    mapping("spec.evaluation.goldSet", "uri"),
+    uri("spec.evaluation.goldSet.uri"),
+    replace(
+        number("spec.evaluation.goldSet.temperature", 0, 10),
+        given={"spec.evaluation.goldSet.samplesPerItem": 1},
+    ),
+    whole("spec.evaluation.goldSet.samplesPerItem", 1, 64),
+    whole("spec.evaluation.goldSet.maxNewTokens", 1, 131_072),
+    mapping("spec.evaluation.heldOutPrompts", "uri"),
+    uri("spec.evaluation.heldOutPrompts.uri"),
+    whole("spec.evaluation.heldOutPrompts.maxNewTokens", 1, 131_072),
+    mapping("spec.evaluation.comparison"),
+    # Not 1.0: kubectl never sends it, and a rule in CEL over whole numbers cannot read it.
+    replace(
+        whole("spec.evaluation.comparison.minComparisons", 1, 1_000_000),
+        accepted=(1, 1_000_000),
+        given={"spec.evaluation.comparison.maxComparisons": 1_000_000},
+    ),
+    replace(
+        whole("spec.evaluation.comparison.maxComparisons", 1, 1_000_000),
+        accepted=(1, 1_000_000),
+        given={"spec.evaluation.comparison.minComparisons": 1},
+    ),
+    mapping("spec.evaluation.comparison.judge"),
+    mapping("spec.evaluation.comparison.judge.verifier"),
+    mapping("spec.evaluation.comparison.judge.rewardModel", "uri"),
+    uri("spec.evaluation.comparison.judge.rewardModel.uri"),
+    whole("spec.evaluation.comparison.judge.rewardModel.batchSize", 1, 4096),
+    number("spec.evaluation.confidencePercent", 50, 100, below=True),
+    mapping("spec.gates"),
+    mapping("spec.gates.goldSet"),
+    choice("spec.gates.goldSet.mode", "NoHarm", "NonInferior"),
+    number("spec.gates.goldSet.maxDropPoints", 0, 100),
+    number("spec.gates.goldSet.maxDropFromInitialPoints", 0, 100),
+    number("spec.gates.goldSet.maxUndetectedDropPoints", 0, 100),
+    items("spec.gates.goldSet.categories", 0, 16, lambda index: {"name": f"c{index}", "maxDropPoints": 1}),
+    unique("spec.gates.goldSet.categories", lambda index: {"name": f"c{index}", "maxDropPoints": 1}, "name"),
+    mapping("spec.gates.goldSet.categories[0]", "name", "maxDropPoints"),
+    text("spec.gates.goldSet.categories[0].name", 1, 63),
+    number("spec.gates.goldSet.categories[0].maxDropPoints", 0, 100),
+    mapping("spec.gates.lengthDrift"),
+    number("spec.gates.lengthDrift.maxIncreasePercent", 0, 10_000),
+    number("spec.gates.lengthDrift.maxIncreaseFromInitialPercent", 0, 10_000),
+    number("spec.gates.lengthDrift.maxDecreasePercent", 0, 100, below=True),
+    mapping("spec.gates.collapse"),
+    number("spec.gates.collapse.maxDistinctDropPercent", 0, 100),
+    number("spec.gates.collapse.maxDistinctDropFromInitialPercent", 0, 100),
+    mapping("spec.gates.winRate"),
+    number("spec.gates.winRate.minPercent", 0, 100, below=True),
+    mapping("spec.gates.rewardHacking"),
+    choice("spec.gates.onInconclusive", "Hold", "Reject"),
+    mapping("spec.promotion"),
+    choice("spec.promotion.mode", "Automatic", "Manual"),
+    items("spec.promotion.targets", 0, 16, lambda index: {"configMap": {"name": f"m{index}", "key": "uri"}}),
+    mapping("spec.promotion.targets[0]"),
+    mapping("spec.promotion.targets[0].configMap", "name", "key"),
+    dotted_name("spec.promotion.targets[0].configMap.name"),
+    pattern("spec.promotion.targets[0].configMap.key", 253, ("uri", "A_b.c-d"), ("", "a/b", "a b")),
+    mapping("spec.stages"),
+    mapping("spec.history"),
+    whole("spec.history.iterations", 1, 100),
+    # Stages and datasets take the same settings: test_constraints.py compares the schemas.
+    *_pod("spec.defaults"),
+    mapping("spec", "store", "sources", kind=DATASET),
+    mapping("spec.store", "uri", kind=DATASET),
+    uri("spec.store.uri", DATASET),
+    items("spec.sources", 1, 16, lambda index: {"name": f"s{index}", "files": {"uri": "pvc://a/b"}}, DATASET),
+    unique(
+        "spec.sources", lambda index: {"name": f"s{index}", "files": {"uri": "pvc://a/b"}}, "name", DATASET
+    ),
+    mapping("spec.sources[0]", "name", kind=DATASET),
+    name("spec.sources[0].name", DATASET),
+    mapping("spec.sources[0].files", "uri", kind=DATASET),
+    uri("spec.sources[0].files.uri", DATASET),
+    entries("spec.sources[0].files.columns", 16, DATASET),
+    Row(DATASET, "spec.sources[0].files.columns", ({"q" * 128: "a"},), ({"": "a"}, {"q" * 129: "a"})),
+    text("spec.sources[0].files.columns.q", 1, 128, DATASET),
+)
+
+
+@dataclass(frozen=True)
+class SpanningRow:
+    """A rule over several fields: values by path, all set at once, on the manifest that says everything."""
+
+    kind: str
+    message: str  # as both judges say it
+    path: str  # where both say that the problem is
+    accepted: tuple[dict[str, object], ...]
+    refused: tuple[dict[str, object], ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.path}-{self.message[:40]}"
+
+
+def examples(row: Row) -> tuple[list[Manifest], list[tuple[str, Manifest]]]:
+    """Manifests that are accepted, and pairs of the problem's path and a manifest that is refused."""
+    base = BY_KIND[row.kind]
+    for path, value in row.given.items():
+        base = with_value(base, path, value)
+    accepted = [with_value(base, row.path, value) for value in row.accepted]
+    pairs = [value if isinstance(value, tuple) else (row.path, value) for value in row.refused]
+    refused = []
+    for path, value in pairs:
+        at = row.path if path.startswith(f"{row.path}[") else path
+        refused.append((path, with_value(base, at, value)))
+    return accepted, refused
+
+
+def with_values(kind: str, values: dict[str, object]) -> Manifest:
+    manifest = BY_KIND[kind]
+    for path, value in values.items():
+        manifest = with_value(manifest, path, value)
+    return manifest
+
+
+_ONE_JUDGE = "name exactly one of rewardModel, verifier"
+_REWARD_MODEL = {"uri": "pvc://a/b"}
+_NO_COMPARISON: dict[str, object] = {
+    "spec.evaluation.comparison": MISSING,
+    "spec.gates.winRate": MISSING,
+    "spec.gates.rewardHacking": MISSING,
+}
+
+RULES: tuple[SpanningRow, ...] = (
+    SpanningRow(
+        CYCLE,
+        "is empty and there is no prompts: give prompts to sample on, or datasets to train on",
+        "spec.datasets",
+        ({"spec.prompts": MISSING}, {"spec.datasets": MISSING}, {"spec.datasets": []}),
+        ({"spec.prompts": MISSING, "spec.datasets": []}, {"spec.prompts": MISSING, "spec.datasets": MISSING}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "is required with prompts: sampled completions must be ranked",
+        "spec.judge",
+        ({"spec.judge": MISSING, "spec.prompts": MISSING, "spec.gates.rewardHacking": MISSING},),
+        ({"spec.judge": MISSING, "spec.gates.rewardHacking": MISSING},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs a judge: give evaluation.comparison.judge or judge",
+        "spec.evaluation.comparison",
+        ({"spec.evaluation.comparison.judge": MISSING},),
+        (
+            {
+                "spec.evaluation.comparison.judge": MISSING,
+                "spec.judge": MISSING,
+                "spec.prompts": MISSING,
+                "spec.gates.rewardHacking": MISSING,
+            },
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs evaluation.comparison",
+        "spec.gates.winRate",
+        (_NO_COMPARISON,),
+        (_NO_COMPARISON | {"spec.gates.winRate": {}},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs evaluation.comparison and judge",
+        "spec.gates.rewardHacking",
+        (_NO_COMPARISON,),
+        (
+            _NO_COMPARISON | {"spec.gates.rewardHacking": {}},
+            {"spec.judge": MISSING, "spec.prompts": MISSING},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        _ONE_JUDGE,
+        "spec.judge",
+        ({"spec.judge": {"verifier": {}}}, {"spec.judge": {"rewardModel": _REWARD_MODEL}}),
+        ({"spec.judge": {}}, {"spec.judge": {"verifier": {}, "rewardModel": _REWARD_MODEL}}),
+    ),
+    SpanningRow(
+        CYCLE,
+        _ONE_JUDGE,
+        "spec.evaluation.comparison.judge",
+        ({"spec.evaluation.comparison.judge": {"verifier": {}}},),
+        (
+            {"spec.evaluation.comparison.judge": {}},
+            {"spec.evaluation.comparison.judge": {"verifier": {}, "rewardModel": _REWARD_MODEL}},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be 1 when temperature is 0: greedy answers are all the same",
+        "spec.evaluation.goldSet.samplesPerItem",
+        (
+            {"spec.evaluation.goldSet.temperature": 0, "spec.evaluation.goldSet.samplesPerItem": 1},
+            {"spec.evaluation.goldSet.temperature": 10, "spec.evaluation.goldSet.samplesPerItem": 64},
+        ),
+        (
+            {"spec.evaluation.goldSet.temperature": 0, "spec.evaluation.goldSet.samplesPerItem": 2},
+            {"spec.evaluation.goldSet.temperature": MISSING, "spec.evaluation.goldSet.samplesPerItem": 2},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be at most maxComparisons",
+        "spec.evaluation.comparison.minComparisons",
+        (
+            {"spec.evaluation.comparison.minComparisons": 7, "spec.evaluation.comparison.maxComparisons": 7},
+            {
+                "spec.evaluation.comparison.minComparisons": 1_000_000,
+                "spec.evaluation.comparison.maxComparisons": 1_000_000,
+            },
+        ),
+        ({"spec.evaluation.comparison.minComparisons": 8, "spec.evaluation.comparison.maxComparisons": 7},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "name exactly one of configMap",
+        "spec.promotion.targets[0]",
+        ({"spec.promotion.targets": [{"configMap": {"name": "a", "key": "b"}}]},),
+        ({"spec.promotion.targets": [{}]},),
+    ),
+    SpanningRow(
+        DATASET,
+        "name exactly one of files",
+        "spec.sources[0]",
+        ({"spec.sources": [{"name": "a", "files": {"uri": "pvc://a/b"}}]},),
+        ({"spec.sources": [{"name": "a"}]},),
+    ),
+)

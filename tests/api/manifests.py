@@ -1,0 +1,175 @@
+"""Manifests that say everything, and a way to change one value of them."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+Manifest = dict[str, Any]
+
+MISSING = object()
+
+_POD: Manifest = {
+    "image": "ghcr.io/alignment-dev/worker:0.1.0",
+    "serviceAccountName": "worker",
+    "priorityClassName": "batch",
+    "activeDeadlineSeconds": 600,
+    "pendingDeadlineSeconds": 60,
+    "retries": 1,
+    "ttlSecondsAfterFinished": 60,
+    "resources": {
+        "requests": {"cpu": "500m", "memory": "1Gi"},
+        "limits": {"nvidia.com/gpu": 1, "memory": "2Gi"},
+    },
+    "sharedMemory": "1Gi",
+    "nodeSelector": {"pool": "gpu"},
+    "tolerations": [
+        {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 60}
+    ],
+    "imagePullSecrets": [{"name": "registry"}],
+    "podSecurityContext": {"runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532},
+    "podLabels": {"team": "support"},
+    "podAnnotations": {"example.com/note": "a note"},
+    "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}],
+}
+
+# Every field of the spec, each with a valid value that is not its default.
+CYCLE: Manifest = {
+    "apiVersion": "alignment.dev/v1alpha1",
+    "kind": "AlignmentCycle",
+    "metadata": {"name": "support-assistant"},
+    "spec": {
+        "policy": {"model": "pvc://models/m0", "reference": "Initial", "start": "Initial"},
+        "store": {"uri": "pvc://models/cycles"},
+        "prompts": {"uri": "pvc://models/prompts.jsonl", "perIteration": 128},
+        "datasets": [{"name": "human-feedback", "maxPairs": 500}],
+        "sampling": {
+            "completionsPerPrompt": 8,
+            "temperature": 0.7,
+            "topP": 0.9,
+            "maxNewTokens": 128,
+            "seed": 1,
+        },
+        "judge": {
+            "rewardModel": {"uri": "pvc://models/reward", "batchSize": 8},
+            "pairs": "AllPairs",
+            "minMargin": 0.1,
+        },
+        "training": {
+            "method": "DPO",
+            "beta": 0.2,
+            "learningRate": 1e-6,
+            "epochs": 2,
+            "perDeviceBatchSize": 8,
+            "gradientAccumulationSteps": 2,
+            "maxLength": 512,
+            "lora": {"rank": 8, "alpha": 16, "dropout": 0.1, "targetModules": "q_proj,v_proj"},
+            "precision": "FP32",
+            "checkpointEverySteps": 10,
+            "seed": 1,
+        },
+        "evaluation": {
+            "goldSet": {
+                "uri": "pvc://models/gold.jsonl",
+                "temperature": 0.5,
+                "samplesPerItem": 2,
+                "maxNewTokens": 64,
+            },
+            "heldOutPrompts": {"uri": "pvc://models/heldout.jsonl", "maxNewTokens": 256},
+            "comparison": {
+                "judge": {"rewardModel": {"uri": "pvc://models/other", "batchSize": 4}},
+                "minComparisons": 50,
+                "maxComparisons": 500,
+            },
+            "confidencePercent": 90,
+        },
+        "gates": {
+            "goldSet": {
+                "mode": "NonInferior",
+                "maxDropPoints": 1,
+                "maxDropFromInitialPoints": 3,
+                "maxUndetectedDropPoints": 5,
+                "categories": [{"name": "reasoning", "maxDropPoints": 1}],
+            },
+            "lengthDrift": {
+                "maxIncreasePercent": 20,
+                "maxIncreaseFromInitialPercent": 50,
+                "maxDecreasePercent": 80,
+            },
+            "collapse": {"maxDistinctDropPercent": 20, "maxDistinctDropFromInitialPercent": 40},
+            "winRate": {"minPercent": 55},
+            "rewardHacking": {},
+            "onInconclusive": "Reject",
+        },
+        "promotion": {
+            "mode": "Manual",
+            "targets": [{"configMap": {"name": "support-assistant-model", "key": "uri"}}],
+        },
+        "defaults": copy.deepcopy(_POD),
+        "stages": {
+            stage: copy.deepcopy(_POD) for stage in ("sample", "judge", "train", "evaluate", "compare")
+        },
+        "history": {"iterations": 5},
+    },
+}
+
+DATASET: Manifest = {
+    "apiVersion": "alignment.dev/v1alpha1",
+    "kind": "PreferenceDataset",
+    "metadata": {"name": "human-feedback"},
+    "spec": {
+        "store": {"uri": "pvc://models/datasets"},
+        "sources": [
+            {"name": "annotations", "files": {"uri": "pvc://models/p.jsonl", "columns": {"q": "prompt"}}}
+        ],
+        "defaults": copy.deepcopy(_POD),
+    },
+}
+
+# The least that is valid; all else has defaults.
+LEAST_CYCLE: Manifest = {
+    "apiVersion": "alignment.dev/v1alpha1",
+    "kind": "AlignmentCycle",
+    "metadata": {"name": "least"},
+    "spec": {
+        "policy": {"model": "pvc://models/m0"},
+        "store": {"uri": "pvc://models/cycles"},
+        "datasets": [{"name": "human-feedback"}],
+        "evaluation": {
+            "goldSet": {"uri": "pvc://models/gold.jsonl"},
+            "heldOutPrompts": {"uri": "pvc://models/heldout.jsonl"},
+        },
+    },
+}
+
+LEAST_DATASET: Manifest = {
+    "apiVersion": "alignment.dev/v1alpha1",
+    "kind": "PreferenceDataset",
+    "metadata": {"name": "least"},
+    "spec": {
+        "store": {"uri": "pvc://models/datasets"},
+        "sources": [{"name": "annotations", "files": {"uri": "pvc://models/pairs.jsonl"}}],
+    },
+}
+
+BY_KIND = {"AlignmentCycle": CYCLE, "PreferenceDataset": DATASET}
+
+
+def with_value(manifest: Manifest, path: str, value: object) -> Manifest:
+    """A deep copy with another value at a path such as spec.datasets[0].name; MISSING takes the value out."""
+    new = copy.deepcopy(manifest)
+    *parents, last = steps(path)
+    place: Any = new
+    for step in parents:
+        place = place[step] if isinstance(step, int) else place.setdefault(step, {})
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = copy.deepcopy(value)
+    return new
+
+
+def steps(path: str) -> list[str | int]:
+    """spec.datasets[0].name → spec, datasets, 0, name."""
+    return [int(index) if index else name for index, name in re.findall(r"\[(\d+)\]|([^.\[\]]+)", path)]

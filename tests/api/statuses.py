@@ -1,0 +1,141 @@
+"""Statuses in which every field is set."""
+
+from __future__ import annotations
+
+from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.dataset import PreferenceDatasetStatus
+
+_DIGEST = "sha256:" + "0123456789abcdef" * 4
+_PREFIX = "pvc://models/cycles/alignment/support-assistant/0f8fad5b-d9cb-469f-a165-70867728950e/iterations/7"
+_STARTED, _ENDED = "2026-11-23T03:00:00Z", "2026-11-23T05:12:09Z"
+
+_MEASUREMENT = {
+    "estimate": 2.5,
+    "low": -1.125,
+    "high": 6.0,
+    "n": 200,
+    "p": 1e-7,
+    "discordant": 0.25,
+    "lowerBound": -0.5,
+}
+_UNKNOWN = {"n": 0}  # its estimate could not be computed
+
+_RESULT = {
+    "manifest": {"uri": f"{_PREFIX}/evaluate", "digest": _DIGEST},
+    "inputs": {"goldSet": _DIGEST, "dataset/human-feedback": _DIGEST},
+    "model": {"uri": f"{_PREFIX}/train/run-0123abcd/model", "digest": _DIGEST},
+    "counts": {"goldItems": 900, "heldOutPrompts": 300},
+    "measurements": {"goldPooled": _MEASUREMENT, "promptDependenceChange": _UNKNOWN},
+    "byCategory": {"reasoning": {"gold": _MEASUREMENT}, "short code": {"gold": _UNKNOWN}},
+}
+
+_STAGE = {
+    "name": "evaluate",
+    "state": "Succeeded",
+    "job": "support-assistant-7-evaluate-1-c41f0e",
+    "jobUID": "0f8fad5b-d9cb-469f-a165-70867728950e",
+    "attempt": 1,
+    "disruptions": 1,
+    "startedAt": _STARTED,
+    "finishedAt": _ENDED,
+    "retryAt": _STARTED,
+    "reason": "JobFailed",
+    "message": "the first attempt: exit code 137",
+    "result": _RESULT,
+}
+
+_CONDITION = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Idle",
+    "message": "iteration 7 was promoted",
+    "observedGeneration": 3,
+    "lastTransitionTime": _ENDED,
+}
+
+_PROMOTED = {
+    "iteration": 7,
+    "uri": f"{_PREFIX}/train/run-0123abcd/model",
+    "digest": _DIGEST,
+    "at": _ENDED,
+    "evidenceDigest": _DIGEST,
+}
+
+_GATES = [
+    {
+        "name": "goldSet",
+        "verdict": "Passed",
+        "measurements": {"reasoning": _MEASUREMENT},
+        "limit": -1.0,
+        "message": "reasoning 62.0 → 64.5 %: no harm found",
+        "warnings": ["short code has 20 items"],
+    },
+    {
+        "name": "lengthDrift",
+        "verdict": "Failed",
+        "reason": "LengthDrift",
+        "measurements": {},
+        "message": "answers grew by 45 %",
+        "warnings": [],
+    },
+]
+
+CYCLE_STATUS = AlignmentCycleStatus.from_wire(
+    {
+        "observedGeneration": 3,
+        "conditions": [_CONDITION, _CONDITION | {"type": "Promoted", "status": "Unknown"}],
+        "initial": {"uri": "pvc://models/m0", "digest": _DIGEST},
+        "handled": {"run": "2026-11-23T09:00Z"},
+        "iteration": {
+            "number": 7,
+            "trigger": "Manual",
+            "stage": "promote",
+            "outcome": "Promoted",
+            "reason": "AllGatesPassed",
+            "message": "all gates passed",
+            "generation": 3,
+            "revision": "support-assistant-7",
+            "startedAt": _STARTED,
+            "finishedAt": _ENDED,
+            "inputs": {"policy": _DIGEST},
+            "datasets": [
+                {
+                    "name": "human-feedback",
+                    "revision": 12,
+                    "uri": "pvc://models/revisions/12",
+                    "digest": _DIGEST,
+                }
+            ],
+            "incumbent": {"uri": "pvc://models/m0", "digest": _DIGEST},
+            "candidate": _RESULT["model"],
+            "stages": [_STAGE, {"name": "promote", "state": "Running", "attempt": 0, "disruptions": 0}],
+            "gates": _GATES,
+            "evidenceDigest": _DIGEST,
+        },
+        "promoted": _PROMOTED,
+        "promotions": [_PROMOTED | {"iteration": 6}],
+        "history": [
+            {
+                "number": 6,
+                "outcome": "Rejected",
+                "reason": "LengthDrift",
+                "finishedAt": _ENDED,
+                "candidateDigest": _DIGEST,
+            }
+        ],
+    }
+)
+
+DATASET_STATUS = PreferenceDatasetStatus.from_wire(
+    {
+        "observedGeneration": 1,
+        "conditions": [_CONDITION],
+        "handled": {"run": "2026-11-23T09:00Z"},
+        "ingest": _STAGE | {"name": "ingest"},
+        "ingestNumber": 12,
+        "ingestGeneration": 1,
+        "revision": {"number": 12, "uri": "pvc://models/revisions/12", "digest": _DIGEST, "at": _ENDED},
+        "rows": {"read": 10412, "invalid": 31, "kept": 9362},
+        "pairs": 9362,
+    }
+)

@@ -1,0 +1,124 @@
+"""The files in crds/: what they are generated from, and the form that API servers and GitOps tools want."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from pydantic import Field
+
+from alignment_api import crd
+from alignment_api.kinds import CYCLE, DATASET, RESOURCES, Resource
+from alignment_api.model import Model
+from alignment_operator.cli import crds
+from tests.api.statuses import CYCLE_STATUS, DATASET_STATUS
+
+FOLDER = Path(__file__).parents[2] / "crds"
+
+
+def _nodes(path: str, schema: crd.Schema) -> Iterator[tuple[str, crd.Schema]]:
+    yield path, schema
+    for name, field in schema.get("properties", {}).items():
+        yield from _nodes(f"{path}.{name}", field)
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from _nodes(f"{path}.{key}", schema[key])
+
+
+NODES = {resource.kind: list(_nodes("", crd.object_schema(resource))) for resource in RESOURCES}
+
+
+def test_the_files_are_what_the_models_say() -> None:
+    assert crds.stale_files(FOLDER) == []
+
+
+def test_a_stale_or_missing_file_fails_the_check_and_writing_mends_it(tmp_path: Path) -> None:
+    run = CliRunner()
+    missing = run.invoke(crds.main, ["--check", "--folder", str(tmp_path)])
+    assert missing.exit_code == 1
+    assert "alignment.dev_alignmentcycles.yaml" in missing.output
+    assert run.invoke(crds.main, ["--write", "--folder", str(tmp_path)]).exit_code == 0
+    assert run.invoke(crds.main, ["--check", "--folder", str(tmp_path)]).exit_code == 0
+    file = tmp_path / "alignment.dev_preferencedatasets.yaml"
+    file.write_text(file.read_text().replace("maxLength: 512", "maxLength: 511"))
+    stale = run.invoke(crds.main, ["--check", "--folder", str(tmp_path)])
+    assert stale.exit_code == 1
+    assert "preferencedatasets" in stale.output
+    assert "alignmentcycles" not in stale.output
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_yaml_gives_back_the_definition(resource: Resource) -> None:
+    assert yaml.safe_load(crds.text(resource)) == crd.definition(resource)
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_every_field_is_described(kind: str) -> None:
+    fields = [
+        (f"{path}.{name}", field)
+        for path, schema in NODES[kind]
+        for name, field in schema.get("properties", {}).items()
+    ]
+    assert [path for path, field in fields if not field.get("description") and path != ".metadata"] == []
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_every_text_list_and_map_ends_somewhere(kind: str) -> None:
+    def unbounded(schema: crd.Schema) -> bool:
+        if "enum" in schema:
+            return False
+        if schema.get("type") == "string" or schema.get("x-kubernetes-int-or-string"):
+            fixed = schema.get("pattern", "").endswith("{64}$")
+            return "maxLength" not in schema and not fixed
+        if schema.get("type") == "array":
+            return "maxItems" not in schema
+        return "additionalProperties" in schema and "maxProperties" not in schema
+
+    inside = (".spec", ".status")
+    assert [path for path, schema in NODES[kind] if path.startswith(inside) and unbounded(schema)] == []
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_neither_list_items_nor_the_status_have_defaults(kind: str) -> None:
+    defaulted = [path for path, schema in NODES[kind] if "default" in schema]
+    assert defaulted
+    assert [path for path in defaulted if ".items" in path or path.startswith(".status")] == []
+
+
+@pytest.mark.parametrize("kind", NODES)
+def test_the_schema_is_structural(kind: str) -> None:
+    foreign = {"$ref", "$defs", "anyOf", "allOf", "oneOf", "title", "const", "propertyNames", "nullable"}
+    for path, schema in NODES[kind]:
+        assert not foreign & schema.keys(), path
+        assert schema.get("additionalProperties") is not False, path
+        assert "type" in schema or schema.get("x-kubernetes-int-or-string"), path
+
+
+@pytest.mark.parametrize(("resource", "status"), [(CYCLE, CYCLE_STATUS), (DATASET, DATASET_STATUS)])
+def test_the_example_of_a_status_sets_every_field(resource: Resource, status: Model) -> None:
+    assert _unset("status", crd.structural(resource.status), [status.to_wire()]) == []
+
+
+def _unset(path: str, schema: crd.Schema, values: list[Any]) -> list[str]:
+    """Fields that no value at this place sets."""
+    missing = [] if values else [path]
+    for name, field in schema.get("properties", {}).items():
+        missing += _unset(f"{path}.{name}", field, [value[name] for value in values if name in value])
+    if "items" in schema:
+        missing += _unset(f"{path}[]", schema["items"], [item for value in values for item in value])
+    if "additionalProperties" in schema:
+        entries = [entry for value in values for entry in value.values()]
+        missing += _unset(f"{path}.*", schema["additionalProperties"], entries)
+    return missing
+
+
+def test_a_keyword_without_structural_form_is_an_error() -> None:
+    class Odd(Model):
+        field: int = Field(description="A field.", multiple_of=2)
+
+    with pytest.raises(ValueError, match="multipleOf"):
+        crd.structural(Odd)
