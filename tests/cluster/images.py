@@ -74,10 +74,14 @@ def default_images(repository: Path) -> tuple[Image, ...]:
         Image("busybox", command=("sh",), env={"PATH": _SYSTEM_PATH}),
         Image("python", command=("python",), env=env, binds=python),
         Image(
-            "alignment-operator", entrypoint=("alignment-operator",), command=("run",), env=env, binds=python
+            "alignment-dev/operator",
+            entrypoint=("alignment-operator",),
+            command=("run",),
+            env=env,
+            binds=python,
         ),
         Image(
-            "alignment-worker",
+            "alignment-dev/worker",
             entrypoint=("python", "-m", "alignment_worker"),
             env=env,
             binds=(*python, assets),

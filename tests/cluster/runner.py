@@ -279,7 +279,13 @@ class _NoImageError(Exception):
 
 def _image_mounts(image: Image) -> list[Json]:
     return [
-        {"source": bind.source, "target": bind.target, "read_only": bind.read_only}
+        {
+            "source": bind.source,
+            "target": bind.target,
+            "read_only": bind.read_only,
+            # A container sees its own copy of what it cannot change, in which everybody may read it.
+            "from_image": bind.read_only,
+        }
         for bind in image.binds
         if Path(bind.source).exists()
     ]

@@ -1,5 +1,5 @@
 # Loading pathlib would double the time that this takes to start.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH110, PTH112, PTH115, PTH116, PTH120, PTH123, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH103, PTH112, PTH114, PTH115, PTH116, PTH120, PTH123, PTH208, PTH211
 """Runs one container: namespaces, root file system, mounts, identity, then the program.
 
 Started by containers.py as `python -I -S shim.py SPEC_FILE PIPE PARENT`, with nothing but the standard
@@ -90,6 +90,7 @@ def _build_root(scratch: str) -> str:
             # Not every file system can be a lower layer, nor, for a common user, a folder with mounts below.
             with contextlib.suppress(OSError):
                 _mount(path, root + path, flags=_MS_BIND | _MS_REC)
+                _mount("", root + path, flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY)
     _mount("/sys", f"{root}/sys", flags=_MS_BIND | _MS_REC)
     _mount("proc", f"{root}/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     _build_devices(f"{root}/dev")
@@ -124,21 +125,45 @@ def _open_path(path: str) -> None:
             os.chmod(path, mode | 0o11)
 
 
+def _publish(path: str) -> None:
+    """Let everybody read what is at a path and below, as in an image; only the overlay's copy changes."""
+    _open_path(path)
+    for folder, _, names in os.walk(path):
+        for each in (folder, *(f"{folder}/{name}" for name in names)):
+            mode = stat.S_IMODE(os.lstat(each).st_mode)
+            wanted = mode | (0o55 if os.path.isdir(each) else 0o44)
+            if mode != wanted and not os.path.islink(each):
+                os.chmod(each, wanted)
+
+
 def _enter_root(root: str, spec: dict[str, Any]) -> None:
     """Make `root` the root, with the spec's mounts in it, and let go of the host's."""
     # A mount point is looked up inside the new root, where links such as /var/run lead; its source outside.
-    sources = [os.open(mount["source"], os.O_PATH) for mount in spec["mounts"]]
+    outside = [mount for mount in spec["mounts"] if not mount.get("from_image")]
+    pairs = [(mount, os.open(mount["source"], os.O_PATH)) for mount in outside]
     os.chdir(root)
     _mount(root, root, flags=_MS_BIND | _MS_REC)
     os.chdir(root)
     _checked(_libc.syscall(_SYS_PIVOT_ROOT[os.uname().machine], b".", b"."), "pivot_root")
     for path in spec["open_paths"]:
-        if os.path.exists(path):
-            _open_path(path)
-    for mount, source in sorted(zip(spec["mounts"], sources, strict=True), key=lambda pair: _depth(pair[0])):
+        _open_path(path)
+    for mount in spec["mounts"]:
+        if mount.get("from_image"):
+            _publish(mount["source"])
+            pairs.append((mount, os.open(mount["source"], os.O_PATH)))
+    for mount, source in sorted(pairs, key=lambda pair: len(os.path.normpath(pair[0]["target"]).split("/"))):
         _bind(source, mount["target"])
+    _seal(spec)
+    _checked(_libc.umount2(b".", _MNT_DETACH), "let go of the host's root")
+    os.chdir("/")
+
+
+def _seal(spec: dict[str, Any]) -> None:
+    """Make read-only what has to be."""
     if spec["read_only_root"]:
-        for path in {"/", *_host_folders_inside()}:
+        with open("/proc/self/mountinfo") as file:
+            mounted = [line.split()[4] for line in file]
+        for path in {path for path in mounted if not path.startswith(_OWN_MOUNTS)}:
             with contextlib.suppress(OSError):
                 _mount("", path, flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY)
         for mount in spec["mounts"]:
@@ -147,18 +172,6 @@ def _enter_root(root: str, spec: dict[str, Any]) -> None:
     for mount in spec["mounts"]:
         if mount["read_only"]:
             _mount("", mount["target"], flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY)
-    _checked(_libc.umount2(b".", _MNT_DETACH), "let go of the host's root")
-    os.chdir("/")
-
-
-def _depth(mount: dict[str, Any]) -> int:
-    return len(os.path.normpath(mount["target"]).split("/"))
-
-
-def _host_folders_inside() -> list[str]:
-    with open("/proc/self/mountinfo") as file:
-        mounted = [line.split()[4] for line in file]
-    return [path for path in mounted if not path.startswith(_OWN_MOUNTS)]
 
 
 def _bind(source: int, target: str) -> None:
