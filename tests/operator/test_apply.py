@@ -1,0 +1,251 @@
+"""`apply` on a real API server: what is written, in which order, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from alignment_api import digests, names
+from alignment_api.pods import PodDefaults
+from alignment_operator.api import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    CYCLE,
+    JOB,
+    ConflictError,
+    Manifest,
+    RefusedError,
+)
+from alignment_operator.apply import NameTakenError, apply_cycle
+from alignment_operator.cluster import Cluster
+from alignment_operator.observe import observe_cycle
+from alignment_operator.observed import ObservedCycle
+from alignment_operator.planned import CyclePlan, DeleteJob, Event, ExpireJob, PointTarget, StartJob
+from alignment_operator.reconcile import one_pass
+from alignment_operator.render import render_job
+from tests.cluster.client import Namespace
+from tests.cluster.waiting import wait_until
+from tests.operator.edges import SETTINGS, KilledError, OnApi, Recorder, cycle, now, stage_config
+
+pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
+
+
+async def made(api: Cluster, namespace: Namespace, name: str = "support", **spec: Any) -> ObservedCycle:
+    await api.create(CYCLE, cycle(name, namespace.name, **spec))
+    return await seen(api, namespace, name)
+
+
+async def seen(api: Cluster, namespace: Namespace, name: str = "support") -> ObservedCycle:
+    observed = await observe_cycle(api, namespace.name, name, SETTINGS)
+    assert observed is not None
+    return observed
+
+
+async def until_quiet(api: Any, namespace: Namespace, name: str = "support") -> list[str]:
+    """Pass after pass until one changes nothing; the status versions written."""
+    written: list[str] = []
+    for _ in range(10):
+        outcome = await one_pass(api, CYCLE, namespace.name, name, now(), SETTINGS)
+        if outcome.written is None:
+            return written
+        written.append(outcome.written)
+    raise AssertionError("it never came to rest")
+
+
+def start(name: str = "support-1-sample-0-abcdef", hash_: str = "f" * 64, **pods: Any) -> StartJob:
+    return StartJob(name, hash_, stage_config(iteration=1), 0, PodDefaults(**pods))
+
+
+def plan(observed: ObservedCycle, *actions: Any, events: tuple[Event, ...] = ()) -> CyclePlan:
+    return CyclePlan(actions, observed.status, events)
+
+
+def test_a_pass_makes_things_then_writes_status_once_and_tells_last(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    async def work(api: Cluster) -> list[str]:
+        await made(api, namespace)
+        recorder = Recorder(api)
+        await until_quiet(recorder, namespace)
+        return recorder.writes
+
+    writes = on_api(work)
+    job = next(write.split()[-1] for write in writes if write.startswith("create Job"))
+    assert writes[:6] == [
+        "create ControllerRevision support-1",
+        "status AlignmentCycle support",
+        "emit IterationStarted support",
+        f"create Job {job}",
+        "status AlignmentCycle support",
+        "emit StageStarted support",
+    ]
+
+
+def test_applying_the_same_manifest_again_writes_nothing(on_api: OnApi[Any], namespace: Namespace) -> None:
+    manifest = cycle("support", namespace.name)
+    namespace.apply(manifest)
+
+    async def settle(api: Cluster) -> None:
+        await until_quiet(api, namespace)
+
+    on_api(settle)
+    wait_until(lambda: unschedulable(namespace), "the scheduler has said that there is no such claim")
+    on_api(settle)
+    namespace.apply(manifest)
+    before = namespace.get(CYCLE.api_version, CYCLE.plural, "support")
+
+    async def again(api: Cluster) -> list[str]:
+        recorder = Recorder(api)
+        await until_quiet(recorder, namespace)
+        return recorder.writes
+
+    assert on_api(again) == []
+    assert namespace.get(CYCLE.api_version, CYCLE.plural, "support") == before
+
+
+def unschedulable(namespace: Namespace) -> bool:
+    conditions = [row for pod in namespace.list("v1", "pods") for row in pod["status"].get("conditions", ())]
+    return any(row["type"] == "PodScheduled" and row["status"] == "False" for row in conditions)
+
+
+@pytest.mark.parametrize("writes_before_death", range(6))
+def test_killed_before_any_write_it_goes_on_and_does_nothing_twice(
+    on_api: OnApi[Any], namespace: Namespace, writes_before_death: int
+) -> None:
+    async def work(api: Cluster) -> ObservedCycle:
+        await made(api, namespace)
+        with pytest.raises(KilledError):
+            await until_quiet(Recorder(api, die_before=writes_before_death), namespace)
+        await until_quiet(api, namespace)
+        return await seen(api, namespace)
+
+    observed = on_api(work)
+    (job,) = namespace.list(JOB.api_version, JOB.plural)
+    (revision,) = namespace.list(CONTROLLER_REVISION.api_version, CONTROLLER_REVISION.plural)
+    assert revision["metadata"]["name"] == "support-1"
+    assert observed.status.iteration is not None
+    (stage,) = observed.status.iteration.stages
+    assert (stage.job, stage.job_uid) == (job["metadata"]["name"], job["metadata"]["uid"])
+    assert observed.status.handled == {"run": "first"}
+
+
+def test_a_job_of_ours_that_is_there_already_is_adopted_and_looked_at_again(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    async def work(api: Cluster) -> None:
+        observed = await made(api, namespace)
+        first = await apply_cycle(api, observed, plan(observed, start()))
+        second = await apply_cycle(api, observed, plan(observed, start()))
+        assert (first.unseen, second.unseen) == (False, True)
+
+    on_api(work)
+    assert len(namespace.list(JOB.api_version, JOB.plural)) == 1
+
+
+@pytest.mark.parametrize("difference", ["owner", "hash"])
+def test_a_job_of_that_name_that_is_not_ours_is_left_alone_and_named(
+    on_api: OnApi[Any], namespace: Namespace, difference: str
+) -> None:
+    async def work(api: Cluster) -> None:
+        observed = await made(api, namespace)
+        theirs = render_job(observed.owner, start(hash_="e" * 64), SETTINGS)
+        if difference == "owner":
+            del theirs["metadata"]["ownerReferences"]
+            theirs["metadata"]["annotations"][names.ANNOTATION_STAGE_HASH] = "f" * 64
+        await api.create(JOB, theirs)
+        with pytest.raises(NameTakenError, match=r"support-1-sample-0-abcdef .* delete it to go on"):
+            await apply_cycle(api, observed, plan(observed, start()))
+
+    on_api(work)
+    events = {event["reason"]: event["type"] for event in namespace.list("events.k8s.io/v1", "events")}
+    assert events["NameTaken"] == "Warning"
+    (job,) = namespace.list(JOB.api_version, JOB.plural)
+    assert "deletionTimestamp" not in job["metadata"]
+
+
+def test_a_job_that_the_server_refuses_is_told_to_the_user(on_api: OnApi[Any], namespace: Namespace) -> None:
+    too_much = {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
+
+    async def work(api: Cluster) -> None:
+        observed = await made(api, namespace)
+        with pytest.raises(RefusedError, match="must be less than or equal to cpu limit"):
+            await apply_cycle(api, observed, plan(observed, start(resources=too_much)))
+
+    on_api(work)
+    events = {event["reason"]: event for event in namespace.list("events.k8s.io/v1", "events")}
+    assert "must be less than or equal to cpu limit" in events["JobRefused"]["note"]
+
+
+def test_nothing_is_written_from_what_was_seen_too_long_ago(on_api: OnApi[Any], namespace: Namespace) -> None:
+    async def work(api: Cluster) -> Manifest | None:
+        observed = await made(api, namespace)
+        await api.merge(
+            CYCLE, namespace.name, "support", {"metadata": {"annotations": {"alignment.dev/run": "2"}}}
+        )
+        status = observed.status.model_copy(update={"observed_generation": 99})
+        told = (Event("Promoted", "never told"),)
+        recorder = Recorder(api)
+        with pytest.raises(ConflictError):
+            await apply_cycle(recorder, observed, CyclePlan((), status, told))
+        assert recorder.writes == ["status AlignmentCycle support"]
+        return await api.get(CYCLE, namespace.name, "support")
+
+    there = on_api(work)
+    assert there is not None
+    assert "status" not in there
+
+
+def test_only_the_named_job_is_deleted_or_expires(on_api: OnApi[Any], namespace: Namespace) -> None:
+    another = "00000000-0000-4000-8000-000000000000"
+
+    async def work(api: Cluster) -> tuple[Manifest | None, Manifest | None, Manifest | None]:
+        observed = await made(api, namespace)
+        name = start().name
+        await apply_cycle(api, observed, plan(observed, start()))
+        job = await api.get(JOB, namespace.name, name)
+        assert job is not None
+        uid = job["metadata"]["uid"]
+        await apply_cycle(
+            api, observed, plan(observed, DeleteJob(name, another), ExpireJob(name, another, 5))
+        )
+        untouched = await api.get(JOB, namespace.name, name)
+        await apply_cycle(api, observed, plan(observed, ExpireJob(name, uid, 60)))
+        expiring = await api.get(JOB, namespace.name, name)
+        gone = ExpireJob("gone", uid, 60), DeleteJob("gone", uid)
+        await apply_cycle(api, observed, plan(observed, DeleteJob(name, uid), *gone))
+        return untouched, expiring, await api.get(JOB, namespace.name, name)
+
+    untouched, expiring, deleted = on_api(work)
+    assert untouched is not None
+    assert expiring is not None
+    assert "ttlSecondsAfterFinished" not in untouched["spec"]
+    assert expiring["spec"]["ttlSecondsAfterFinished"] == 60
+    assert deleted is None or "deletionTimestamp" in deleted["metadata"]
+
+
+def test_a_target_is_pointed_with_all_its_keys_and_keeps_what_others_set(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    targets = [{"configMap": {"name": "served", "key": key}} for key in ("uri", "model")]
+    theirs = {"metadata": {"name": "served", "labels": {"team": "a"}}, "data": {"theirs": "kept"}}
+    namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", **theirs})
+    digest = digests.of_bytes(b"m1")
+
+    async def work(api: Cluster) -> ObservedCycle:
+        observed = await made(api, namespace, promotion={"targets": targets})
+        point = PointTarget("served", "uri", "pvc://models/m1", digest)
+        applied = await apply_cycle(api, observed, plan(observed, point, replace(point, key="model")))
+        assert applied.unseen
+        return await seen(api, namespace)
+
+    observed = on_api(work)
+    served = namespace.get(CONFIG_MAP.api_version, CONFIG_MAP.plural, "served")
+    assert served is not None
+    assert served["data"] == {"theirs": "kept", "uri": "pvc://models/m1", "model": "pvc://models/m1"}
+    assert served["metadata"]["labels"] == {"team": "a", names.LABEL_CYCLE: "support"}
+    promoted_by = f"{namespace.name}/support/{observed.owner.uid}"
+    for target, key in zip(observed.targets, ("uri", "model"), strict=True):
+        assert (target.name, target.key, target.exists) == ("served", key, True)
+        assert (target.value, target.digest, target.owner) == ("pvc://models/m1", digest, promoted_by)
