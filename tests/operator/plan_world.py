@@ -92,7 +92,7 @@ def measured(quality: str) -> dict[str, Any]:
             "winRateNotLonger": of(rate, 200),
             "rewardWinRate": of((80.0, 70.0, 90.0), 300),
         },
-        "by_category": {"gold": {"reasoning": gold}, "goldAccuracy": {"reasoning": of((60.0, 57.0, 63.0), 900)}},
+        "by_category": {"reasoning": {"gold": gold, "goldAccuracy": of((60.0, 57.0, 63.0), 900)}},
     }
 
 
@@ -118,6 +118,7 @@ class World:
     frozen: dict[int, Frozen] = field(default_factory=dict)
     target: TargetView = TargetView("served", "uri", exists=False)
     manifests: dict[str, tuple[str, StageResult]] = field(default_factory=dict)
+    models: dict[int, Located] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)
     sealed: dict[str, PromoteParameters] = field(default_factory=dict)
     uids: int = 0
@@ -224,12 +225,19 @@ class World:
             inputs={
                 role: digests.of_json(role) for role, input_ in config.inputs.items() if input_.digest is None
             },
-            model=Located(uri=f"{config.output}/model", digest=digest) if config.stage == Stage.TRAIN else None,
+            model=self._model(config, digest),
             counts={WORK[config.stage]: 300},
             **measurements,
         )
         self.manifests[config.output] = (hash_, result)
         return result
+
+    def _model(self, config: StageConfig, digest: str) -> Located | None:
+        """What train made, and what evaluate and compare say that they measured."""
+        if config.stage == Stage.TRAIN:
+            self.models[config.iteration] = Located(uri=f"{config.output}/model", digest=digest)
+        measured_on = {Stage.TRAIN, Stage.EVALUATE, Stage.COMPARE}
+        return self.models[config.iteration] if config.stage in measured_on else None
 
     def settle(self, limit: int = 200) -> None:
         """No more faults: every Job succeeds, every pass is whole, until nothing moves. Fails if it never rests."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from alignment_api.stage import ExitCode, Stage
+from alignment_api.stage import ExitCode, Located, Stage
 from alignment_operator.observed import JobState, PodView, TargetView
 
 from tests.operator.plan_world import World, cycle_spec
@@ -92,7 +92,8 @@ def test_the_first_stage_is_given_every_input_and_later_ones_verify_what_it_foun
 
 def test_an_offline_cycle_trains_without_sampling() -> None:
     world = World(
-        spec=cycle_spec(prompts=None, judge=None, gates={}, datasets=[{"name": "pairs"}]), annotations=dict(RUN)
+        spec=cycle_spec(prompts=None, judge=None, gates={}, datasets=[{"name": "pairs"}]),
+        annotations=dict(RUN),
     )
     world.settle()
     assert stages(world) == ["train", "evaluate", "compare", "promote"]
@@ -185,6 +186,19 @@ def test_a_stage_that_did_nothing_is_not_done() -> None:
     assert world.iteration["reason"] == "NoWorkDone"
 
 
+def test_measurements_of_another_model_promote_nothing() -> None:
+    world = started()
+    while not any(job.config.stage == Stage.EVALUATE for job in world.jobs.values()):
+        for name in world.active():
+            world.succeed(name)
+        world.pass_()
+    world.models[1] = Located(uri="pvc://models/another", digest="sha256:" + "2" * 64)
+    world.settle()
+    assert world.iteration["outcome"] == "Failed"
+    assert world.iteration["reason"] == "WrongCandidate"
+    assert "promoted" not in world.status
+
+
 def test_an_inconclusive_candidate_waits_and_its_approval_names_the_evidence() -> None:
     world = World(annotations=dict(RUN), quality="unclear")
     world.settle()
@@ -213,7 +227,11 @@ def test_a_rejection_beats_an_approval() -> None:
 
 
 def test_inconclusive_can_be_made_to_reject() -> None:
-    world = World(spec=cycle_spec(gates={"winRate": {}, "onInconclusive": "Reject"}), annotations=dict(RUN), quality="unclear")
+    world = World(
+        spec=cycle_spec(gates={"winRate": {}, "onInconclusive": "Reject"}),
+        annotations=dict(RUN),
+        quality="unclear",
+    )
     world.settle()
     assert world.iteration["outcome"] == "Rejected"
 

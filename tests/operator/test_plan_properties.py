@@ -53,7 +53,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.succeed(data.draw(st.sampled_from(self.world.active())), lose_result=lost)
 
     @precondition(lambda self: self.world.active())
-    @rule(data=st.data(), code=st.sampled_from([1, 137, ExitCode.INPUT_MISSING, *USER_FAULTS]), disrupted=st.booleans())
+    @rule(
+        data=st.data(),
+        code=st.sampled_from([1, 137, ExitCode.INPUT_MISSING, *USER_FAULTS]),
+        disrupted=st.booleans(),
+    )
     def job_fails(self, data: st.DataObject, code: int, disrupted: bool) -> None:
         self.world.fail(data.draw(st.sampled_from(self.world.active())), code, disrupted=disrupted)
 
@@ -80,7 +84,9 @@ class AnyOrder(RuleBasedStateMachine):
     def somebody_edits_the_target(self) -> None:
         there = self.world.target
         if there.exists:
-            self.world.target = TargetView(there.name, there.key, True, "pvc://wrong", there.digest, there.owner)
+            self.world.target = TargetView(
+                there.name, there.key, True, "pvc://wrong", there.digest, there.owner
+            )
 
     @precondition(lambda self: self.world.target.digest)
     @rule()

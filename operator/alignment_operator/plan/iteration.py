@@ -117,7 +117,7 @@ def _learned(
         update={
             "inputs": inputs,
             "incumbent": iteration.incumbent or initial,
-            "candidate": done.result.model or iteration.candidate,
+            "candidate": done.result.model if done.name == Stage.TRAIN else iteration.candidate,
         }
     )
     return status.model_copy(update={"iteration": iteration, "initial": initial})

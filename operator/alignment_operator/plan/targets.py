@@ -24,14 +24,14 @@ def follow(observed: ObservedCycle) -> TargetsState:
     promoted = observed.status.promoted
     if not observed.targets:
         return TargetsState((), True, Reason.NO_TARGETS, "spec.promotion.targets is empty")
-    if promoted is None:
-        return TargetsState((), True, Reason.NOTHING_PROMOTED, "targets are written at the first promotion")
     mine = f"{observed.owner.namespace}/{observed.owner.name}"
     foreign = [target for target in observed.targets if _claimed(target, mine)]
     if foreign:
         said = ", ".join(f"ConfigMap {target.name} by {target.owner}" for target in foreign)
         message = f"{said}: claimed by another cycle; give each cycle a target of its own"
         return TargetsState((), False, Reason.CLAIMED_BY_ANOTHER_CYCLE, message)
+    if promoted is None:
+        return TargetsState((), True, Reason.NOTHING_PROMOTED, "targets are written at the first promotion")
     behind = tuple(
         PointTarget(name=target.name, key=target.key, uri=promoted.uri, digest=promoted.digest)
         for target in observed.targets
