@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cluster.api import Json
+from tests.cluster.build import NAMES, binaries
 from tests.cluster.environment import ConfigError, References, environment, expand, field_value, quantity
 from tests.cluster.images import Bind, Image, find_image
 from tests.cluster.status import ContainerState, Role, phase
@@ -84,6 +87,13 @@ def test_variables_refer_to_earlier_ones_and_to_limits() -> None:
 def test_a_missing_secret_is_named() -> None:
     with pytest.raises(ConfigError, match='secret "s" not found'):
         environment(POD, {"name": "main", "envFrom": [{"secretRef": {"name": "s"}}]}, {}, NOTHING, {})
+
+
+def test_binaries_that_somebody_has_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
+    for name in NAMES:
+        (tmp_path / name).touch()
+    assert binaries() == {name: tmp_path / name for name in NAMES}
 
 
 def test_quantities_are_numbers() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.build import binaries
-from tests.cluster.processes import Child, free_ports
+from tests.cluster.processes import Child, free_ports, is_free
 from tests.cluster.waiting import wait_until
 
 # Each gets a token and a kubeconfig. All are cluster admins; names of their own keep the audit log readable.
@@ -82,6 +82,10 @@ class ControlPlane:
     def start(self, seconds: float = 60.0) -> None:
         """Start all of it and return when it serves. DeadlineError or DeadProcessError if it does not."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Secrets lie in it, as files of the pods that mount them.
+        self.folder.chmod(0o700)
+        if not all(is_free(port) for port in self._ports().values()):
+            (self.folder / "ports.json").unlink()
         ports = self._ports()
         self._write_credentials(ports["apiserver"])
         programs = binaries()

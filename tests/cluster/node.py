@@ -15,7 +15,7 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +34,9 @@ from tests.cluster.status import ADDRESS, now
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 40
+
+# Of how many pods, those that are gone included, the logs are kept.
+KEPT_LOGS = 1000
 
 # Generous, so that manifests made for real machines are scheduled: nothing here is limited.
 _CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "500"}
@@ -112,7 +115,7 @@ class ProcessNode:
             await self._insist(self._renew)
             await asyncio.sleep(self._options.heartbeat_seconds)
 
-    async def _insist(self, action: Any) -> None:
+    async def _insist(self, action: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
                 await action()
@@ -225,7 +228,16 @@ class ProcessNode:
             runner.update(pod)
             return
         runner = self._runners[uid] = PodRunner(pod, self._host)
-        runner.task.add_done_callback(lambda _: self._runners.pop(uid, None))
+        runner.task.add_done_callback(lambda task: self._ended(uid, task))
+
+    def _ended(self, uid: str, task: asyncio.Task[None]) -> None:
+        self._runners.pop(uid, None)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("pod %s", uid, exc_info=error)
+        logs = self._options.folder / "logs"
+        folders = sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime) if logs.exists() else []
+        for path in folders[:-KEPT_LOGS]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _vanish(self, uid: str) -> None:
         if runner := self._runners.get(uid):

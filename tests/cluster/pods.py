@@ -106,7 +106,7 @@ class PodRunner:
             await self._delete_object()
         finally:
             reporter.cancel()
-        shutil.rmtree(self._context.folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._context.folder, ignore_errors=True)
 
     async def _live(self) -> None:
         """Return when its containers have ended, by themselves or because somebody asked for it."""
@@ -159,14 +159,17 @@ class PodRunner:
                 await asyncio.wait({container.begin()})
                 if not container.state.ready:
                     return
-        await asyncio.wait({each.begin() for each in self._containers if each.state.role == "main"})
+        mains = {each.begin() for each in self._containers if each.state.role == "main"}
+        done, _ = await asyncio.wait(mains, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
 
     async def _mount(self) -> None:
         pause = 0.1
         while True:
             try:
                 self._context.volumes = await self._volumes.make(self._context.pod)
-            except (NotMountableError, ApiError, *Unreachable) as error:
+            except (NotMountableError, ApiError, OSError, *Unreachable) as error:
                 for container in self._containers:
                     container.state.wait("ContainerCreating", str(error) or repr(error))
                 self._changed()

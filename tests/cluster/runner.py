@@ -141,7 +141,7 @@ class ContainerRunner:
         self._fate = ""
         try:
             self._process = await containers.start(spec, folder)
-        except StartError as error:
+        except (StartError, OSError) as error:
             self.state.end(128, "StartError", str(error))
             return
         self.state.run(f"process://{self._context.folder.name}/{self.name}/{self.state.restarts}")
@@ -191,13 +191,13 @@ class ContainerRunner:
                 return await self._configure()
             except ConfigError as error:
                 self.state.wait("CreateContainerConfigError", str(error))
-            except NotMountableError as error:
-                self.state.wait("CreateContainerError", str(error))
+            except (NotMountableError, OSError) as error:
+                self.state.wait("CreateContainerError", str(error) or repr(error))
             except _NoImageError as error:
                 backing_off = self.state.waiting and self.state.waiting["reason"] == "ErrImagePull"
                 self.state.wait("ImagePullBackOff" if backing_off else "ErrImagePull", str(error))
             except (ApiError, *Unreachable) as error:
-                self.state.wait("CreateContainerError", repr(error))
+                self.state.wait("CreateContainerConfigError", repr(error))
             self._context.changed()
             await self._pause(pause)
             pause = min(2 * pause, _CONFIGURE_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -41,7 +42,7 @@ class Volumes:
         if group is not None and os.getuid() == 0:
             for spec in pod["spec"].get("volumes", ()):
                 if "hostPath" not in spec:
-                    _give_to_group(made[spec["name"]].path, group)
+                    await asyncio.to_thread(_give_to_group, made[spec["name"]].path, group)
         return made
 
     async def _make(self, pod: Json, spec: Json) -> Volume:
@@ -195,6 +196,10 @@ def _write(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
 
 
 def _give_to_group(path: Path, group: int) -> None:
+    """Let a group write, unless that was done before: a store may hold a great many files."""
+    found = path.stat()
+    if found.st_gid == group and found.st_mode & 0o2070 == 0o2070:
+        return
     for each in (path, *path.rglob("*")):
         mode = each.lstat().st_mode
         os.chown(each, -1, group, follow_symlinks=False)
