@@ -37,12 +37,13 @@ def plain(wire: Wire) -> str:
 
 def packed(wire: Wire) -> str:
     """The same in fewer bytes, in ASCII, behind `z:`."""
-    result = dict(wire.get("result", {}))
     halves = b""
-    for key, rows in _tables(result).items():
-        result[key], numbers = _columns(rows)
-        halves += numbers
-    head = plain(wire | {"result": result}).encode()
+    if "result" in wire:
+        wire = wire | {"result": dict(wire["result"])}
+        for key, rows in _tables(wire["result"]).items():
+            wire["result"][key], numbers = _columns(rows)
+            halves += numbers
+    head = plain(wire).encode()
     # Signs and exponents resemble each other; apart from the digits they compress well.
     data = lzma.compress(head + b"\0" + halves[::2] + halves[1::2], format=lzma.FORMAT_RAW, filters=_FILTERS)
     return _PREFIX + base64.b85encode(data).decode()
@@ -59,9 +60,10 @@ def unpacked(text: str) -> Any:
         halves = bytes(itertools.chain.from_iterable(zip(split[:middle], split[middle:], strict=True)))
         numbers = (number for (number,) in struct.iter_unpack(">e", halves))
         wire: Wire = json.loads(head)
-        result = wire["result"]
-        result["measurements"] = _rows(*result["measurements"], numbers=numbers)[""]
-        result["byCategory"] = _rows(*result["byCategory"], numbers=numbers)
+        if "result" in wire:
+            result = wire["result"]
+            result["measurements"] = _rows(*result["measurements"], numbers=numbers)[""]
+            result["byCategory"] = _rows(*result["byCategory"], numbers=numbers)
     except (lzma.LZMAError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise ValueError(f"damaged: {error}") from error
     return wire

@@ -30,11 +30,12 @@ def parse(uri: str) -> Location:
     if scheme == "file":
         if not rest.startswith("/"):
             raise ValueError(f"{uri!r} is not absolute; a file URI has three slashes: file:///PATH")
-        return Location("", PurePosixPath(rest))
+        return Location("", PurePosixPath("/" + rest.lstrip("/")))
     claim, _, path = rest.partition("/")
     if not claim:
         raise ValueError(f"{uri!r} names no claim; write pvc://CLAIM/PATH")
-    return Location(claim, PurePosixPath(path))
+    # A path that began with a slash would leave the claim when it is joined to the folder that stands for it.
+    return Location(claim, PurePosixPath(path.lstrip("/")))
 
 
 def join(uri: str, *parts: str) -> str:

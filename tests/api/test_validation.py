@@ -1,0 +1,233 @@
+"""What is wrong with a manifest: one problem an error, with the field's path, the value and what to do."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from alignment_api import crd
+from alignment_api.kinds import RESOURCES
+from alignment_api.validation import Problem, check_manifest, parse_cycle, parse_dataset
+from alignment_api.wording import PATTERNS
+from tests.api.manifests import CYCLE, DATASET, LEAST_CYCLE, MISSING, with_value
+
+
+def _only(path: str, value: object) -> str:
+    (problem,) = check_manifest(with_value(CYCLE, path, value))
+    return str(problem)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (
+            "spec.sampling.temprature",
+            1,
+            ": 1: is not a field here; did you mean 'temperature'? "
+            "fields: completionsPerPrompt, maxNewTokens, seed, temperature, topP",
+        ),
+        (
+            "spec.sampling.top_p",
+            0.5,
+            ": 0.5: is not a field here; did you mean 'topP'? "
+            "fields: completionsPerPrompt, maxNewTokens, seed, temperature, topP",
+        ),
+        ("spec.judge.verifier", {"a": 1}, ".a: 1: is not a field here; it has no fields"),
+        ("spec.evaluation.goldSet", MISSING, ": is required: What the candidate must not forget."),
+        ("spec.evaluation.goldSet", None, ": is required: What the candidate must not forget."),
+        (
+            "spec.gates.goldSet.categories[0].maxDropPoints",
+            "30%",
+            ': "30%": must be a number from 0 to 100, without a unit; write 30',
+        ),
+        (
+            "spec.training.learningRate",
+            "5e-7",
+            ': "5e-7": must be a number above 0 and at most 1, not text; write 5.0e-07 without quotes',
+        ),
+        (
+            "spec.training.epochs",
+            "3 epochs",
+            ': "3 epochs": must be a whole number from 1 to 1000, without a unit; write 3',
+        ),
+        ("spec.training.epochs", 1.5, ": 1.5: must be a whole number from 1 to 1000"),
+        ("spec.training.epochs", True, ": true: must be a whole number from 1 to 1000"),
+        ("spec.training.beta", float("nan"), ": NaN: must be a number above 0 and at most 100"),
+        ("spec.training.beta", 0, ": 0: must be above 0 and at most 100"),
+        ("spec.judge.minMargin", -1, ": -1: must be at least 0"),
+        ("spec.gates.winRate.minPercent", 100, ": 100: must be at least 0 and below 100"),
+        (
+            "spec.gates.goldSet.mode",
+            "NoHarms",
+            ": \"NoHarms\": is not one of its values; did you mean 'NoHarm'? values: NoHarm, NonInferior",
+        ),
+        ("spec.training.method", "GRPO", ': "GRPO": is not one of its values; values: DPO'),
+        (
+            "spec.training.lora",
+            [1],
+            ": [1]: must be a mapping with the fields rank, alpha, dropout, targetModules",
+        ),
+        ("spec.defaults.env", {"A": "b"}, ': {"A": "b"}: must be a list: items that begin with \'-\''),
+        ("spec.defaults.nodeSelector", ["a"], ': ["a"]: must be a mapping'),
+        (
+            "spec.defaults.nodeSelector",
+            {"kubernetes.io/arch": True},
+            '["kubernetes.io/arch"]: true: must be text; put it in quotes',
+        ),
+        ("spec.defaults.podLabels", {1: "a"}, "[1]: 1: is a key that must be text; put it in quotes"),
+        (
+            "spec.defaults.resources.limits.memory",
+            "4 GB",
+            ': "4 GB": is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example',
+        ),
+        ("spec.defaults.image", "", ': "": has 0 characters; at least 1 are allowed'),
+        (
+            "spec.gates.goldSet.categories",
+            [{"name": str(index), "maxDropPoints": 1} for index in range(17)],
+            ': [{"name": "0", "maxDropPoints": 1}, {"name": "1", "maxDropP…: '
+            "has 17 entries; at most 16 are allowed",
+        ),
+        (
+            "spec.gates.goldSet.categories",
+            [{"name": "a", "maxDropPoints": 1}] * 2,
+            '[1].name: "a": is there twice; each must differ',
+        ),
+        (
+            "spec.evaluation.comparison.minComparisons",
+            501,
+            ": 501: must be at most maxComparisons",
+        ),
+    ],
+)
+def test_a_problem_names_the_field_the_value_and_the_remedy(path: str, value: object, said: str) -> None:
+    assert _only(path, value) == path + said
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("s3://b/m", "s3:// is not supported; write pvc://CLAIM/PATH or file:///PATH"),
+        ("hf://org/m", "hf:// is not supported; write pvc://CLAIM/PATH or file:///PATH"),
+        ("models/m0", "is not a URI; write pvc://CLAIM/PATH or file:///PATH"),
+        ("/m0", "is not a URI; write pvc://CLAIM/PATH or file:///PATH, here perhaps file:///m0"),
+        ("file://a/b", "must have three slashes and then a path: file:///a/b"),
+        ("file:///", "names no file; write pvc://CLAIM/PATH or file:///PATH"),
+        ("pvc:///m0", "names no claim; write pvc://CLAIM/PATH"),
+        (
+            "pvc://M/m0",
+            "names the claim 'M', which must be lower-case letters, digits, '-' and '.', not at its ends",
+        ),
+        ("pvc://m/../n", "contains '..'; name the folder itself"),
+        ("pvc://m/a b", "contains a space, '?' or '#', which a URI here cannot have"),
+    ],
+)
+def test_a_text_that_is_no_uri_is_told_how_to_become_one(uri: str, said: str) -> None:
+    assert _only("spec.policy.model", uri) == f'spec.policy.model: "{uri}": {said}'
+
+
+def test_every_error_is_one_problem() -> None:
+    manifest = yaml.safe_load("""
+        apiVersion: alignment.dev/v1alpha1
+        kind: AlignmentCycle
+        metadata: {name: Support.Assistant, annotations: {alignment.dev/run: 2026-11-23}}
+        sepc: {}
+        spec:
+          policy: {model: s3://models/m0}
+          store: {}
+          sampling: {temprature: 1, topP: 2}
+          evaluation: {goldSet: {uri: pvc://a}, heldOutPrompts: {uri: pvc://a}}
+    """)
+    spec, problems = parse_cycle(manifest)
+    assert spec is None
+    assert [problem.path for problem in problems] == [
+        "sepc",
+        "metadata.name",
+        'metadata.annotations["alignment.dev/run"]',
+        "spec.policy.model",
+        "spec.store.uri",
+        "spec.sampling.topP",
+        "spec.sampling.temprature",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        (None, "(document): must be a mapping with apiVersion, kind, metadata, spec"),
+        (["a"], '(document): ["a"]: must be a mapping with apiVersion, kind, metadata, spec'),
+        ({"kind": "AlignmentCycle"}, "apiVersion: is required, as text: alignment.dev/v1alpha1, for example"),
+        ({"apiVersion": "v1"}, "kind: is required, as text"),
+        (
+            CYCLE | {"kind": "AlignmentCycles"},
+            "kind: \"AlignmentCycles\": is not a kind of alignment.dev; did you mean 'AlignmentCycle'? "
+            "kinds: AlignmentCycle, PreferenceDataset",
+        ),
+        (
+            CYCLE | {"apiVersion": "alignment.dev/v1"},
+            'apiVersion: "alignment.dev/v1": must be alignment.dev/v1alpha1',
+        ),
+        (CYCLE | {"metadata": None}, "metadata: must be a mapping with a name"),
+        (CYCLE | {"metadata": {}}, "metadata.name: is required, as text"),
+        (
+            CYCLE | {"metadata": {"name": "a" * 41}},
+            f'metadata.name: "{"a" * 41}": has 41 characters; at most 40 are allowed, for it becomes part of Job names',
+        ),
+        (
+            CYCLE | {"metadata": {"name": "a.b"}},
+            "metadata.name: \"a.b\": must be lower-case letters, digits and '-', and a letter or digit at both ends",
+        ),
+        (
+            CYCLE | {"metadata": {"name": "a", "labels": ["x"]}},
+            'metadata.labels: ["x"]: must be a mapping of text to text',
+        ),
+        (CYCLE | {"spec": None}, "spec: is required: The standing loop."),
+        (
+            CYCLE | {"spec": "x"},
+            'spec: "x": must be a mapping with the fields policy, store, prompts, datasets, sampling, judge, '
+            "training, evaluation, gates, promotion, defaults, stages, history",
+        ),
+    ],
+)
+def test_a_document_that_is_no_manifest_of_ours_is_told_why(manifest: object, said: str) -> None:
+    assert [str(problem) for problem in check_manifest(manifest)] == [said]
+
+
+def test_other_kinds_are_not_ours_to_judge() -> None:
+    assert check_manifest({"apiVersion": "v1", "kind": "ConfigMap", "data": 1}) == ()
+
+
+def test_what_the_server_adds_is_no_problem() -> None:
+    metadata = {"name": "a", "uid": "u", "generation": 2, "managedFields": [{}], "annotations": {"a": "b"}}
+    stored = CYCLE | {"metadata": metadata, "status": {"observedGeneration": 1, "anything": 1}}
+    spec, problems = parse_cycle(stored)
+    assert problems == ()
+    assert spec is not None
+    assert spec.sampling.completions_per_prompt == 8
+
+
+def test_the_two_kinds_are_told_apart() -> None:
+    assert Problem("kind", '"PreferenceDataset"', "must be AlignmentCycle") in parse_cycle(DATASET)[1]
+    assert Problem("kind", '"AlignmentCycle"', "must be PreferenceDataset") in parse_dataset(CYCLE)[1]
+
+
+def test_absent_fields_have_their_defaults() -> None:
+    spec, problems = parse_cycle(LEAST_CYCLE)
+    assert problems == ()
+    assert spec is not None
+    assert (spec.policy.reference, spec.gates.on_inconclusive, spec.defaults.retries) == (
+        "Previous",
+        "Hold",
+        2,
+    )
+
+
+def test_every_pattern_has_words() -> None:
+    def patterns(schema: crd.Schema) -> set[str]:
+        below = [*schema.get("properties", {}).values()]
+        below += [schema[key] for key in ("items", "additionalProperties") if key in schema]
+        return {schema["pattern"]} if "pattern" in schema else set().union(*map(patterns, below))
+
+    for resource in RESOURCES:
+        assert {
+            pattern for pattern in patterns(crd.structural(resource.spec)) if "pvc:" not in pattern
+        } <= PATTERNS.keys()
