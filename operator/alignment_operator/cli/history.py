@@ -11,7 +11,7 @@ from alignment_api import digests
 from alignment_operator.api import CYCLE
 from alignment_operator.cli.options import namespace_option, state_option
 from alignment_operator.cli.place import place
-from alignment_operator.cli.printing import console_for, table_of
+from alignment_operator.cli.printing import console_for, print_table
 
 
 @click.command("history")
@@ -40,8 +40,7 @@ async def _history(name: str | None, state: Path | None, namespace: str | None) 
             told = (str(row["number"]), row["outcome"], row["reason"], row["finishedAt"], candidate, serves)
             rows.append((cycle["metadata"]["name"], *told))
     if rows:
-        console_for().print(
-            table_of(("CYCLE", "ITERATION", "OUTCOME", "REASON", "FINISHED", "CANDIDATE", ""), rows)
-        )
+        columns = ("CYCLE", "ITERATION", "OUTCOME", "REASON", "FINISHED", "CANDIDATE", "")
+        print_table(console_for(), columns, rows)
     else:
         click.echo("no iteration has ended yet")

@@ -44,11 +44,13 @@ def console_for() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
 
 
-def table_of(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
-    """As kubectl sets them: no lines, capitals above."""
+def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """As kubectl sets them: no lines, capitals above, nothing after the last word."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    return table
+    with console.capture() as captured:
+        console.print(table)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from alignment_api import digests
 from alignment_api.gates import Verdict
 from alignment_operator.api import CYCLE, Manifest
-from alignment_operator.cli.printing import console_for, table_of
+from alignment_operator.cli.printing import console_for, print_table
 from alignment_operator.cli.watching import seconds_of, spelled_seconds
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.run import Snapshot, is_held
@@ -37,14 +36,14 @@ def print_report(ended: Sequence[Snapshot], claims: Claims, state: Path, again: 
             _print_dataset(console, snapshot.manifest, state)
 
 
-def gates_table(gates: Sequence[Mapping[str, Any]]) -> Table:
+def print_gates(console: Console, gates: Sequence[Mapping[str, Any]]) -> None:
     """Gate, verdict, and the sentence with its numbers."""
     rows: list[tuple[str | Text, ...]] = []
     for gate in gates:
         verdict = Text(gate["verdict"], style=_STYLES[Verdict(gate["verdict"])])
         rows.append((gate["name"], verdict, gate["message"]))
         rows += [("", Text("warning", style="yellow"), warning) for warning in gate.get("warnings", [])]
-    return table_of(("GATE", "VERDICT", "WHY"), rows)
+    print_table(console, ("GATE", "VERDICT", "WHY"), rows)
 
 
 class _Report:
@@ -76,7 +75,7 @@ class _Report:
         self._say(self._iteration.get("message", ""))
         if gates := self._iteration.get("gates"):
             self._say("")
-            self._console.print(gates_table(gates))
+            print_gates(self._console, gates)
         self._say("")
         self._print_places()
         self._say("")

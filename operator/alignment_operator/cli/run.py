@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import click
@@ -61,6 +63,7 @@ def _run(manifests: Given, claims: Claims, state: Path, again: str) -> list[Snap
     cycle = manifests.cycles[0].value if manifests.cycles else None
     datasets = [document.value for document in manifests.datasets]
     try:
+        _log_to(state / "alignctl.log")
         with watching() as watch:
             return asyncio.run(run(cycle, datasets, claims, state, watch))
     except InvalidObjectError as error:
@@ -74,6 +77,14 @@ def _run(manifests: Given, claims: Claims, state: Path, again: str) -> list[Snap
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}; when that is mended, the same command goes on: {again}"
         raise CommandError(message) from error
+
+
+def _log_to(file: Path) -> None:
+    """What the operator would log on a cluster; the terminal shows progress and the report instead."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(file, maxBytes=1 << 20, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _located(error: InvalidObjectError, manifests: Given) -> list[Located]:

@@ -16,8 +16,8 @@ from alignment_api import digests
 from alignment_operator.api import CYCLE, DATASET, Manifest
 from alignment_operator.cli.options import namespace_option, output_option, state_option
 from alignment_operator.cli.place import Place, place
-from alignment_operator.cli.printing import console_for, print_object, table_of
-from alignment_operator.cli.report import gates_table
+from alignment_operator.cli.printing import console_for, print_object, print_table
+from alignment_operator.cli.report import print_gates
 from alignment_operator.cli.watching import counts_of, seconds_of, spelled_seconds
 
 
@@ -60,19 +60,16 @@ def _print_all(where: Place, cycles: Sequence[Manifest], datasets: Sequence[Mani
         console.print(Text(f"no AlignmentCycle or PreferenceDataset in {where}"))
     if cycles:
         columns = ("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "AGE")
-        console.print(table_of(columns, [_cycle_row(cycle) for cycle in cycles]))
+        print_table(console, columns, [_cycle_row(cycle) for cycle in cycles])
     if datasets:
-        console.print(
-            table_of(
-                ("DATASET", "READY", "PAIRS", "REVISION", "AGE"), [_dataset_row(item) for item in datasets]
-            )
-        )
+        headings = ("DATASET", "READY", "PAIRS", "REVISION", "AGE")
+        print_table(console, headings, [_dataset_row(dataset) for dataset in datasets])
 
 
 def _print_one(console: Console, cycle: Manifest) -> None:
     status = cycle.get("status", {})
     iteration = status.get("iteration")
-    console.print(table_of(("CYCLE", "READY", "PROMOTED"), [_heading(cycle)]))
+    print_table(console, ("CYCLE", "READY", "PROMOTED"), [_heading(cycle)])
     if iteration:
         outcome = iteration.get("outcome") or "running"
         console.print()
@@ -83,16 +80,16 @@ def _print_one(console: Console, cycle: Manifest) -> None:
             console.print(Text(iteration["message"]), soft_wrap=True)
         stages = [_stage_row(stage) for stage in iteration.get("stages", [])]
         console.print()
-        console.print(table_of(("STAGE", "STATE", "TOOK", "ATTEMPT", "DETAIL"), stages))
+        print_table(console, ("STAGE", "STATE", "TOOK", "ATTEMPT", "DETAIL"), stages)
         if gates := iteration.get("gates"):
             console.print()
-            console.print(gates_table(gates))
+            print_gates(console, gates)
     console.print()
     conditions = [
         (item["type"], item["status"], item["reason"], item["message"])
         for item in status.get("conditions", [])
     ]
-    console.print(table_of(("CONDITION", "STATUS", "REASON", "MESSAGE"), conditions))
+    print_table(console, ("CONDITION", "STATUS", "REASON", "MESSAGE"), conditions)
 
 
 def _heading(cycle: Manifest) -> tuple[str, ...]:

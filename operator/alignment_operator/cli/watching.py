@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from alignment_api.stage import WORK, Stage
 from alignment_operator.api import CYCLE
 from alignment_operator.local.jobs import StageProgress
 from alignment_operator.local.run import Snapshot, Watch
@@ -153,8 +154,11 @@ def changed(stage: Mapping[str, Any]) -> str:
 
 
 def counts_of(stage: Mapping[str, Any]) -> str:
+    """What was done, the stage's own unit first; what there was none of is left out."""
     counts = stage.get("result", {}).get("counts", {})
-    return ", ".join(f"{count} {words(name)}" for name, count in counts.items())
+    unit = WORK[Stage(stage["name"])]
+    ordered = sorted(counts, key=lambda name: name != unit)
+    return ", ".join(f"{counts[name]} {words(name)}" for name in ordered if counts[name])
 
 
 def words(name: str) -> str:

@@ -18,16 +18,19 @@ class Claims:
 
     def folder(self, claim: str) -> Path:
         """Absolute; it is made if nobody gave it. Raises OSError."""
-        if claim in self._given:
-            return self._given[claim].resolve()
-        for parent in self._beside:
-            if (parent / claim).is_dir():
-                return (parent / claim).resolve()
-        made = self._state / "claims" / claim
-        made.mkdir(parents=True, exist_ok=True)
-        return made.resolve()
+        folder = self._chosen(claim)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.resolve()
 
     def path(self, uri: str) -> Path:
-        """Where a URI of any form is on this machine. Raises ValueError, OSError."""
+        """Where a URI of any form is on this machine; it need not be there. Raises ValueError."""
         location = uris.parse(uri)
-        return self.folder(location.claim) / location.path if location.claim else Path(location.path)
+        return (
+            self._chosen(location.claim).resolve() / location.path if location.claim else Path(location.path)
+        )
+
+    def _chosen(self, claim: str) -> Path:
+        if claim in self._given:
+            return self._given[claim]
+        beside = (parent / claim for parent in self._beside)
+        return next((folder for folder in beside if folder.is_dir()), self._state / "claims" / claim)

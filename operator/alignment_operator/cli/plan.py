@@ -1,0 +1,221 @@
+"""`alignctl plan`: what an iteration would do, without doing it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from alignment_api.cycle import AlignmentCycleSpec, Gates
+from alignment_api.judges import ComparisonJudge
+from alignment_api.stage import (
+    CompareParameters,
+    EvaluateParameters,
+    IngestParameters,
+    JudgeParameters,
+    PromoteParameters,
+    SampleParameters,
+    StageConfig,
+    TrainParameters,
+)
+from alignment_operator.api import CYCLE, Manifest
+from alignment_operator.cli.errors import CommandError, Exit
+from alignment_operator.cli.inputs import STATE, claims_of, given, namespace_of
+from alignment_operator.cli.options import claims_option, files_option, state_option
+from alignment_operator.cli.printing import console_for, print_table
+from alignment_operator.cli.simulation import Simulated, SimulatedCycle, simulate_cycle, simulate_dataset
+from alignment_operator.local.claims import Claims
+from alignment_operator.local.directory import Directory
+
+
+@click.command("plan")
+@files_option
+@claims_option
+@state_option
+def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None) -> None:
+    """Say what the next iteration would do: its stages, their inputs and amounts, and what the gates ask.
+
+    Rows are counted where a claim's folder is on this machine. Nothing is written.
+    """
+    manifests = given(files)
+    if not manifests.cycles and not manifests.datasets:
+        raise CommandError("no AlignmentCycle or PreferenceDataset in these files", Exit.INVALID)
+    state = state or STATE
+    counting = Counting(claims_of(claims, manifests.folders, state))
+    datasets = [document.value for document in manifests.datasets]
+    for dataset in datasets:
+        _print_stages(f"dataset {dataset['metadata']['name']}", simulate_dataset(dataset), counting)
+    for document in manifests.cycles:
+        simulated = simulate_cycle(_as_it_is(document.value, state), datasets)
+        iteration = simulated.frozen.number
+        _print_stages(f"cycle {simulated.owner.name}, iteration {iteration}", simulated, counting)
+        _print_decision(simulated)
+
+
+class Counting:
+    """Rows of the JSON Lines files that are on this machine."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+
+    def rows(self, config: StageConfig, role: str) -> int | None:
+        """None if the file is not here, or another format."""
+        if role not in config.inputs:
+            return None
+        with suppress(OSError, ValueError):
+            path = self._claims.path(config.inputs[role].uri)
+            if path.suffix == ".jsonl":
+                with path.open("rb") as file:
+                    return sum(1 for line in file if line.strip())
+        return None
+
+
+def _as_it_is(manifest: Manifest, state: Path) -> Manifest:
+    """The manifest with the identity and status that an earlier local run gave it."""
+    if not (state / "objects").is_dir():
+        return manifest
+    metadata = manifest["metadata"]
+    live = asyncio.run(Directory(state).get(CYCLE, namespace_of(manifest), metadata["name"]))
+    if live is None:
+        return manifest
+    return {**manifest, "metadata": {**live["metadata"], **metadata}, "status": live.get("status", {})}
+
+
+def _print_stages(heading: str, simulated: Simulated, counting: Counting) -> None:
+    console = console_for()
+    console.print(Text(heading, style="bold"))
+    rows = []
+    for job in simulated.jobs:
+        config = job.config
+        rows.append((config.stage.value, amount(config, counting)))
+        for role, item in sorted(config.inputs.items()):
+            count = counting.rows(config, role)
+            rows.append(("", f"  {role}: {item.uri}" + (f" ({count} rows)" if count is not None else "")))
+        rows.append(("", f"  → {config.output}"))
+    print_table(console, ("STAGE", "WHAT"), rows)
+    console.print()
+
+
+def _print_decision(simulated: SimulatedCycle) -> None:
+    console = console_for()
+    spec = simulated.frozen.spec
+    print_table(console, ("GATE", "PASSES"), list(limits(spec.gates)))
+    inconclusive = "is held for a person" if spec.gates.on_inconclusive == "Hold" else "is rejected"
+    console.print(Text(f"A candidate that no gate fails and some gate cannot pass {inconclusive}."))
+    who = (
+        "as soon as every gate passed" if spec.promotion.mode == "Automatic" else "once a person approves it"
+    )
+    console.print(
+        Text(f"It is promoted {who}; then these follow: {targets(spec) or 'nothing, no targets are named'}")
+    )
+    console.print()
+
+
+def amount(config: StageConfig, counting: Counting) -> str:
+    """What a stage would do, in numbers, with every default resolved."""
+    match config.parameters:
+        case SampleParameters() as sample:
+            return _sampled(sample, counting.rows(config, "prompts"))
+        case JudgeParameters(judge=judge):
+            return f"every completion, by {named(judge)}; pairs {judge.pairs}, margin at least {judge.min_margin:g}"
+        case TrainParameters() as train:
+            return _trained(train)
+        case EvaluateParameters() as evaluate:
+            return _evaluated(
+                evaluate, counting.rows(config, "goldSet"), counting.rows(config, "heldOutPrompts")
+            )
+        case CompareParameters(comparison=comparison, judge=judge):
+            judged = named(comparison.judge or judge)
+            least, most = comparison.min_comparisons, comparison.max_comparisons
+            held_out = counting.rows(config, "heldOutPrompts")
+            most = most if held_out is None else min(most, held_out)
+            return f"candidate against incumbent, {least} to {most} comparisons by {judged}"
+        case PromoteParameters():
+            return "seals measurements, verdicts and digests as the evidence; only if the gates let it"
+        case IngestParameters():
+            return "reads the sources, sets aside what is no pair, seals a revision"
+
+
+def _sampled(sample: SampleParameters, rows: int | None) -> str:
+    sampling, wanted = sample.sampling, sample.per_iteration
+    known = [number for number in (rows, wanted) if number is not None]
+    prompts = min(known) if rows is not None else wanted
+    each = sampling.completions_per_prompt
+    many = (
+        f"{prompts} prompts × {each} = {prompts * each} completions"
+        if prompts
+        else f"every prompt × {each} completions"
+    )
+    return (
+        f"{many}, at most {sampling.max_new_tokens} new tokens, temperature {sampling.temperature:g}, "
+        f"top-p {sampling.top_p:g}"
+    )
+
+
+def _trained(train: TrainParameters) -> str:
+    training = train.training
+    assert training.learning_rate is not None
+    lora = training.lora
+    how = f"LoRA of rank {lora.rank}, alpha {lora.alpha}" if lora else "full fine-tuning"
+    batch = training.per_device_batch_size * training.gradient_accumulation_steps
+    epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
+    return (
+        f"{training.method}, {how}, β {training.beta:g}, learning rate {training.learning_rate:g}, {epochs} in steps "
+        f"of {batch} pairs, at most {training.max_length} tokens, precision {training.precision}"
+    )
+
+
+def _evaluated(evaluate: EvaluateParameters, gold: int | None, held_out: int | None) -> str:
+    items = "the gold set" if gold is None else f"{gold} gold items"
+    prompts = "the held-out prompts" if held_out is None else f"{held_out} held-out prompts"
+    each = evaluate.gold_set.samples_per_item
+    return (
+        f"{items} × {each} at temperature {evaluate.gold_set.temperature:g} and {prompts}, for candidate and "
+        f"incumbent; intervals at {evaluate.confidence_percent:g} %"
+    )
+
+
+def named(judge: ComparisonJudge | None) -> str:
+    if judge is not None and judge.reward_model is not None:
+        return f"the reward model {judge.reward_model.uri}"
+    return "the verifier"
+
+
+def limits(gates: Gates) -> Iterator[tuple[str, str]]:
+    """Each gate that is asked, and what it asks."""
+    gold = gates.gold_set
+    own = "".join(f", {item.name} {item.max_drop_points:g}" for item in gold.categories or [])
+    initial = _from_initial(gold.max_drop_from_initial_points, "points")
+    asked = (
+        f"a gold set that would not show a drop of {gold.max_undetected_drop_points:g} points is inconclusive"
+        if gold.mode == "NoHarm"
+        else "a larger drop must be ruled out"
+    )
+    yield "goldSet", f"no category drops by more than {gold.max_drop_points:g} points{own}{initial}; {asked}"
+    length = gates.length_drift
+    initial = _from_initial(length.max_increase_from_initial_percent, "%")
+    shorter = (
+        "" if length.max_decrease_percent is None else f", at most {length.max_decrease_percent:g} % shorter"
+    )
+    yield "lengthDrift", f"answers at most {length.max_increase_percent:g} % longer{initial}{shorter}"
+    if collapse := gates.collapse:
+        initial = _from_initial(collapse.max_distinct_drop_from_initial_percent, "%")
+        drop = f"distinct-2 drops by at most {collapse.max_distinct_drop_percent:g} %{initial}"
+        yield "collapse", f"{drop}, or answers depend on their prompts as before"
+    if gates.win_rate:
+        yield "winRate", f"the win rate's lower bound is above {gates.win_rate.min_percent:g} %"
+    if gates.reward_hacking:
+        yield "rewardHacking", "the training judge's wins come with a gain that counts"
+
+
+def _from_initial(limit: float | None, unit: str) -> str:
+    return "" if limit is None else f" ({limit:g} {unit} from M_0)"
+
+
+def targets(spec: AlignmentCycleSpec) -> str:
+    maps = [target.config_map for target in spec.promotion.targets or [] if target.config_map]
+    return ", ".join(f"ConfigMap {target.name}, key {target.key}" for target in maps)
