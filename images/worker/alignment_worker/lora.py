@@ -43,8 +43,9 @@ def _targets(wanted: str, model: Any) -> str | list[str]:
     unknown = [name for name in names if not any(_matches(path, name) for path in linear)]
     if unknown or not names:
         known = ", ".join(sorted({path.rpartition(".")[2] for path in linear}))
+        wrong = ", ".join(unknown) or repr(wanted)
         raise InvalidConfigError(
-            f"parameters.training.lora.targetModules: {', '.join(unknown) or wanted!r}: the model has no such linear "
+            f"parameters.training.lora.targetModules: {wrong}: the model has no such linear "
             f"layer that can be adapted; it has {known}. Name some of them, or write {ALL_LINEAR}."
         )
     return names

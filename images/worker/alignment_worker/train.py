@@ -21,7 +21,12 @@ from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.store import Outcome
 from alignment_worker.train_checkpoints import Checkpoints
 from alignment_worker.train_pairs import Gathered
-from alignment_worker.train_trainer import PairTrainer, diverged, without_known_warnings
+from alignment_worker.train_trainer import (
+    PairTrainer,
+    diverged,
+    scoring_completions_only,
+    without_known_warnings,
+)
 from alignment_worker.workspace import Workspace
 
 MODEL = "model"
@@ -33,33 +38,9 @@ def run(workspace: Workspace) -> Outcome:
     InvalidRowError, OSError."""
     parameters = workspace.config.parameters
     assert isinstance(parameters, TrainParameters)
-    training = parameters.training
     start = workspace.inputs.path("start")
-    tokenizer = models.load_tokenizer(start, "start")
-    skeleton = _without_weights(start)
-    adapters = lora.configuration(training.lora, skeleton) if training.lora else None
-    gathered = train_pairs.gather(
-        workspace.inputs,
-        parameters,
-        tokenizer,
-        models.eos_ids(skeleton, tokenizer),
-        _longest(skeleton, parameters),
-    )
-    with tempfile.TemporaryDirectory() as scratch, without_known_warnings():
-        recompute = train_config.must_recompute(
-            skeleton.config, gathered.pairs, training.per_device_batch_size
-        )
-        config = train_config.configuration(training, Path(scratch), recompute=recompute)
-        trainer = PairTrainer(
-            models.load_weights("start", start, torch.float32),
-            _reference(workspace, start),
-            gathered.pairs,
-            config=config,
-            adapters=adapters,
-            tokenizer=tokenizer,
-            checkpoints=Checkpoints(workspace.stage_folder / "checkpoints", _identity(workspace, gathered)),
-            progress=workspace.progress,
-        )
+    with tempfile.TemporaryDirectory() as scratch, without_known_warnings(), scoring_completions_only():
+        trainer, gathered = _trainer(workspace, parameters, start, Path(scratch))
         trainer.train_or_resume()
     steps = train_log.steps_of(trainer.state.log_history)
     if not steps:
@@ -67,43 +48,64 @@ def run(workspace: Workspace) -> Outcome:
             f"Not one step was trained on {len(gathered.pairs)} pairs; this is an error of the worker."
         )
     train_log.write(workspace.run_folder / LOG, steps)
-    model = trainer.trained_model()
+    train_weights.store(trainer.trained_model(), start, workspace.run_folder / MODEL)
     del trainer
-    gc.collect()  # gradients and optimizer make room for the comparison
-    change = _stored(workspace, model, start, len(steps), config.learning_rate)
+    gc.collect()  # weights, gradients and optimizer make room for the comparison
+    change = _change(workspace, start, len(steps), train_config.learning_rate(parameters.training))
     counts = gathered.counts | {
         "steps": len(steps),
-        "epochs": training.epochs,
+        "epochs": parameters.training.epochs,
         "parameters": change.parameters,
         "parametersChanged": change.changed,
     }
     return Outcome(counts, train_log.measured(steps), model=workspace.run_folder / MODEL)
 
 
-def _stored(
-    workspace: Workspace, model: Any, start: Path, steps: int, learning_rate: float
-) -> train_weights.Change:
-    """Store the model and look at what was stored. Raises NoWorkDoneError, TrainingDivergedError."""
-    folder = workspace.run_folder / MODEL
-    train_weights.store(model, start, folder)
-    change = train_weights.change(start, folder)
+def _trainer(
+    workspace: Workspace, parameters: TrainParameters, start: Path, scratch: Path
+) -> tuple[PairTrainer, Gathered]:
+    """Everything that can be refused without weights is refused before they are loaded."""
+    training = parameters.training
+    tokenizer = models.load_tokenizer(start, "start")
+    skeleton = _without_weights(start)
+    adapters = lora.configuration(training.lora, skeleton) if training.lora else None
+    eos_ids = models.eos_ids(skeleton, tokenizer)
+    limit = _longest(skeleton, parameters)
+    gathered = train_pairs.gather(workspace.inputs, parameters, tokenizer, eos_ids, limit)
+    recompute = train_config.must_recompute(skeleton.config, gathered.pairs, training.per_device_batch_size)
+    config = train_config.configuration(training, scratch, recompute=recompute)
+    trainer = PairTrainer(
+        models.load_weights("start", start, torch.float32),
+        _reference(workspace),
+        gathered.pairs,
+        config=config,
+        adapters=adapters,
+        tokenizer=tokenizer,
+        checkpoints=Checkpoints(workspace.stage_folder / "checkpoints", _identity(workspace, gathered)),
+        progress=workspace.progress,
+    )
+    return trainer, gathered
+
+
+def _change(workspace: Workspace, start: Path, steps: int, learning_rate: float) -> train_weights.Change:
+    """What was stored, against the start. Raises NoWorkDoneError, TrainingDivergedError."""
+    change = train_weights.change(start, workspace.run_folder / MODEL)
     if not change.finite:
         raise diverged("the weights are not finite", steps, learning_rate)
     if not change.changed:
         raise NoWorkDoneError(
             f"After {steps} steps the stored weights equal those of the start: the update is smaller than their "
-            f"precision holds. Raise spec.training.learningRate (it was {learning_rate:g}), or start from a model stored "
-            "in FP32."
+            f"precision holds. Raise spec.training.learningRate (it was {learning_rate:g}), or start from a model "
+            "stored in FP32."
         )
     return change
 
 
-def _reference(workspace: Workspace, start: Path) -> Any | None:
+def _reference(workspace: Workspace) -> Any | None:
     """The model that the KL term anchors to, or None if it is the start itself: no second copy then."""
     inputs = workspace.inputs
     reference = inputs.path("reference")
-    known = {role: entry.digest or inputs.found.get(role) for role, entry in workspace.config.inputs.items()}
-    if reference == start or known["reference"] == known["start"]:
+    if inputs.digests["reference"] == inputs.digests["start"]:
         return None
     return models.load_weights("reference", reference, torch.float32)
 
@@ -127,4 +129,4 @@ def _longest(skeleton: Any, parameters: TrainParameters) -> int:
 def _identity(workspace: Workspace, gathered: Gathered) -> str:
     """Tells this training from one with another config, other inputs or other pairs."""
     rows = [[pair.prompt, pair.chosen, pair.rejected] for pair in gathered.pairs]
-    return digests.of_json([workspace.config.to_wire(), dict(workspace.inputs.found), rows])
+    return digests.of_json([workspace.config.to_wire(), dict(workspace.inputs.digests), rows])

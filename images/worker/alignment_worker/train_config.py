@@ -47,6 +47,7 @@ def configuration(training: Training, folder: Path, *, recompute: bool) -> DPOCo
         per_device_train_batch_size=training.per_device_batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         max_length=None,  # what is longer was dropped; a completion is never cut
+        use_cpu=where.type == "cpu",
         bf16=dtype is torch.bfloat16,
         fp16=dtype is torch.float16,
         activation_checkpointing=recompute,

@@ -7,20 +7,19 @@ gold or held-out prompt.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignment_api.stage import TrainParameters
-from alignment_worker import prompts, rows
+from alignment_worker import exclusion, prompts, rows
 from alignment_worker.failures import InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair, Prompt
 
 FILE = "pairs.jsonl"
 _TEMPLATE_TAIL = 2  # tokens that templates write behind EOS: a line break, mostly
-_TESTS = ("goldSet", "heldOutPrompts")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def gather(
     sampled = [_as_sampled(row) for row in rows.load(inputs.file("pairs", FILE))] if "pairs" in inputs else []
     on_policy = [pair for pair in sampled if pair.length <= limit]
     read, too_long, leaked = len(sampled), len(sampled) - len(on_policy), 0
-    tests = _test_prompts(inputs)
+    forbidden = exclusion.forbidden(inputs)
     wanted = {reference.name: reference.max_pairs for reference in parameters.datasets}
     drawn: list[TokenPair] = []
     for role in inputs.roles("dataset"):
@@ -80,7 +79,8 @@ def gather(
         file = inputs.file(role, FILE)
         found = list(rows.read_pairs(file))
         read += len(found)
-        clean = [pair for pair in found if rows.normalised(pair.prompt) not in tests]
+        allowed = exclusion.allowed((pair.prompt for pair in found), forbidden)
+        clean = [pair for pair, use in zip(found, allowed, strict=True) if use]
         leaked += len(found) - len(clean)
         most = wanted.get(name) or len(clean)
         order = random.Random(f"{parameters.training.seed} {name}").sample(range(len(clean)), len(clean))  # noqa: S311
@@ -166,12 +166,3 @@ def _ended(ids: list[int], tokenizer: Any, eos_ids: Collection[int]) -> list[int
     if ends and len(ids) - ends[-1] <= 1 + _TEMPLATE_TAIL:
         return ids[: ends[-1] + 1]
     return ids if tokenizer.eos_token_id is None else [*ids, tokenizer.eos_token_id]
-
-
-def _test_prompts(inputs: Inputs) -> set[str]:
-    present: Sequence[str] = [role for role in _TESTS if role in inputs]
-    return {
-        rows.normalised(row.prompt)
-        for role in present
-        for row in rows.read(inputs.path(role), inputs.kinds[role])
-    }

@@ -18,8 +18,8 @@ from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import DPOConfig, DPOTrainer
+from trl.trainer import utils
 from trl.trainer.dpo_trainer import DataCollatorForPreference
-from trl.trainer.utils import disable_dropout_in_model
 
 from alignment_worker import models
 from alignment_worker.failures import TrainingDivergedError
@@ -30,10 +30,24 @@ from alignment_worker.train_pairs import TokenPair
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """peft and TRL still ask for a property by the name that transformers 5 deprecates; nothing here can change that."""
+    """peft and TRL ask for a property by the name that transformers 5 deprecates; nothing here can change that."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
+
+
+@contextmanager
+def scoring_completions_only() -> Iterator[None]:
+    """On CPUs TRL projects prompt positions on the vocabulary too, and throws the result away.
+
+    It does so because other accelerators compile anew for every shape; a CPU does not. The sums are the same.
+    """
+    original = utils._use_triton
+    utils._use_triton = lambda device: device.type == "cpu" or original(device)
+    try:
+        yield
+    finally:
+        utils._use_triton = original
 
 
 class PairTrainer(DPOTrainer):  # type: ignore[misc]
@@ -57,9 +71,8 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         self._checkpoints = checkpoints
         self._progress = progress
         if adapters is not None and adapters.lora_dropout:
-            disable_dropout_in_model(
-                model
-            )  # the model's own only: TRL's switch would take the adapters' as well
+            # The model's own only: TRL's switch would take the adapters' as well.
+            utils.disable_dropout_in_model(model)
             config.disable_dropout = False
         super().__init__(
             model=model,
@@ -110,6 +123,9 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         if not torch.isfinite(loss):
             raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, self.args.learning_rate)
         return loss
+
+    def _send_telemetry(self) -> None:
+        """Nothing leaves the pod."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if self.state.global_step < self.state.max_steps:  # at the end the model itself is stored

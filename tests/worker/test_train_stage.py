@@ -1,0 +1,301 @@
+"""The stage `train` from its command line to its report, with tiny random models and the real TRL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from alignment_api.cycle import DatasetReference, Lora
+from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS
+from alignment_api.stage import ExitCode, InputKind, TrainParameters
+from tests.worker import training
+from tests.worker.training import Finished
+
+LORA = Lora(rank=4, alpha=8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training.llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return training.qwen(tmp_path_factory.mktemp("qwen"))
+
+
+def finished(
+    folder: Path,
+    start: Path,
+    pairs: list[dict[str, Any]] | None = None,
+    *,
+    reference: Path | None = None,
+    datasets: Mapping[str, list[dict[str, Any]]] | None = None,
+    files: Mapping[str, tuple[Path, InputKind]] | None = None,
+    max_pairs: int | None = None,
+    **settings: Any,
+) -> Finished:
+    """The stage, run on `pairs` of a judge stage and on datasets."""
+    inputs: dict[str, tuple[Path, InputKind]] = {
+        "start": (start, InputKind.MODEL),
+        "reference": (reference or start, InputKind.MODEL),
+        **(files or {}),
+    }
+    if pairs is not None:
+        inputs["pairs"] = (training.sealed(folder / "judge", "pairs.jsonl", pairs), InputKind.STAGE)
+    for name, found in (datasets or {}).items():
+        path = training.sealed(folder / "datasets" / name, "pairs.jsonl", found)
+        inputs[f"dataset/{name}"] = (path, InputKind.STAGE)
+    parameters = TrainParameters(
+        training=training.training(**settings),
+        datasets=[DatasetReference(name=name, max_pairs=max_pairs) for name in datasets or {}],
+    )
+    return training.finish(training.config(folder / "out", inputs, parameters), folder / "job")
+
+
+def counts(done: Finished) -> dict[str, int]:
+    assert done.report.result is not None, done.report.failure
+    return done.report.result.counts
+
+
+def message(done: Finished, code: ExitCode) -> str:
+    assert done.report.failure is not None
+    assert (done.code, done.report.failure.reason) == (code, code.reason)
+    assert not list(done.folder.glob("run-*"))
+    return done.report.failure.message
+
+
+@pytest.mark.parametrize("model", ["llama", "qwen"])
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_training_moves_the_stored_weights(
+    model: str, lora: Lora | None, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    start: Path = request.getfixturevalue(model)
+    done = finished(tmp_path, start, training.sampled_pairs(), lora=lora)
+    assert done.code == 0
+    found = counts(done)
+    assert (found["pairs"], found["pairsOnPolicy"], found["steps"], found["epochs"]) == (24, 24, 12, 2)
+    assert found["parametersChanged"] > 0.5 * found["parameters"]
+    before, after = (load_file(folder / "model.safetensors") for folder in (start, done.model))
+    assert {name: value.dtype for name, value in before.items()} == {
+        name: value.dtype for name, value in after.items()
+    }
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    for file in start.iterdir():
+        if file.suffix != ".safetensors":
+            assert (done.model / file.name).read_bytes() == file.read_bytes()
+    assert {file.name for file in done.model.iterdir()} == {file.name for file in start.iterdir()}
+
+
+def test_the_report_measures_loss_and_margin_of_the_last_steps(tmp_path: Path, llama: Path) -> None:
+    done = finished(tmp_path, llama, training.sampled_pairs(), epochs=4)
+    assert done.report.result is not None
+    last = done.steps[-2:]
+    found = done.report.result.measurements
+    assert [found[TRAIN_LOSS].n, found[REWARD_MARGIN].n] == [2, 2]
+    assert found[TRAIN_LOSS].estimate == pytest.approx(sum(step["loss"] for step in last) / 2, rel=1e-3)
+    assert found[REWARD_MARGIN].estimate == pytest.approx(
+        sum(step["rewardMargin"] for step in last) / 2, rel=1e-3
+    )
+    assert [step["step"] for step in done.steps] == list(range(1, 25))
+    assert done.steps[-1]["loss"] < done.steps[0]["loss"] == pytest.approx(0.6931, abs=1e-4)
+
+
+def test_the_same_training_twice_gives_the_same_bytes(tmp_path: Path, llama: Path) -> None:
+    one, two = (
+        finished(tmp_path / name, llama, training.sampled_pairs(), lora=LORA) for name in ("one", "two")
+    )
+    assert one.report.result is not None
+    assert two.report.result is not None
+    assert one.report.result.model is not None
+    assert two.report.result.model is not None
+    assert one.report.result.model.digest == two.report.result.model.digest
+    assert one.steps == two.steps
+
+
+def test_the_seed_draws_another_order(tmp_path: Path, llama: Path) -> None:
+    one, two = (finished(tmp_path / str(seed), llama, training.sampled_pairs(), seed=seed) for seed in (0, 1))
+    assert one.steps[0]["logProbabilityChosen"] != two.steps[0]["logProbabilityChosen"]
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_the_reference_anchors_the_training(lora: Lora | None, tmp_path: Path, llama: Path) -> None:
+    other = training.llama(tmp_path / "other", seed=5)
+    previous = finished(tmp_path / "previous", llama, training.sampled_pairs(), lora=lora)
+    initial = finished(tmp_path / "initial", llama, training.sampled_pairs(), reference=other, lora=lora)
+    assert previous.steps[0]["rewardMargin"] == pytest.approx(0, abs=1e-5)
+    assert abs(initial.steps[0]["rewardMargin"]) > 1e-3
+    assert initial.steps[0]["logProbabilityChosen"] == pytest.approx(
+        previous.steps[0]["logProbabilityChosen"], abs=1e-4
+    )
+    one, two = (load_file(done.model / "model.safetensors") for done in (previous, initial))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_reference_of_equal_content_is_the_start_itself(tmp_path: Path, llama: Path) -> None:
+    copy = training.llama(tmp_path / "copy")
+    done = finished(tmp_path, llama, training.sampled_pairs(), reference=copy)
+    assert done.steps[0]["rewardMargin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_pair_that_is_too_long_is_dropped_and_counted(tmp_path: Path, llama: Path) -> None:
+    pairs = training.sampled_pairs(8)
+    pairs[3]["rejected_ids"] = [8] * 40
+    done = finished(tmp_path, llama, pairs, max_length=30)
+    assert (counts(done)["pairs"], counts(done)["droppedTooLong"]) == (7, 1)
+
+
+def test_the_models_own_limit_counts_as_well(tmp_path: Path, llama: Path) -> None:
+    pairs = training.sampled_pairs(8)
+    pairs[0]["chosen_ids"] = [8] * 150
+    done = finished(tmp_path, llama, pairs)
+    assert counts(done)["droppedTooLong"] == 1
+
+
+def test_without_pairs_nothing_is_trained(tmp_path: Path, llama: Path) -> None:
+    text = message(
+        finished(tmp_path / "all", llama, training.sampled_pairs(8), max_length=4), ExitCode.TOO_FEW_PAIRS
+    )
+    assert "8 pairs were read, 8 are longer than 4 tokens" in text
+    assert "maxLength" in text
+    text = message(finished(tmp_path / "none", llama, []), ExitCode.TOO_FEW_PAIRS)
+    assert "0 pairs were read" in text
+
+
+def test_datasets_alone_are_trained_on_without_gold_and_held_out_prompts(tmp_path: Path, llama: Path) -> None:
+    gold, held_out = tmp_path / "gold.jsonl", tmp_path / "heldout.jsonl"
+    gold.write_text(
+        json.dumps({"prompt": "2+2", "answer": "4", "grader": "Exact", "category": "sums"}) + "\n"
+    )
+    held_out.write_text(json.dumps({"prompt": [{"role": "user", "content": "hello there"}]}) + "\n")
+    rows: list[dict[str, Any]] = [
+        {"prompt": "what is 2", "chosen": " two", "rejected": " three"},
+        {"prompt": " 2+2 ", "chosen": "4", "rejected": "5"},
+        {
+            "prompt": [{"role": "user", "content": "Hello  there"}],
+            "chosen": [{"role": "assistant", "content": "hi"}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        },
+        {
+            "prompt": [{"role": "user", "content": "how are you"}],
+            "chosen": [{"role": "assistant", "content": "well"}],
+            "rejected": [{"role": "assistant", "content": "go away"}],
+        },
+    ]
+    done = finished(
+        tmp_path,
+        llama,
+        datasets={"people": rows},
+        files={"goldSet": (gold, InputKind.GOLD_SET), "heldOutPrompts": (held_out, InputKind.PROMPTS)},
+    )
+    found = counts(done)
+    assert (found["pairs"], found["pairsOnPolicy"], found["pairsFromDatasets"]) == (2, 0, 2)
+    assert found["droppedLeaked"] == 2
+    assert done.report.result is not None
+    assert set(done.report.result.inputs) == {
+        "start",
+        "reference",
+        "dataset/people",
+        "goldSet",
+        "heldOutPrompts",
+    }
+
+
+def test_no_more_pairs_of_a_dataset_are_used_than_asked_for(tmp_path: Path, llama: Path) -> None:
+    rows = [{"prompt": f"say {n}", "chosen": f"{n}", "rejected": f"{n + 1}"} for n in range(9)]
+    done = finished(tmp_path, llama, training.sampled_pairs(4), datasets={"people": rows}, max_pairs=3)
+    assert (counts(done)["pairs"], counts(done)["pairsFromDatasets"]) == (7, 3)
+
+
+def test_a_tokenizer_without_padding_does(tmp_path: Path) -> None:
+    start = training.qwen(tmp_path / "start", pad=False, template=False)
+    assert finished(tmp_path, start, training.sampled_pairs()).code == 0
+
+
+@pytest.mark.parametrize(
+    ("targets", "missing"), [("query,v_proj", "query"), ("lm_head", "lm_head"), (" , ", "' , '")]
+)
+def test_unknown_target_modules_are_refused_before_weights_are_loaded(
+    targets: str, missing: str, tmp_path: Path
+) -> None:
+    start = training.qwen(tmp_path / "start")
+    (start / "model.safetensors").write_bytes(b"no weights at all")
+    lora = Lora(rank=4, alpha=8, target_modules=targets)
+    text = message(finished(tmp_path, start, training.sampled_pairs(), lora=lora), ExitCode.INVALID_CONFIG)
+    assert f"parameters.training.lora.targetModules: {missing}" in text
+    assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in text
+
+
+def test_dropout_reaches_the_adapters(tmp_path: Path, llama: Path) -> None:
+    plain, dropped = (
+        finished(
+            tmp_path / str(dropout),
+            llama,
+            training.sampled_pairs(),
+            lora=Lora(rank=4, alpha=8, dropout=dropout),
+        )
+        for dropout in (0.0, 0.5)
+    )
+    assert plain.steps[0]["loss"] == pytest.approx(dropped.steps[0]["loss"], abs=1e-5)
+    assert plain.steps[-1]["loss"] != dropped.steps[-1]["loss"]
+
+
+def test_only_the_target_modules_are_trained(tmp_path: Path, llama: Path) -> None:
+    lora = Lora(rank=4, alpha=8, target_modules="q_proj, layers.1.mlp.up_proj")
+    done = finished(tmp_path, llama, training.sampled_pairs(), lora=lora)
+    before, after = (load_file(folder / "model.safetensors") for folder in (llama, done.model))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.1.self_attn.q_proj.weight",
+        "model.layers.1.mlp.up_proj.weight",
+    }
+
+
+def test_an_update_that_rounding_undoes_is_no_work(tmp_path: Path, qwen: Path) -> None:
+    text = message(
+        finished(tmp_path, qwen, training.sampled_pairs(4), learning_rate=1e-12), ExitCode.NO_WORK_DONE
+    )
+    assert "After 2 steps the stored weights equal those of the start" in text
+    assert "1e-12" in text
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+    start = training.llama(tmp_path / "start")
+    weights = load_file(start / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, start / "model.safetensors", metadata={"format": "pt"})
+    text = message(finished(tmp_path, start, training.sampled_pairs(8)), ExitCode.TRAINING_DIVERGED)
+    assert "diverged at step 1: the loss is nan, with learningRate 0.001" in text
+    assert "Lower spec.training.learningRate" in text
+
+
+def test_bf16_computes_and_fp16_asks_for_a_gpu(tmp_path: Path, llama: Path) -> None:
+    assert finished(tmp_path / "bf16", llama, training.sampled_pairs(4), precision="BF16").code == 0
+    if not torch.cuda.is_available():
+        done = finished(tmp_path / "fp16", llama, training.sampled_pairs(4), precision="FP16")
+        assert "FP16 needs a GPU" in message(done, ExitCode.INVALID_CONFIG)
+
+
+def test_progress_counts_steps_and_says_the_loss(tmp_path: Path, llama: Path) -> None:
+    done = finished(tmp_path, llama, training.sampled_pairs())
+    shown = json.loads((tmp_path / "job" / "progress").read_bytes())
+    assert (shown["done"], shown["total"], shown["unit"]) == (12, 12, "steps")
+    assert shown["detail"] == f"loss {done.steps[-1]['loss']:.4f}"
+
+
+def test_nothing_but_the_model_and_the_log_is_stored(tmp_path: Path, llama: Path) -> None:
+    done = finished(tmp_path, llama, training.sampled_pairs(), checkpoint_every_steps=4)
+    assert {path.name for path in done.folder.iterdir()} == {"manifest.json", done.run_folder.name}
+    assert {path.name for path in done.run_folder.iterdir()} == {"model", "training-log.jsonl"}
