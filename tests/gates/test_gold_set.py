@@ -85,6 +85,18 @@ def test_a_drop_that_may_be_chance_is_a_warning() -> None:
     assert result.warnings == ["code dropped by 5.0 points, more than 2.0, which may be chance (p = 0.2)"]
 
 
+def test_a_drop_up_to_the_limit_is_none_to_warn_of() -> None:
+    result = judged(GoldSetGate(), code=gold(-2, p=0.2))
+    assert "no harm found" in result.message
+    assert not result.warnings
+
+
+def test_a_pass_shows_the_limit_that_was_nearest() -> None:
+    limits = GoldSetGate(categories=[GoldCategory(name="reasoning", max_drop_points=5)])
+    assert judged(limits, reasoning=gold(0), code=gold(0)).limit == -2
+    assert judged(limits, reasoning=gold(-4), code=gold(0)).limit == -5
+
+
 def test_too_small_a_set_says_how_many_items_would_do() -> None:
     result = judged(GoldSetGate(max_undetected_drop_points=5), code=gold(0, discordant=0.2, n=300))
     assert result.reason == GateReason.GOLD_SET_TOO_SMALL
@@ -112,6 +124,8 @@ def test_the_detectable_drop_by_hand(discordant: float, items: int, points: floa
 def test_the_detectable_drop_at_other_confidence() -> None:
     # z.99 is 2.3263, z.80 is 0.8416: (3.168)² is 10.036.
     assert detectable_drop(0.1, 200, 0.99) == pytest.approx(100 * sqrt(10.036 * 0.1 / 200), abs=0.01)
+    # At α = 1/32 five discordant items can just reject: z is 1.8627, (2.7043)² is 7.313.
+    assert detectable_drop(0, 100, 1 - 1 / 32) == pytest.approx(sqrt(7.313 * 5), abs=0.01)
 
 
 @pytest.mark.parametrize(("discordant", "items"), [(0.1, 300), (0.2, 300), (0.4, 1000)])
@@ -221,6 +235,8 @@ def test_non_inferior_says_what_would_settle_it() -> None:
     assert "about 1200 items" in result.message
     hopeless = judged(GoldSetGate(mode="NonInferior"), code=gold(-3, n=300, lower_bound=-6))
     assert "more items would not help" in hopeless.message
+    at_the_limit = judged(GoldSetGate(mode="NonInferior"), code=gold(-2, n=300, lower_bound=-6))
+    assert "more items would not help" in at_the_limit.message
 
 
 def test_non_inferior_does_not_pass_a_set_on_which_nothing_changed() -> None:
@@ -240,6 +256,12 @@ def test_non_inferior_does_not_pass_a_set_on_which_nothing_changed() -> None:
         ({"code": {GOLD: MISSING}}, GoldSetGate(), GateReason.MEASUREMENT_MISSING, "gold of category code"),
         ({"code": {GOLD: NOTHING}}, GoldSetGate(), GateReason.TOO_LITTLE_WORK, "gold of category code"),
         ({"code": {GOLD: at(1.0)}}, GoldSetGate(), GateReason.MEASUREMENT_MISSING, "harm test"),
+        (
+            {"code": {GOLD: Measurement(estimate=0, n=99, p=1)}},
+            GoldSetGate(),
+            GateReason.MEASUREMENT_MISSING,
+            "harm test",
+        ),
         (
             {"code": {GOLD: gold(0)}},
             GoldSetGate(max_drop_from_initial_points=4),
