@@ -1,0 +1,102 @@
+"""The rendered Job, run for real: what its pod finds, what it may write, who it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from alignment_api import digests
+from alignment_api.evidence import Evidence
+from alignment_api.pods import PodDefaults
+from alignment_api.stage import Input, InputKind, PromoteParameters, Stage, StageConfig
+from alignment_operator.api import Manifest
+from alignment_operator.planned import StartJob
+from alignment_operator.render import render_job
+from tests.cluster.client import Namespace
+from tests.cluster.manifests import claim
+from tests.operator.edges import SETTINGS, finished_job, owner, stage_config
+
+pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
+
+PREFIX = "cycles/team/support/uid-1"
+
+
+def run(namespace: Namespace, config: StageConfig, script: str) -> Any:
+    """What a script in the worker's place printed, as JSON, to its termination log."""
+    start = StartJob("support-3", "f" * 64, config, 0, PodDefaults(retries=0, image="busybox"))
+    manifest = render_job(owner(namespace=namespace.name), start, SETTINGS)
+    del manifest["metadata"]["ownerReferences"]  # there is no such cycle, so it would be collected
+    worker = manifest["spec"]["template"]["spec"]["containers"][0]
+    worker |= {"command": ["sh", "-c", script], "args": []}
+    namespace.apply(manifest)
+    finished_job(namespace, "support-3")
+    (pod,) = namespace.pods_of("support-3")
+    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert ended["exitCode"] == 0, ended
+    return json.loads(ended["message"])
+
+
+def restricted(namespace: Namespace) -> None:
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    namespace.kubectl("label", "namespace", namespace.name, label)
+    namespace.apply(claim("store"), claim("data"))
+
+
+def promote_config() -> StageConfig:
+    digest = digests.of_bytes(b"")
+    evidence = Evidence(
+        namespace="team",
+        cycle="support",
+        cycle_uid="uid-1",
+        iteration=3,
+        spec_digest=digest,
+        incumbent_digest=digest,
+        candidate_uri="pvc://store/candidate",
+        candidate_digest=digest,
+        inputs={},
+        stages=[],
+        gates=[],
+    )
+    parameters = PromoteParameters(
+        evidence=evidence, evidence_digest=digest, cycle_prefix=f"pvc://store/{PREFIX}"
+    )
+    candidate = Input(uri="pvc://store/candidate", kind=InputKind.MODEL, digest=digest)
+    return stage_config(
+        stage=Stage.PROMOTE,
+        parameters=parameters,
+        output=f"pvc://store/{PREFIX}/iterations/3/promote",
+        inputs={"candidate": candidate},
+    )
+
+
+WRITABLE = """
+echo '[""' > /tmp/found
+for folder in / /alignment/claims/store /alignment/claims/data /alignment/output /tmp \
+  /alignment/claims/store/%s /alignment/claims/store/%s/ledger
+do touch $folder/probe 2>/dev/null && echo ', "'$folder'"' >> /tmp/found
+done
+echo ']' >> /tmp/found; cat /tmp/found > /dev/termination-log
+""" % (PREFIX, PREFIX)  # noqa: UP031 - the script is full of braces of its own
+
+
+def test_the_worker_reads_its_config_as_nobody_with_no_token(namespace: Namespace) -> None:
+    restricted(namespace)
+    script = (
+        'printf \'{"uid": %s, "home": "%s", "token": %s, "config": %s}\' $(id -u) $HOME '
+        '$(ls /var/run/secrets/kubernetes.io 2>/dev/null | wc -l) "$(cat /alignment/config/stage.json)" '
+        "> /dev/termination-log"
+    )
+    found: Manifest = run(namespace, stage_config(), script)
+    assert StageConfig.from_wire(found.pop("config")) == stage_config()
+    assert found == {"uid": 65532, "home": "/tmp", "token": 0}
+
+
+def test_only_the_stages_own_folder_is_writable(namespace: Namespace) -> None:
+    restricted(namespace)
+    assert run(namespace, stage_config(), WRITABLE) == ["", "/alignment/output", "/tmp"]
+
+
+def test_promote_may_write_the_ledger_too(namespace: Namespace) -> None:
+    restricted(namespace)
+    ledger = f"/alignment/claims/store/{PREFIX}/ledger"
+    assert run(namespace, promote_config(), WRITABLE) == ["", "/alignment/output", "/tmp", ledger]
