@@ -108,7 +108,7 @@ class Job:
 class World:
     """What exists. `passes` of the operator change it, and so do Jobs, people and accidents."""
 
-    spec: AlignmentCycleSpec = field(default_factory=lambda: cycle_spec())
+    spec: AlignmentCycleSpec = field(default_factory=cycle_spec)
     quality: str = "good"
     now: datetime = START
     annotations: dict[str, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class World:
     status: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     frozen: dict[int, Frozen] = field(default_factory=dict)
-    target: TargetView = TargetView("served", "uri", exists=False)
+    target: TargetView = field(default_factory=lambda: TargetView("served", "uri", exists=False))
     manifests: dict[str, tuple[str, StageResult]] = field(default_factory=dict)
     models: dict[int, Located] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
 from alignment_api.stage import ExitCode, Located, Stage
 from alignment_operator.observed import JobState, PodView, TargetView
-
 from tests.operator.plan_world import World, cycle_spec
 
 RUN = {"alignment.dev/run": "1"}

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from alignment_api.gates import Verdict
-from alignment_api.stage import ExitCode
-from alignment_operator.observed import TargetView
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from alignment_api.gates import Verdict
+from alignment_api.stage import ExitCode
+from alignment_operator.observed import TargetView
 from tests.operator.plan_world import USER_FAULTS, World
 
 
