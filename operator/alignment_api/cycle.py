@@ -42,7 +42,8 @@ class Store(Model):
     """Where artifacts live."""
 
     uri: Uri = Field(
-        description="Folder for this cycle's artifacts, which go under NAMESPACE/NAME/UID/iterations/N/STAGE/."
+        description="Folder for artifacts. Each object has its own below it, NAMESPACE/NAME/UID/, and shares it "
+        "with no other."
     )
 
 
@@ -231,9 +232,15 @@ class GoldSetGate(Model):
 class LengthDriftGate(Model):
     """Are answers getting longer, or much shorter?"""
 
-    max_increase_percent: float = Field(30.0, ge=0, le=10_000, description="Against the incumbent.")
-    max_increase_from_initial_percent: float | None = Field(None, ge=0, le=10_000, description="Against M_0.")
-    max_decrease_percent: float | None = Field(None, ge=0, lt=100, description="Against the incumbent.")
+    max_increase_percent: float = Field(
+        30.0, ge=0, le=10_000, description="Largest growth of the answers' tokens, against the incumbent."
+    )
+    max_increase_from_initial_percent: float | None = Field(
+        None, ge=0, le=10_000, description="The same against M_0, so that small growths cannot add up."
+    )
+    max_decrease_percent: float | None = Field(
+        None, ge=0, lt=100, description="Largest shrinking, against the incumbent."
+    )
 
 
 class CollapseGate(Model):
@@ -258,11 +265,23 @@ class RewardHackingGate(Model):
 class Gates(Model):
     """What a candidate must pass. Each may be left out, except goldSet and lengthDrift."""
 
-    gold_set: GoldSetGate = Field(default_factory=GoldSetGate, description="Forgetting.")
-    length_drift: LengthDriftGate = Field(default_factory=LengthDriftGate, description="Length.")
-    collapse: CollapseGate | None = Field(None, description="Canned answers.")
-    win_rate: WinRateGate | None = Field(None, description="Head-to-head comparison.")
-    reward_hacking: RewardHackingGate | None = Field(None, description="Reward up, gold flat.")
+    gold_set: GoldSetGate = Field(
+        default_factory=GoldSetGate,
+        description="Limits on forgetting: the accuracy on the gold set, by category.",
+    )
+    length_drift: LengthDriftGate = Field(
+        default_factory=LengthDriftGate, description="Limits on answers getting longer, or much shorter."
+    )
+    collapse: CollapseGate | None = Field(
+        None, description="Limits on answers becoming canned. Absent: not judged."
+    )
+    win_rate: WinRateGate | None = Field(
+        None, description="Limit of the head-to-head comparison. Absent: not judged."
+    )
+    reward_hacking: RewardHackingGate | None = Field(
+        None,
+        description="Refuses a reward that rises without any gain that counts; it has no settings. Absent: not judged.",
+    )
     on_inconclusive: Literal["Hold", "Reject"] = Field(
         "Hold", description="What becomes of a candidate that no gate failed and some gate could not pass."
     )
@@ -308,11 +327,21 @@ class Promotion(Model):
 class StageOverrides(Model):
     """Overrides of spec.defaults, by stage."""
 
-    sample: PodSettings | None = Field(None, description="The stage sample.")
-    judge: PodSettings | None = Field(None, description="The stage judge.")
-    train: PodSettings | None = Field(None, description="The stage train.")
-    evaluate: PodSettings | None = Field(None, description="The stage evaluate.")
-    compare: PodSettings | None = Field(None, description="The stage compare.")
+    sample: PodSettings | None = Field(
+        None, description="Settings of the stage sample, over those of defaults."
+    )
+    judge: PodSettings | None = Field(
+        None, description="Settings of the stage judge, over those of defaults."
+    )
+    train: PodSettings | None = Field(
+        None, description="Settings of the stage train, over those of defaults."
+    )
+    evaluate: PodSettings | None = Field(
+        None, description="Settings of the stage evaluate, over those of defaults."
+    )
+    compare: PodSettings | None = Field(
+        None, description="Settings of the stage compare, over those of defaults."
+    )
 
 
 class History(Model):
@@ -322,7 +351,7 @@ class History(Model):
 
 
 class AlignmentCycleSpec(Model):
-    """The standing loop."""
+    """The standing loop: the model, what it learns from, and what a candidate must pass."""
 
     policy: Policy = Field(description="The model being aligned.")
     store: Store = Field(description="Where artifacts live.")

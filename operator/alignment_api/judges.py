@@ -27,7 +27,9 @@ class ComparisonJudge(Model):
     """Exactly one kind of judge."""
 
     reward_model: RewardModel | None = Field(None, description="A reward model.")
-    verifier: Verifier | None = Field(None, description="A verifier of checkable answers.")
+    verifier: Verifier | None = Field(
+        None, description="A verifier of checkable answers; it has no settings."
+    )
 
     rules = (
         Rule(

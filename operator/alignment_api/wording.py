@@ -32,7 +32,7 @@ def message(problem: str, written: Any, schema: Schema) -> str:
     if problem in _WRONG_NUMBER:
         return _number(written, schema)
     if problem in _OUT_OF_RANGE:
-        return f"must be {_range(schema)}"
+        return f"must be {bounds(schema)}"
     if problem in _WRONG_LENGTH:
         return _length(written, schema)
     if problem == "literal_error":
@@ -109,14 +109,14 @@ def _length(written: Any, schema: Schema) -> str:
 def _number(written: object, schema: Schema) -> str:
     whole = schema["type"] == "integer"
     wanted = "a whole number" if whole else "a number"
-    bounds = f" {_range(schema)}" if _range(schema) else ""
+    limits = f" {bounds(schema)}" if bounds(schema) else ""
     match = _NUMBER_AND_UNIT.fullmatch(written) if isinstance(written, str) else None
     if match is None:
-        return f"must be {wanted}{bounds}"
+        return f"must be {wanted}{limits}"
     number, unit = match.groups()
     if unit:
-        return f"must be {wanted}{bounds}, without a unit; write {_mended(number, whole=whole)}"
-    return f"must be {wanted}{bounds}, not text; write {_mended(number, whole=whole)} without quotes"
+        return f"must be {wanted}{limits}, without a unit; write {_mended(number, whole=whole)}"
+    return f"must be {wanted}{limits}, not text; write {_mended(number, whole=whole)} without quotes"
 
 
 def _mended(number: str, *, whole: bool) -> str:
@@ -128,7 +128,8 @@ def _mended(number: str, *, whole: bool) -> str:
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
 
 
-def _range(schema: Schema) -> str:
+def bounds(schema: Schema) -> str:
+    """`from 2 to 64`, `above 0 and at most 1`; empty if there is no limit."""
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None and not above and not below:

@@ -17,7 +17,7 @@ from alignment_api.model import Model
 from alignment_operator.cli import crds
 from tests.api.statuses import CYCLE_STATUS, DATASET_STATUS
 
-FOLDER = Path(__file__).parents[2] / "crds"
+REPOSITORY = Path(__file__).parents[2]
 
 
 def _nodes(path: str, schema: crd.Schema) -> Iterator[tuple[str, crd.Schema]]:
@@ -33,19 +33,20 @@ NODES = {resource.kind: list(_nodes("", crd.object_schema(resource))) for resour
 
 
 def test_the_files_are_what_the_models_say() -> None:
-    assert crds.stale_files(FOLDER) == []
+    assert crds.stale_files(REPOSITORY) == []
 
 
 def test_a_stale_or_missing_file_fails_the_check_and_writing_mends_it(tmp_path: Path) -> None:
     run = CliRunner()
-    missing = run.invoke(crds.main, ["--check", "--folder", str(tmp_path)])
+    missing = run.invoke(crds.main, ["--check", "--root", str(tmp_path)])
     assert missing.exit_code == 1
     assert "alignment.dev_alignmentcycles.yaml" in missing.output
-    assert run.invoke(crds.main, ["--write", "--folder", str(tmp_path)]).exit_code == 0
-    assert run.invoke(crds.main, ["--check", "--folder", str(tmp_path)]).exit_code == 0
-    file = tmp_path / "alignment.dev_preferencedatasets.yaml"
+    assert "api.md" in missing.output
+    assert run.invoke(crds.main, ["--write", "--root", str(tmp_path)]).exit_code == 0
+    assert run.invoke(crds.main, ["--check", "--root", str(tmp_path)]).exit_code == 0
+    file = tmp_path / "crds" / "alignment.dev_preferencedatasets.yaml"
     file.write_text(file.read_text().replace("maxLength: 512", "maxLength: 511"))
-    stale = run.invoke(crds.main, ["--check", "--folder", str(tmp_path)])
+    stale = run.invoke(crds.main, ["--check", "--root", str(tmp_path)])
     assert stale.exit_code == 1
     assert "preferencedatasets" in stale.output
     assert "alignmentcycles" not in stale.output
@@ -53,7 +54,7 @@ def test_a_stale_or_missing_file_fails_the_check_and_writing_mends_it(tmp_path: 
 
 @pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
 def test_yaml_gives_back_the_definition(resource: Resource) -> None:
-    assert yaml.safe_load(crds.text(resource)) == crd.definition(resource)
+    assert yaml.safe_load(crds.crd_text(resource)) == crd.definition(resource)
 
 
 @pytest.mark.parametrize("kind", NODES)

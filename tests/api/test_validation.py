@@ -180,7 +180,10 @@ def test_every_error_is_one_problem() -> None:
             CYCLE | {"metadata": {"name": "a", "labels": ["x"]}},
             'metadata.labels: ["x"]: must be a mapping of text to text',
         ),
-        (CYCLE | {"spec": None}, "spec: is required: The standing loop."),
+        (
+            CYCLE | {"spec": None},
+            "spec: is required: The standing loop: the model, what it learns from, and what a candidate must pass.",
+        ),
         (
             CYCLE | {"spec": "x"},
             'spec: "x": must be a mapping with the fields policy, store, prompts, datasets, sampling, judge, '

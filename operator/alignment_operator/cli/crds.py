@@ -1,4 +1,4 @@
-"""`python -m alignment_operator.cli.crds --write|--check`: keep crds/*.yaml as the models say."""
+"""`python -m alignment_operator.cli.crds --write|--check`: keep crds/*.yaml and docs/api.md as the models say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import yaml
 
-from alignment_api import crd
+from alignment_api import crd, reference
 from alignment_api.kinds import RESOURCES, Resource
 from alignment_api.model import GROUP
 
@@ -30,44 +30,44 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def file_name(resource: Resource) -> str:
-    return f"{GROUP}_{resource.plural}.yaml"
+def files(root: Path) -> dict[Path, str]:
+    """What is generated, by path; the same models always give the same bytes."""
+    crds = {root / "crds" / f"{GROUP}_{resource.plural}.yaml": crd_text(resource) for resource in RESOURCES}
+    return crds | {root / "docs" / "api.md": reference.markdown()}
 
 
-def text(resource: Resource) -> str:
-    """The file's content; the same models always give the same bytes."""
+def crd_text(resource: Resource) -> str:
+    """One CRD as YAML."""
     header = f"# Generated from the models in alignment_api by `{COMMAND}`. Do not edit.\n"
-    return header + yaml.dump(
-        crd.definition(resource), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True
-    )
+    definition = crd.definition(resource)
+    return header + yaml.dump(definition, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+
+
+def stale_files(root: Path) -> list[Path]:
+    """Files that are missing or not what would be written."""
+    wanted = files(root).items()
+    return [path for path, text in wanted if not path.exists() or path.read_text("utf-8") != text]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--write", "mode", flag_value="write", help="Write the files.")
 @click.option("--check", "mode", flag_value="check", help="Fail if a file is not what would be written.")
 @click.option(
-    "--folder",
+    "--root",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path("crds"),
-    show_default=True,
-    help="Where the files are.",
+    default=Path(),
+    help="The repository; the working folder if left out.",
 )
-def main(mode: str | None, folder: Path) -> None:
-    """Write or check the CustomResourceDefinitions."""
+def main(mode: str | None, root: Path) -> None:
+    """Write or check the CustomResourceDefinitions and the page that explains their fields."""
     if mode is None:
         raise click.UsageError("say --write or --check")
     if mode == "write":
-        folder.mkdir(parents=True, exist_ok=True)
-        for resource in RESOURCES:
-            (folder / file_name(resource)).write_text(text(resource), encoding="utf-8")
-    elif stale := stale_files(folder):
+        for path, text in files(root).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    elif stale := stale_files(root):
         raise click.ClickException(f"not as the models say: {', '.join(map(str, stale))}; run `{COMMAND}`")
-
-
-def stale_files(folder: Path) -> list[Path]:
-    """Files that are missing or not what would be written."""
-    paths = {folder / file_name(resource): text(resource) for resource in RESOURCES}
-    return [path for path, wanted in paths.items() if not path.exists() or path.read_text("utf-8") != wanted]
 
 
 if __name__ == "__main__":
