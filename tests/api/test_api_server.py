@@ -89,6 +89,16 @@ def test_the_server_fills_in_the_defaults_of_the_models(shared: Namespace) -> No
     assert _try(shared, LEAST_DATASET)["spec"] == dataset.to_wire()
 
 
+@pytest.mark.parametrize("manifest", [BY_KIND["AlignmentCycle"], LEAST_CYCLE])
+def test_what_the_server_keeps_is_what_the_operator_reads(shared: Namespace, manifest: Manifest) -> None:
+    assert parse_cycle(_try(shared, manifest)) == parse_cycle(manifest)
+
+
+@pytest.mark.parametrize("manifest", [BY_KIND["PreferenceDataset"], LEAST_DATASET])
+def test_that_holds_for_datasets_too(shared: Namespace, manifest: Manifest) -> None:
+    assert parse_dataset(_try(shared, manifest)) == parse_dataset(manifest)
+
+
 def test_the_defaults_below_optional_objects_are_the_same_too(shared: Namespace) -> None:
     manifest = LEAST_CYCLE
     for path, value in {

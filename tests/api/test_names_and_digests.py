@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_api import digests, names, uris
@@ -23,6 +23,7 @@ OWNERS = st.from_regex(names.NAME_PATTERN, fullmatch=True).filter(
 )
 
 
+@settings(deadline=None, derandomize=True)
 @given(OWNERS, st.integers(1, 9999), st.sampled_from(Stage), st.integers(0, 99), st.binary())
 def test_a_job_name_is_a_label(owner: str, iteration: int, stage: Stage, attempt: int, config: bytes) -> None:
     name = names.job_name(owner, iteration, stage, attempt, names.stage_hash(_UID, {"config": config.hex()}))
@@ -35,6 +36,7 @@ def test_the_longest_job_name_still_fits() -> None:
     assert len(names.job_name("a" * names.MAX_NAME_LENGTH, 9999, longest, 99, "0" * 64)) <= 63
 
 
+@settings(deadline=None, derandomize=True)
 @given(OWNERS, st.integers(1, 9999))
 def test_a_revision_name_is_a_label(cycle: str, iteration: int) -> None:
     assert len(names.revision_name(cycle, iteration)) <= 63
@@ -120,6 +122,7 @@ def test_a_uri_says_which_claim_and_where_in_it(uri: str, claim: str, path: str)
     assert (location.claim, str(location.path)) == (claim, path)
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.from_regex(uris.PATTERN, fullmatch=True))
 def test_every_uri_that_a_manifest_may_hold_can_be_parsed(uri: str) -> None:
     location = uris.parse(uri)

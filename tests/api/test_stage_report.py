@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_api import measurements as m
@@ -169,6 +169,7 @@ MEASUREMENTS = st.builds(
 KEYS = st.text(max_size=20)
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.dictionaries(KEYS, MEASUREMENTS, max_size=5),
     st.dictionaries(KEYS, st.dictionaries(KEYS, MEASUREMENTS, min_size=1, max_size=4), max_size=4),
