@@ -105,6 +105,18 @@ def test_a_pod_that_does_not_listen_is_killed_after_its_grace(namespace: Namespa
     wait_until(lambda: namespace.get("v1", "pods", "deaf") is None, "it is gone", 10)
 
 
+def test_a_pod_deleted_by_force_does_not_live_on(namespace: Namespace) -> None:
+    token = secrets.token_hex(8)
+    script = f": {token}; trap '' TERM; while :; do sleep 0.05; done"
+    namespace.apply(pod("stubborn", script, terminationGracePeriodSeconds=600))
+    namespace.wait("v1", "pods", "stubborn", _phase("Running"), "it runs")
+    path = namespace.path("v1", "pods", "stubborn")
+    namespace.client.delete(path)
+    assert _processes_with(token)
+    namespace.client.delete(path, {"gracePeriodSeconds": 0})
+    wait_until(lambda: not _processes_with(token), "its processes are gone", 20)
+
+
 def test_a_deleted_job_takes_its_processes_along(namespace: Namespace) -> None:
     token = secrets.token_hex(8)
     template = pod_template(f"sleep 600 & : {token}; wait", terminationGracePeriodSeconds=0)

@@ -50,6 +50,7 @@ class PodRunner:
         self._start_time: str = pod.get("status", {}).get("startTime") or now()
         self._written: Json = pod.get("status", {})
         self._oom_killed = ""
+        self._hurrying: asyncio.Task[None] | None = None
         self.task = asyncio.create_task(self._run(), name=self.name)
         self.update(pod)
 
@@ -67,11 +68,17 @@ class PodRunner:
             self._volumes.refresh(pod)
         if metadata.get("deletionTimestamp"):
             self._stop.set()
+            sooner = metadata.get("deletionGracePeriodSeconds") != old["metadata"].get(
+                "deletionGracePeriodSeconds"
+            )
+            if sooner and old["metadata"].get("deletionTimestamp"):
+                self._hurry()
 
     def vanish(self) -> None:
         """The object is gone; its processes follow."""
         self._gone = True
         self._stop.set()
+        self._hurry()
 
     def log_file(self, container: str) -> Path | None:
         """The log of a container's latest run, if it ran."""
@@ -93,6 +100,10 @@ class PodRunner:
 
     def _changed(self) -> None:
         self._dirty.set()
+
+    def _hurry(self) -> None:
+        """End it under a grace that has become shorter."""
+        self._hurrying = asyncio.create_task(self._end_all(self._grace_seconds()))
 
     async def _run(self) -> None:
         reporter = asyncio.create_task(self._report())
@@ -147,6 +158,8 @@ class PodRunner:
                 container.state.end(KILLED, "ContainerStatusUnknown", "the node was started again meanwhile")
                 container.state.restarts += 1
                 lost = True
+            elif "terminated" in row.get("state", {}):
+                container.state.waiting, container.state.terminated = None, row["state"]["terminated"]
         return lost and self._context.pod["spec"].get("restartPolicy") == "Never"
 
     async def _work(self) -> None:
