@@ -1,8 +1,8 @@
 """Stands in for `alignment_worker` where only the machinery around it is tested: the same protocol, no torch.
 
 What each run of a stage does is read from $STAND_IN, a folder: STAGE.json holds a list of {"exit", "failure", "signal",
-"hang"}, one for each run in turn; after the last, and without the file, the stage succeeds. STAGE.ran holds a line for
-every run. This file is copied to alignment_worker/__main__.py of a folder on PYTHONPATH.
+"hang", "lengthRatio"}, one for each run in turn; after the last, and without the file, the stage succeeds. STAGE.ran
+holds a line for every run. This file is copied to alignment_worker/__main__.py of a folder on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 from alignment_api import digests
+from alignment_api.measurements import GOLD, LENGTH_RATIO, TRUNCATED_CHANGE, TRUNCATED_SHARE, Measurement
 from alignment_api.stage import WORK, Located, Stage, StageConfig, StageFailure, StageReport, StageResult
 
 child = 0
@@ -80,7 +81,8 @@ def stage(argv: list[str]) -> int:
     if "failure" in behaviour:
         arguments.report.write_text(StageReport(failure=StageFailure(**behaviour["failure"])).encode())
     if behaviour.get("exit", 0) == 0:
-        arguments.report.write_text(StageReport(result=result(config, arguments.output)).encode())
+        ratio = float(behaviour.get("lengthRatio", 1.0))
+        arguments.report.write_text(StageReport(result=result(config, arguments.output, ratio)).encode())
     return int(behaviour.get("exit", 0))
 
 
@@ -98,17 +100,36 @@ def next_behaviour(stage: Stage) -> dict[str, object]:
     return behaviour
 
 
-def result(config: StageConfig, output: Path) -> StageResult:
+def result(config: StageConfig, output: Path, length_ratio: float) -> StageResult:
+    """A healthy result with the answers' lengths changed by a ratio."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "manifest.json").write_text("{}")
     digest = digests.of_bytes(config.stage.value.encode())
+    candidate = config.inputs.get("candidate")
+    model = Located(uri=candidate.uri, digest=candidate.digest) if candidate and candidate.digest else None
+    if config.stage == Stage.TRAIN:
+        model = Located(uri=config.output + "/model", digest=digest)
     return StageResult(
         manifest=Located(uri=config.output, digest=digest),
         inputs={
             role: digests.of_bytes(role.encode()) for role, item in config.inputs.items() if not item.digest
         },
-        model=Located(uri=config.output + "/model", digest=digest) if config.stage == Stage.TRAIN else None,
+        model=model,
         counts={WORK[config.stage]: 3},
+        measurements={
+            LENGTH_RATIO: Measurement(
+                estimate=length_ratio, low=length_ratio - 0.05, high=length_ratio + 0.05, n=300
+            ),
+            TRUNCATED_SHARE: Measurement(estimate=0.0, low=0.0, high=0.5, n=300),
+            TRUNCATED_CHANGE: Measurement(estimate=0.0, low=-0.5, high=0.5, n=300),
+        }
+        if config.stage == Stage.EVALUATE
+        else {},
+        by_category={
+            "facts": {GOLD: Measurement(estimate=2.0, low=-1.0, high=5.0, n=400, p=0.9, discordant=0.05)}
+        }
+        if config.stage == Stage.EVALUATE
+        else {},
     )
 
 
