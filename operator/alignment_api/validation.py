@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -172,7 +172,8 @@ def _problem(error: ErrorDetails, spec: object, schema: crd.Schema) -> Problem:
         return Problem(_spelt(("spec", *path)), "", f"is required: {description}")
     if kind == "extra_forbidden":
         known = sorted(_node(schema, path[:-1]).get("properties", ()))
-        message = wording.suggestion(str(path[-1]), known, "is not a field here")
+        elsewhere = list(_places("spec", schema, str(path[-1])))
+        message = wording.suggestion(str(path[-1]), known, "is not a field here", elsewhere=elsewhere)
         return Problem(_spelt(("spec", *path)), _shown(written), message)
     return Problem(
         _spelt(("spec", *path)), _shown(written), wording.message(kind, written, _node(schema, path))
@@ -194,6 +195,16 @@ def _node(schema: crd.Schema, path: Path) -> crd.Schema:
         else:
             schema = schema["additionalProperties"]
     return schema
+
+
+def _places(path: str, schema: crd.Schema, name: str) -> Iterator[str]:
+    """Where a field of this name is at home."""
+    for field, inner in schema.get("properties", {}).items():
+        if field == name:
+            yield f"{path}.{field}"
+        yield from _places(f"{path}.{field}", inner, name)
+    if "items" in schema:
+        yield from _places(f"{path}[]", schema["items"], name)
 
 
 def _at(value: object, path: Path) -> object:

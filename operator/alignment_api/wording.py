@@ -44,11 +44,17 @@ def message(problem: str, written: Any, schema: Schema) -> str:
     return _type(problem, written, schema)
 
 
-def suggestion(written: str, known: Sequence[str], wrong: str, what: str = "fields") -> str:
-    """`wrong`, the nearest of the known words if one is near, and all of them."""
+def suggestion(
+    written: str, known: Sequence[str], wrong: str, what: str = "fields", elsewhere: Sequence[str] = ()
+) -> str:
+    """`wrong`, what was meant if that can be guessed, and all known words.
+
+    `elsewhere` are the paths of fields with this very name, for a field that was indented wrongly.
+    """
     nearest = difflib.get_close_matches(written, known, n=1)
-    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return f"{wrong}; {hint}{what}: {', '.join(known)}" if known else f"{wrong}; it has no {what}"
+    meant = [f"'{nearest[0]}'"] if nearest else elsewhere[:3]
+    hint = f"did you mean {' or '.join(meant)}? " if meant else ""
+    return f"{wrong}; {hint}{what}: {', '.join(known)}" if known else f"{wrong}; {hint}it has no {what}"
 
 
 def uri(written: str) -> str:

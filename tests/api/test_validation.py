@@ -32,6 +32,17 @@ def _only(path: str, value: object) -> str:
             ": 0.5: is not a field here; did you mean 'topP'? "
             "fields: completionsPerPrompt, maxNewTokens, seed, temperature, topP",
         ),
+        (
+            "spec.prompts.completionsPerPrompt",
+            4,
+            ": 4: is not a field here; did you mean spec.sampling.completionsPerPrompt? fields: perIteration, uri",
+        ),
+        (
+            "spec.history.image",
+            "a",
+            ': "a": is not a field here; did you mean spec.defaults.image or spec.stages.sample.image or '
+            "spec.stages.judge.image? fields: iterations",
+        ),
         ("spec.judge.verifier", {"a": 1}, ".a: 1: is not a field here; it has no fields"),
         ("spec.evaluation.goldSet", MISSING, ": is required: What the candidate must not forget."),
         ("spec.evaluation.goldSet", None, ": is required: What the candidate must not forget."),
