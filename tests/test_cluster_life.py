@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -185,7 +186,7 @@ def test_a_lost_node_is_noticed_and_its_pods_are_replaced(new_bed: Callable[...,
 
 
 def test_a_node_started_again_owns_up_to_what_it_lost(new_bed: Callable[..., Bed]) -> None:
-    bed = new_bed(crash_backoff_seconds=0.1)
+    bed = new_bed(crash_backoff_seconds=0.1, audit=True)
     with Client(bed.kubeconfig) as client, temporary_namespace(client, "again") as namespace:
         token = secrets.token_hex(8)
         namespace.apply(
@@ -209,6 +210,10 @@ def test_a_node_started_again_owns_up_to_what_it_lost(new_bed: Callable[..., Bed
             ),
             "it runs again",
         )
+
+    events = [json.loads(line) for line in bed.control_plane.audit_log.read_text().splitlines()]
+    patched = [each for each in events if each["verb"] == "patch" and each["objectRef"]["resource"] == "pods"]
+    assert {each["user"]["username"] for each in patched} == {"system:node:process-node"}
 
 
 @pytest.fixture
