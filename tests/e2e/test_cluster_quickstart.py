@@ -1,0 +1,146 @@
+"""The quickstart on a real API server, as a user does it: every stage a Job with its own pod.
+
+The operator is killed in every phase of the promoted iteration and started again; workers are killed once a stage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.api import Json
+from tests.cluster.client import Namespace
+from tests.cluster.processes import Child
+from tests.cluster.waiting import wait_until
+
+pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
+
+ROOT = Path(__file__).parents[2]
+CYCLES = ("alignment.dev/v1alpha1", "alignmentcycles")
+STAGES = ["sample", "judge", "train", "evaluate", "compare", "promote"]
+MINUTES = 60.0
+
+
+@pytest.fixture
+def operator(namespace: Namespace, crds: None, tmp_path: Path) -> Iterator[Child]:
+    command = [
+        str(Path(sys.prefix) / "bin" / "alignment-operator"),
+        "run",
+        "-n",
+        namespace.name,
+        "--health-port",
+        "0",
+    ]
+    child = Child(
+        "operator",
+        command,
+        tmp_path / "operator.log",
+        {"KUBECONFIG": str(namespace.client.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    child.start()
+    yield child
+    child.stop()
+
+
+def status(namespace: Namespace, name: str) -> Json:
+    cycle = namespace.get(*CYCLES, name)
+    assert cycle is not None
+    found: Json = cycle.get("status", {})
+    return found
+
+
+def until(namespace: Namespace, name: str, holds: Callable[[Json], object], what: str) -> Json:
+    seen = namespace.wait(*CYCLES, name, lambda cycle: holds(cycle.get("status", {})), what, 15 * MINUTES)
+    found: Json = seen["status"]
+    return found
+
+
+def stage(cycle_status: Json, name: str) -> Json:
+    entries = cycle_status.get("iteration", {}).get("stages", [])
+    return next((entry for entry in entries if entry["name"] == name), {})
+
+
+def job_of(namespace: Namespace, cycle: str, name: str) -> str:
+    """The Job of a stage, as soon as status names it."""
+    begun = until(namespace, cycle, lambda seen: stage(seen, name).get("job"), f"stage {name} begins")
+    job: str = stage(begun, name)["job"]
+    return job
+
+
+def running_pod(namespace: Namespace, job: str) -> str:
+    """The pod of a Job, as soon as it runs."""
+
+    def look() -> str | None:
+        pods = namespace.list("v1", "pods", f"batch.kubernetes.io/job-name={job}")
+        return next((pod["metadata"]["name"] for pod in pods if pod["status"]["phase"] == "Running"), None)
+
+    return wait_until(look, f"Job {job} runs", 5 * MINUTES)
+
+
+@pytest.mark.timeout(1800)
+def test_both_verdicts_of_the_quickstart_with_the_operator_killed_in_every_phase(
+    namespace: Namespace, operator: Child
+) -> None:
+    namespace.kubectl("apply", "-f", str(ROOT / "examples/quickstart"))
+    for name in STAGES:
+        job_of(namespace, "quickstart", name)
+        operator.kill()
+        operator.start()
+
+    namespace.kubectl("wait", "--for=condition=Promoted", "--timeout=60s", "acyc/quickstart")
+    promoted = until(namespace, "quickstart", targets_synced, "the target follows")
+    assert [entry["name"] for entry in promoted["iteration"]["stages"]] == STAGES
+    assert promoted["iteration"]["outcome"] == "Promoted"
+    assert {gate["verdict"] for gate in promoted["iteration"]["gates"]} == {"Passed"}
+    assert promoted["promoted"]["digest"] == promoted["iteration"]["candidate"]["digest"]
+
+    served = namespace.get("v1", "configmaps", "quickstart-model")
+    assert served is not None
+    assert served["data"]["uri"] == promoted["promoted"]["uri"]
+    assert served["metadata"]["annotations"]["alignment.dev/digest"] == promoted["promoted"]["digest"]
+
+    refused = until(
+        namespace, "length-biased", lambda seen: seen.get("iteration", {}).get("outcome"), "it is decided"
+    )
+    assert refused["iteration"]["outcome"] == "Rejected"
+    verdicts = {gate["name"]: gate["verdict"] for gate in refused["iteration"]["gates"]}
+    assert verdicts["lengthDrift"] == verdicts["rewardHacking"] == "Failed"
+    assert "promoted" not in refused
+    assert namespace.get("v1", "configmaps", "length-biased-model") is None
+
+    jobs = namespace.list("batch/v1", "jobs", "alignment.dev/stage")
+    assert len(jobs) == len(STAGES) + len(STAGES) - 1, "one Job a stage, whatever was killed"
+    assert_table(namespace.kubectl("get", "acyc"))
+
+
+def targets_synced(seen: Json) -> bool:
+    return any(
+        entry["type"] == "TargetsSynced" and entry["status"] == "True" and entry["reason"] == "Synced"
+        for entry in seen.get("conditions", [])
+    )
+
+
+def assert_table(table: str) -> None:
+    """What `kubectl get acyc` prints is what a person reads first."""
+    header, *rows = [line.split() for line in table.splitlines()]
+    assert header == ["NAME", "READY", "ITERATION", "STAGE", "OUTCOME", "PROMOTED", "AGE"]
+    by_name = {row[0]: row for row in rows}
+    assert by_name["quickstart"][1:6] == ["True", "1", "promote", "Promoted", "1"]
+    assert by_name["length-biased"][1:5] == ["True", "1", "compare", "Rejected"]
+
+
+@pytest.mark.timeout(1800)
+def test_a_worker_killed_in_each_stage_is_retried_and_nothing_is_computed_twice(
+    namespace: Namespace, operator: Child
+) -> None:
+    namespace.kubectl("apply", "-f", str(ROOT / "examples/quickstart/assets.yaml"))
+    namespace.kubectl("apply", "-f", str(ROOT / "examples/quickstart/cycle.yaml"))
+    for name in STAGES[:-1]:
+        pod = running_pod(namespace, job_of(namespace, "quickstart", name))
+        namespace.kubectl("annotate", "pod", pod, "test-bed/oom-kill=worker")
+    done = until(namespace, "quickstart", lambda seen: seen.get("iteration", {}).get("outcome"), "it ends")
+    assert done["iteration"]["outcome"] == "Promoted"
+    assert all(entry["attempt"] == 0 for entry in done["iteration"]["stages"]), "retries are the Job's own"
