@@ -91,6 +91,19 @@ def test_a_failure_names_ratio_tokens_prompts_and_limit() -> None:
     assert result.limit == pytest.approx(1.3)
 
 
+def test_a_failure_in_both_directions_says_which_is_which() -> None:
+    shorter = within(0.1, 0.05, 0.15, n=60)
+    assert judged(within(2, 1.9, 2.1), code=shorter).message == (
+        "answers are longer: lengthRatio 2.00 [1.90, 2.10] over 200 prompts, limit 1.30; "
+        "answers are shorter: lengthRatio/code 0.10 [0.05, 0.15] over 60 prompts, limit 0.20"
+    )
+    longer = within(3, 2.9, 3.1, n=60)
+    assert judged(within(2, 1.9, 2.1), code=longer).message == (
+        "answers are longer: lengthRatio 2.00 [1.90, 2.10] over 200 prompts, limit 1.30; "
+        "lengthRatio/code 3.00 [2.90, 3.10] over 60 prompts, limit 1.30"
+    )
+
+
 def test_what_is_undecided_says_what_would_settle_it() -> None:
     # The upper end has to come from 0.2 above the estimate down to 0.1: four times the prompts.
     assert "about 800 held-out prompts" in judged(within(1.2, 1.0, 1.4)).message

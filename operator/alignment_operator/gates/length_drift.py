@@ -126,7 +126,7 @@ def _verdict(
     if more_cut_off:
         cut_off = [f"{cut_off[0]}, {wording.number(change)} points more than before"]
     if drifted:
-        parts = [_drift(finding, overall) for finding in drifted] + (cut_off if more_cut_off else [])
+        parts = _drifts(drifted, overall) + (cut_off if more_cut_off else [])
         return Verdict.FAILED, GateReason.LENGTH_DRIFT, drifted[0].limit, parts
     if more_cut_off:
         return Verdict.FAILED, GateReason.LENGTH_TRUNCATED, MAX_TRUNCATED_INCREASE, cut_off
@@ -148,13 +148,21 @@ def _measured(finding: Finding) -> str:
     )
 
 
+def _drifts(drifted: list[Finding], overall: Mapping[str, Measurement]) -> list[str]:
+    """The longer ones, then the shorter ones, each with its limit."""
+    parts = []
+    for how, is_longer in (("longer", True), ("shorter", False)):
+        some = [_drift(finding, overall) for finding in drifted if (finding.estimate > 1) is is_longer]
+        parts += [f"answers are {how}: {some[0]}", *some[1:]] if some else []
+    return parts
+
+
 def _drift(finding: Finding, overall: Mapping[str, Measurement]) -> str:
     candidate, incumbent = overall.get(CANDIDATE_TOKENS), overall.get(INCUMBENT_TOKENS)
     tokens = ""
     if finding.name == LENGTH_RATIO and candidate and incumbent and candidate.estimate and incumbent.estimate:
         tokens = f" ({incumbent.estimate:.1f} → {candidate.estimate:.1f} tokens)"
-    how = "longer" if finding.estimate > 1 else "shorter"
-    return f"answers are {how}: {_measured(finding)}{tokens}, limit {finding.limit:.2f}"
+    return f"{_measured(finding)}{tokens}, limit {finding.limit:.2f}"
 
 
 def _undecided(finding: Finding) -> str:
