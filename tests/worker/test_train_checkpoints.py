@@ -1,0 +1,72 @@
+"""Which checkpoint a training goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alignment_worker.train_checkpoints import Checkpoints
+
+
+def write(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "weights").write_text("weights")
+
+
+def kept(folder: Path, *steps: int) -> Checkpoints:
+    checkpoints = Checkpoints(folder, "training")
+    for step in steps:
+        checkpoints.keep(step, write)
+    return checkpoints
+
+
+def test_the_last_two_are_kept_and_the_newest_is_used(tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path / "checkpoints", 5, 10, 100)
+    assert checkpoints.newest() == tmp_path / "checkpoints" / "step-100"
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"step-10", "step-100"}
+
+
+def test_there_may_be_none(tmp_path: Path) -> None:
+    assert kept(tmp_path / "checkpoints").newest() is None
+
+
+def test_one_that_was_cut_off_is_never_used_and_cleared_away(tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def cut_off(folder: Path) -> None:
+        write(folder)
+        raise KilledError
+
+    checkpoints = kept(tmp_path, 5)
+    with pytest.raises(KilledError):
+        checkpoints.keep(10, cut_off)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert checkpoints.newest() == tmp_path / "step-5"
+    assert [path.name for path in tmp_path.iterdir()] == ["step-5"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "added", "no manifest", "torn manifest"])
+def test_a_damaged_one_is_passed_over(damage: str, tmp_path: Path) -> None:
+    checkpoints = kept(tmp_path, 5, 10)
+    newest = tmp_path / "step-10"
+    match damage:
+        case "changed":
+            (newest / "weights").write_text("wrong")
+        case "missing":
+            (newest / "weights").unlink()
+        case "added":
+            (newest / "more").write_text("more")
+        case "no manifest":
+            (newest / "manifest.json").unlink()
+        case _:
+            (newest / "manifest.json").write_text('{"identity": "trai')
+    assert checkpoints.newest() == tmp_path / "step-5"
+    checkpoints.keep(10, write)
+    assert checkpoints.newest() == newest
+
+
+def test_another_trainings_are_not_used(tmp_path: Path) -> None:
+    kept(tmp_path, 5)
+    assert Checkpoints(tmp_path, "another").newest() is None
