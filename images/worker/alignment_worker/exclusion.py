@@ -13,13 +13,14 @@ _MEASURED_ON = {"goldSet": InputKind.GOLD_SET, "heldOutPrompts": InputKind.PROMP
 
 
 def forbidden(inputs: Inputs) -> frozenset[str]:
-    """What `rows.normalised` makes of every gold and held-out prompt that the stage was given."""
-    return frozenset(
-        rows.normalised(row.prompt)
-        for role, kind in _MEASURED_ON.items()
-        if role in inputs
-        for row in rows.read(inputs.path(role), kind)
-    )
+    """What `rows.normalised` makes of every gold and held-out prompt that the stage was given.
+
+    Raises TooManyCategoriesError if both together have more categories than a report holds.
+    """
+    given = [role for role in _MEASURED_ON if role in inputs]
+    measured_on = [row for role in given for row in rows.read(inputs.path(role), _MEASURED_ON[role])]
+    rows.check_categories(" and ".join(str(inputs.path(role)) for role in given), measured_on)
+    return frozenset(rows.normalised(row.prompt) for row in measured_on)
 
 
 def allowed(prompts: Iterable[Prompt], forbidden_prompts: frozenset[str]) -> Sequence[bool]:

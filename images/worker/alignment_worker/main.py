@@ -71,7 +71,7 @@ def run(arguments: Arguments) -> StageResult:
         result = folder.seal(run_folder, compute(workspace), dict(opened.found))
     except BaseException as error:
         folder.discard(run_folder)
-        done = folder.finished() if isinstance(error, OSError) else None
+        done = folder.finished() if isinstance(error, Exception) else None
         if done is None:
             raise
         return done  # another pod won meanwhile, and cleared this run's files away

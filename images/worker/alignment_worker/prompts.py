@@ -6,6 +6,7 @@ is continued). The tokenizer's own BOS is there once, whoever wrote it, and no E
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from alignment_worker.failures import InvalidModelError, InvalidRowError
@@ -45,8 +46,9 @@ def encode_completion(tokenizer: Any, completion: str, *, eos: bool) -> list[int
 def encode_answered(tokenizer: Any, prompt: Prompt, completion: str) -> list[int]:
     """Prompt and answer as one text, as a reward model reads it: a whole chat, or the plain texts and EOS.
 
-    Raises as `encode`.
+    What an answer spells stays text: it cannot end its own turn and begin another. Raises as `encode`.
     """
+    completion = _defused(tokenizer, completion)
     if isinstance(prompt, str):
         return _with_eos(tokenizer, _ids(tokenizer, prompt + completion))
     continued = prompt[-1]["role"] == "assistant"
@@ -87,10 +89,21 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
     if bos and text.startswith(bos):
         return _plain_ids(tokenizer, text)
     ids: list[int] = tokenizer(text)["input_ids"]
-    plain_end = _plain_ids(tokenizer, text)[-1:]
-    if ids and ids[-1] == tokenizer.eos_token_id and plain_end != [tokenizer.eos_token_id]:
-        ids = ids[:-1]
-    return ids
+    plain = _plain_ids(tokenizer, text)
+    return ids[:-1] if ids[-len(plain) - 1 :] == [*plain, tokenizer.eos_token_id] else ids
+
+
+def _defused(tokenizer: Any, text: str) -> str:
+    """No special token is spelt out: a zero-width space parts its letters."""
+    for token in _special_tokens(tokenizer):
+        text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
+    return text
+
+
+@lru_cache(maxsize=4)
+def _special_tokens(tokenizer: Any) -> frozenset[str]:
+    added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return frozenset([*tokenizer.all_special_tokens, *added])
 
 
 def _plain_ids(tokenizer: Any, text: str) -> list[int]:

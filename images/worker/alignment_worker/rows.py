@@ -95,13 +95,18 @@ def read(path: Path, kind: InputKind) -> list[Row]:
     found = [_strict(path, raw, parse) for raw in raw_rows(path)]
     if not found:
         raise NoPromptsError(f"{path}: holds no rows; give at least one prompt")
-    categories = {row.category for row in found if row.category is not None}
+    check_categories(str(path), found)
+    return found
+
+
+def check_categories(where_from: str, some: Iterable[Row]) -> None:
+    """Raises TooManyCategoriesError if a report could not hold them."""
+    categories = {row.category for row in some if row.category is not None}
     if len(categories) > MAX_CATEGORIES:
         raise TooManyCategoriesError(
-            f"{path}: has {len(categories)} categories ({', '.join(sorted(categories)[:3])}, …); at most "
+            f"{where_from}: has {len(categories)} categories ({', '.join(sorted(categories)[:3])}, …); at most "
             f"{MAX_CATEGORIES} can be reported. Merge some."
         )
-    return found
 
 
 def read_pairs(path: Path) -> Iterator[Pair]:
