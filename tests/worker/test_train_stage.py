@@ -76,7 +76,7 @@ def message(done: Finished, code: ExitCode) -> str:
     return done.report.failure.message
 
 
-@pytest.mark.parametrize("model", ["llama", "qwen"])
+@pytest.mark.parametrize("model", ["llama", "qwen", "gemma"])
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_training_moves_the_stored_weights(
     model: str, lora: Lora | None, tmp_path: Path, request: pytest.FixtureRequest

@@ -98,7 +98,7 @@ def sampled_pairs(count: int = 24, *, seed: int = 0, longest: int = 12) -> list[
     draw = random.Random(seed)
 
     def ids(low: int, high: int) -> list[int]:
-        return [draw.randrange(7, 7 + len(WORDS)) for _ in range(draw.randint(low, high))]
+        return [draw.randrange(10, 40) for _ in range(draw.randint(low, high))]
 
     return [
         {
