@@ -6,11 +6,14 @@ import asyncio
 import inspect
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+from tests.local.commands import Alignctl
 
 Manifest = dict[str, Any]
 
@@ -79,3 +82,11 @@ def cycle() -> Manifest:
             },
         },
     }
+
+
+@pytest.fixture
+def alignctl(tmp_path: Path, state: Path, cycle: Manifest) -> Iterator[Alignctl]:
+    started = Alignctl(tmp_path, state)
+    started.manifest.write_text(yaml.safe_dump(cycle))
+    yield started
+    started.end()

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from alignment_api import digests
 from alignment_api.measurements import GOLD, LENGTH_RATIO, TRUNCATED_CHANGE, TRUNCATED_SHARE, Measurement
@@ -32,14 +33,14 @@ def main() -> None:
         run(request)
 
 
-def run(request: dict[str, object]) -> None:
+def run(request: dict[str, Any]) -> None:
     global child  # noqa: PLW0603
     child = os.fork()
     if not child:
-        with Path(str(request["log"])).open("wb") as log:
+        with Path(request["log"]).open("wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        os._exit(stage(list(request["argv"])))  # type: ignore[call-overload]
+        os._exit(stage(request["argv"]))
     say({"id": request["id"], "pid": child})
     ended = threading.Event()
     threading.Thread(target=watch_stdin, args=(ended,), daemon=True).start()
@@ -86,7 +87,7 @@ def stage(argv: list[str]) -> int:
     return int(behaviour.get("exit", 0))
 
 
-def next_behaviour(stage: Stage) -> dict[str, object]:
+def next_behaviour(stage: Stage) -> dict[str, Any]:
     folder = Path(os.environ["STAND_IN"])
     ran = folder / f"{stage.value}.ran"
     earlier = len(ran.read_text().splitlines()) if ran.exists() else 0
@@ -96,7 +97,7 @@ def next_behaviour(stage: Stage) -> dict[str, object]:
         )
     planned = folder / f"{stage.value}.json"
     behaviours = json.loads(planned.read_text()) if planned.exists() else []
-    behaviour: dict[str, object] = behaviours[earlier] if earlier < len(behaviours) else {}
+    behaviour: dict[str, Any] = behaviours[earlier] if earlier < len(behaviours) else {}
     return behaviour
 
 

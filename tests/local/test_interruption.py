@@ -5,62 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests.local.commands import DEADLINE_SECONDS, Alignctl
 
 Manifest = dict[str, Any]
 StandIn = Callable[..., Path]
-ALIGNCTL = [sys.executable, "-c", "from alignment_operator.cli.main import main; main()"]
-DEADLINE_SECONDS = 60.0
-
-
-class Alignctl:
-    """Starts `alignctl` and ends what it started."""
-
-    def __init__(self, tmp_path: Path, state: Path) -> None:
-        self.state = state
-        self.manifest = tmp_path / "cycle.yaml"
-        self._started: list[subprocess.Popen[str]] = []
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*ALIGNCTL, *arguments, "--state", str(self.state)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self._started.append(process)
-        return process
-
-    def run(self) -> subprocess.Popen[str]:
-        return self.start("run", "-f", str(self.manifest))
-
-    def cycle(self) -> Manifest:
-        path = self.state / "objects" / "alignmentcycles" / "default" / "assistant.json"
-        manifest: Manifest = json.loads(path.read_text())
-        return manifest
-
-    def end(self) -> None:
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.communicate()
-
-
-@pytest.fixture
-def alignctl(tmp_path: Path, state: Path, cycle: Manifest) -> Iterator[Alignctl]:
-    started = Alignctl(tmp_path, state)
-    started.manifest.write_text(yaml.safe_dump(cycle))
-    yield started
-    started.end()
 
 
 def until(condition: Callable[[], Any]) -> Any:

@@ -1,0 +1,113 @@
+"""`alignctl plan` and `alignctl render`: the iteration without the work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import Alignctl
+from tests.cli.manifests import CYCLE, DATASET, with_spec, write
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    return write(tmp_path / "cycle.yaml", CYCLE)
+
+
+def test_the_plan_counts_what_is_on_this_machine(alignctl: Alignctl, tmp_path: Path, manifest: Path) -> None:
+    models = tmp_path / "elsewhere"
+    models.mkdir()
+    (models / "prompts.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n\n')
+    done = alignctl("plan", "-f", manifest, "--claim", f"models={models}")
+    assert done.returncode == 0, done.stderr
+    assert "2 prompts × 4 = 8 completions" in done.stdout
+    assert "prompts: pvc://models/prompts.jsonl (2 rows)" in done.stdout
+
+
+def test_the_plan_resolves_defaults_and_shows_where_artifacts_go(alignctl: Alignctl, manifest: Path) -> None:
+    shown = alignctl("plan", "-f", manifest).stdout
+    assert "cycle assistant, iteration 1" in shown
+    assert "every prompt × 4 completions" in shown
+    assert "learning rate 5e-07" in shown
+    assert "→ pvc://models/cycles/default/assistant/UID/iterations/1/train" in shown
+    assert "no category drops by more than 2 points" in shown
+    assert "is held for a person" in shown
+
+
+def test_lora_raises_the_default_learning_rate(alignctl: Alignctl, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "lora.yaml", with_spec("training: {lora: {rank: 8}}"))
+    shown = alignctl("plan", "-f", manifest).stdout
+    assert "LoRA of rank 8" in shown
+    assert "learning rate 1e-05" in shown
+
+
+def test_an_offline_cycle_has_no_stage_sample(alignctl: Alignctl, tmp_path: Path) -> None:
+    text = with_spec("datasets: [{name: feedback}]").replace(
+        "  prompts:\n    uri: pvc://models/prompts.jsonl\n", ""
+    )
+    text = text.replace("  judge:\n    verifier: {}\n", "")
+    done = alignctl("plan", "-f", write(tmp_path / "offline.yaml", f"{text}---\n{DATASET}"))
+    assert done.returncode == 0, done.stderr
+    stages = [line.split()[0] for line in done.stdout.splitlines() if line and not line.startswith(" ")]
+    assert "sample" not in stages
+    assert {"ingest", "train", "evaluate", "promote"} <= set(stages)
+
+
+@pytest.mark.parametrize("command", ["plan", "render"])
+def test_a_dataset_whose_manifest_is_missing_is_named(
+    alignctl: Alignctl, tmp_path: Path, command: str
+) -> None:
+    manifest = write(tmp_path / "cycle.yaml", with_spec("datasets: [{name: feedback}]"))
+    done = alignctl(command, "-f", manifest)
+    assert done.returncode == 2
+    assert "feedback: no PreferenceDataset of that name; give its manifest too: -f FILE" in done.stderr
+
+
+def test_plan_writes_nothing(alignctl: Alignctl, tmp_path: Path, manifest: Path) -> None:
+    alignctl("plan", "-f", manifest)
+    assert [path.name for path in tmp_path.iterdir()] == ["cycle.yaml"]
+
+
+def test_render_prints_the_jobs_of_every_stage(alignctl: Alignctl, manifest: Path) -> None:
+    done = alignctl("render", "-f", manifest)
+    assert done.returncode == 0, done.stderr
+    jobs = [job for job in yaml.safe_load_all(done.stdout) if job]
+    assert [job["metadata"]["labels"]["alignment.dev/stage"] for job in jobs] == [
+        "sample",
+        "judge",
+        "train",
+        "evaluate",
+        "promote",
+    ]
+    assert {job["kind"] for job in jobs} == {"Job"}
+    assert jobs[0]["metadata"]["name"] == "assistant-1-sample-0-xxxxxx"
+
+
+def test_what_is_not_known_yet_is_written_as_such(alignctl: Alignctl, manifest: Path) -> None:
+    jobs = list(yaml.safe_load_all(alignctl("render", "-f", manifest).stdout))
+    configs = {}
+    for job in jobs:
+        annotations = job["spec"]["template"]["metadata"]["annotations"]
+        config = json.loads(annotations["alignment.dev/stage-config"])
+        configs[config["stage"]] = config
+    assert "digest" not in configs["sample"]["inputs"]["prompts"]
+    assert configs["judge"]["inputs"]["samples"]["digest"] == "<digest of what sample made>"
+    assert configs["evaluate"]["inputs"]["goldSet"]["digest"] == "<digest of goldSet>"
+    assert configs["evaluate"]["inputs"]["candidate"]["digest"] == "<digest of the candidate>"
+    assert configs["promote"]["parameters"]["evidenceDigest"] == "<digest of the evidence>"
+
+
+def test_the_images_are_the_manifests_or_this_versions(alignctl: Alignctl, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "cycle.yaml", with_spec("stages: {train: {image: example.com/worker:gpu}}"))
+    jobs = list(yaml.safe_load_all(alignctl("render", "-f", manifest).stdout))
+    images = {
+        job["metadata"]["labels"]["alignment.dev/stage"]: job["spec"]["template"]["spec"]["containers"][0][
+            "image"
+        ]
+        for job in jobs
+    }
+    assert images["train"] == "example.com/worker:gpu"
+    assert images["sample"].startswith("ghcr.io/alignment-dev/worker:")
