@@ -56,7 +56,7 @@ def test_no_harm(changes: dict[str, Measurement], verdict: Verdict, reason: Gate
 def test_every_failed_category_is_named_with_its_numbers() -> None:
     by_category = {
         "code": {GOLD: gold(-13.3, p=0.0003), GOLD_ACCURACY: at(60.0)},
-        "facts": {GOLD: gold(-4.0, p=0.004)},
+        "facts": {GOLD: gold(-4.0, p=1e-38)},
         "reasoning": {GOLD: gold(3.0)},
     }
     result = judge(GoldSetGate(), by_category, 0.95)
@@ -65,6 +65,7 @@ def test_every_failed_category_is_named_with_its_numbers() -> None:
     )
     assert "p = 0.0003" in result.message
     assert "facts −4.0 points" in result.message
+    assert "p < 0.0001" in result.message
     assert "reasoning" not in result.message
     assert result.limit == -2
     assert set(result.measurements) == {"code", "facts", "reasoning"}

@@ -109,6 +109,11 @@ def test_what_is_undecided_says_what_would_settle_it() -> None:
     assert "about 800 held-out prompts" in judged(within(1.2, 1.0, 1.4)).message
     # Beyond the limit, the lower end has to clear 1: from 0.6 below to 0.4.
     assert "about 450 held-out prompts" in judged(within(1.4, 0.8, 2.0)).message
+    assert "while it stays at the limit" in judged(within(1.3, 0.8, 1.8)).message
+    # From 0.04 below the estimate to 0.02.
+    shorter = judged(within(0.22, 0.18, 0.26))
+    assert "spans the limit 0.20; about 800 held-out prompts" in shorter.message
+    assert shorter.limit == pytest.approx(0.2)
 
 
 def test_one_category_cannot_grow_behind_the_others() -> None:

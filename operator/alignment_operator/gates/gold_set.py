@@ -207,7 +207,7 @@ def _movement(finding: Finding) -> str:
 
 def _no_harm_found(finding: Finding) -> str:
     if _unproven(finding):
-        return f"{_movement(finding)}: harm not shown (p = {finding.change.p:.2g}); {_found(finding)}"
+        return f"{_movement(finding)}: harm not shown ({wording.chance(finding.change.p)}); {_found(finding)}"
     return f"{_movement(finding)}: no harm found; {_found(finding)}"
 
 
@@ -219,7 +219,7 @@ def _harm(finding: Finding) -> str:
     return (
         f"{_movement(finding)}: dropped by {wording.number(finding.drop)} points "
         f"{wording.interval(finding.change)}, at most {wording.number(finding.limit)} are allowed; harm is shown "
-        f"on {finding.change.n} items (p = {finding.change.p:.2g})"
+        f"on {finding.change.n} items ({wording.chance(finding.change.p)})"
     )
 
 
@@ -246,7 +246,7 @@ def _not_ruled_out(finding: Finding) -> str:
         f"{finding.change.n} items, at most {wording.number(finding.limit)} are allowed"
     )
     if finding.rejected:
-        return f"{text}; harm is shown (p = {finding.change.p:.2g})"
+        return f"{text}; harm is shown ({wording.chance(finding.change.p)})"
     if finding.drop >= finding.limit:
         return f"{text}; more items would not help while the drop is {wording.number(finding.drop)} points"
     needed = ceil(finding.change.n * ((-finding.drop - bound) / (finding.limit - finding.drop)) ** 2)
@@ -256,5 +256,5 @@ def _not_ruled_out(finding: Finding) -> str:
 def _not_shown(finding: Finding) -> str:
     return (
         f"{finding.name} dropped by {wording.number(finding.drop)} points, more than "
-        f"{wording.number(finding.limit)}, which may be chance (p = {finding.change.p:.2g})"
+        f"{wording.number(finding.limit)}, which may be chance ({wording.chance(finding.change.p)})"
     )

@@ -45,6 +45,12 @@ def number(value: float, digits: int = 1, *, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def chance(p: float | None) -> str:
+    """`p = 0.012`; a tiny one only as such."""
+    assert p is not None
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
 def joined(parts: Iterable[str], limit: int = MAX_LENGTH) -> str:
     """The parts between semicolons; those that do not fit are counted."""
     parts = list(parts)
