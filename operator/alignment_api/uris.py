@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 _CLAIM = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
-_PART = r"([^\s?#/.][^\s?#/]*|\.[^\s?#/.][^\s?#/]*|\.\.[^\s?#/]+|\.)"  # anything but '..'
+_NO = r"\s?#/\x00-\x1f\x7f"  # what no part of a path may hold
+_PART = rf"([^{_NO}.][^{_NO}]*|\.[^{_NO}.][^{_NO}]*|\.\.[^{_NO}]+|\.)"  # anything but '..'
 PATTERN = rf"^(pvc://{_CLAIM}(/{_PART}?)*|file:///{_PART}(/{_PART}?)*)$"
 MAX_LENGTH = 512  # as a user writes it; NAMESPACE/NAME/UID/iterations/N/STAGE/… comes behind a store's
 MAX_STORED_LENGTH = 1024

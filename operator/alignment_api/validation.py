@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -93,7 +94,10 @@ def _parsed(
     spec = manifest.get("spec")
     if spec is None:
         return None, (*problems, Problem("spec", "", f"is required: {crd.structural(model)['description']}"))
-    spec = _whole_numbers(spec)
+    try:
+        spec = _whole_numbers(spec)
+    except RecursionError:
+        return None, (*problems, Problem("spec", "", "contains itself, or is nested too deeply"))
     try:
         parsed = model.model_validate(spec, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -170,6 +174,10 @@ def _problem(error: ErrorDetails, spec: object, schema: crd.Schema) -> Problem:
     if kind == "missing":
         description = _node(schema, path).get("description", "")
         return Problem(_spelt(("spec", *path)), "", f"is required: {description}")
+    if kind == "invalid_key":
+        return Problem(
+            _spelt(("spec", *path)), _shown(written), "is a key that must be text; put it in quotes"
+        )
     if kind == "extra_forbidden":
         known = sorted(_node(schema, path[:-1]).get("properties", ()))
         elsewhere = list(_places("spec", schema, str(path[-1])))
@@ -188,12 +196,10 @@ def _key_problem(path: Path, error: ErrorDetails) -> Problem:
 
 def _node(schema: crd.Schema, path: Path) -> crd.Schema:
     for step in path:
-        if isinstance(step, int):
-            schema = schema["items"]
-        elif "properties" in schema:
+        if "properties" in schema:
             schema = schema["properties"][step]
         else:
-            schema = schema["additionalProperties"]
+            schema = schema.get("items") or schema["additionalProperties"]
     return schema
 
 
@@ -231,15 +237,24 @@ def _spelt(path: Path) -> str:
         elif re.fullmatch(r"[A-Za-z0-9_-]+", step):
             text += f".{step}" if text else step
         else:
-            text += f"[{json.dumps(step, ensure_ascii=False)}]"
+            text += f"[{_printable(json.dumps(step, ensure_ascii=False))}]"
     return text
 
 
 def _shown(value: object) -> str:
     if value is None:
         return ""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):  # keys that are no text; what contains itself
+        text = reprlib.repr(value)
+    text = _printable(text)
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    """A YAML escape can make half a surrogate pair, which no terminal or file takes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _whole_numbers(value: object) -> object:

@@ -59,6 +59,8 @@ def suggestion(
 
 def uri(written: str) -> str:
     """What is wrong with a text that is no URI of ours, and what to write instead."""
+    if re.search(r"[\s?#]", written) or not written.isprintable():
+        return "contains a space, '?', '#' or a control character, which a URI here cannot have"
     usage = "write pvc://CLAIM/PATH or file:///PATH"
     scheme, separator, rest = written.partition("://")
     if not separator:
@@ -68,8 +70,6 @@ def uri(written: str) -> str:
         return f"{scheme}:// is not supported; {usage}"
     if ".." in rest.split("/"):
         return "contains '..'; name the folder itself"
-    if re.search(r"[\s?#]", rest):
-        return "contains a space, '?' or '#', which a URI here cannot have"
     return _file_uri(rest, usage) if scheme == "file" else _claim_uri(rest)
 
 
@@ -86,17 +86,21 @@ def _claim_uri(rest: str) -> str:
     return f"names the claim '{claim}', which {PATTERNS[names.DOTTED_NAME_PATTERN]}"
 
 
+_WANTED = {
+    "string_type": "text",
+    "model_type": "a mapping",
+    "dict_type": "a mapping",
+    "list_type": "a list: items that begin with '-'",
+}
+
+
 def _type(problem: str, written: object, schema: Schema) -> str:
-    wanted = {
-        "string_type": "text",
-        "model_type": "a mapping",
-        "dict_type": "a mapping",
-        "list_type": "a list: items that begin with '-'",
-    }[problem]
+    if problem == "string_unicode":
+        return "contains half of a character, by an escape such as \\ud800"
     if problem == "string_type" and isinstance(written, int | float):
         return "must be text; put it in quotes"
     fields = ", ".join(schema.get("properties", ()))
-    return f"must be {wanted}" + (f" with the fields {fields}" if fields else "")
+    return f"must be {_WANTED[problem]}" + (f" with the fields {fields}" if fields else "")
 
 
 def _length(written: Any, schema: Schema) -> str:
@@ -107,9 +111,10 @@ def _length(written: Any, schema: Schema) -> str:
         (schema[key] for key in ("maxLength", "max_length", "maxItems", "maxProperties") if key in schema),
         None,
     )
-    unit = "characters" if isinstance(written, str) else "entries"
-    allowed = f"at least {least}" if most is None or len(written) < least else f"at most {most}"
-    return f"has {len(written)} {unit}; {allowed} are allowed"
+    unit = "entries" if isinstance(written, list | dict) else "characters"
+    size = len(written if isinstance(written, list | dict) else str(written))
+    allowed = f"at least {least}" if most is None or size < least else f"at most {most}"
+    return f"has {size} {unit}; {allowed} are allowed"
 
 
 def _number(written: object, schema: Schema) -> str:

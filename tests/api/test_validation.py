@@ -129,7 +129,7 @@ def test_a_problem_names_the_field_the_value_and_the_remedy(path: str, value: ob
             "names the claim 'M', which must be lower-case letters, digits, '-' and '.', not at its ends",
         ),
         ("pvc://m/../n", "contains '..'; name the folder itself"),
-        ("pvc://m/a b", "contains a space, '?' or '#', which a URI here cannot have"),
+        ("pvc://m/a b", "contains a space, '?', '#' or a control character, which a URI here cannot have"),
     ],
 )
 def test_a_text_that_is_no_uri_is_told_how_to_become_one(uri: str, said: str) -> None:
