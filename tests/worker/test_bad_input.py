@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from alignment_api import digests
 from alignment_api.judges import ComparisonJudge, Verifier
 from alignment_api.stage import ExitCode, Input, InputKind, StageConfig
+from alignment_worker import rows
 from alignment_worker.failures import failure_of
 from alignment_worker.main import main
 from alignment_worker.store import StageFolder
@@ -134,6 +135,25 @@ def test_chats_need_a_template(tmp_path: Path, other_llama: Path, reward: Path) 
     loop = Loop(tmp_path, tiny.qwen(tmp_path / "policy"), other_llama, reward)
     done = loop.run(loop.sample([{"prompt": [{"role": "user", "content": "hi"}]}]))
     refused(done, ExitCode.INVALID_MODEL, str(loop.policy), "no chat template. Give the prompts as strings")
+
+
+@pytest.mark.parametrize("name", ["gold", "heldout"])
+def test_chats_that_a_later_stage_cannot_ask_stop_the_first(
+    tmp_path: Path, other_llama: Path, reward: Path, name: str
+) -> None:
+    loop = Loop(tmp_path, tiny.qwen(tmp_path / "policy"), other_llama, reward)
+    config = loop.sample()
+    file = tmp_path / "data" / f"{name}.jsonl"
+    chat = tiny.gold_rows(1)[0] | {"prompt": [{"role": "user", "content": "hi"}]}
+    loop.data(name, [*rows.load(file), chat])
+    refused(loop.run(config), ExitCode.INVALID_MODEL, "no chat template")
+
+
+def test_chats_that_a_judge_cannot_read_stop_the_first_stage(loop: Loop) -> None:
+    (loop.reward / "chat_template.jinja").unlink()
+    config = loop.sample([{"prompt": "fine"}, {"prompt": [{"role": "user", "content": "hi"}]}])
+    config.inputs["judge"] = stages.an_input(loop.reward, InputKind.REWARD_MODEL)
+    refused(loop.run(config), ExitCode.INVALID_MODEL, f"judge: {loop.reward}: the prompts are chat messages")
 
 
 @pytest.mark.parametrize("role", ["policy", "prompts", "goldSet"])

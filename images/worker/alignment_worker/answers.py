@@ -15,7 +15,6 @@ from alignment_worker.logprobs import log_probs
 from alignment_worker.models import LanguageModel
 from alignment_worker.progress import Progress
 from alignment_worker.rows import Row
-from alignment_worker.sample import encode_all
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class Questions:
 
     gold: Sequence[Row]
     held_out: Sequence[Row]
-    gold_file: str
-    held_out_file: str
+    gold_file: Path
+    held_out_file: Path
     others: Sequence[int]
     parameters: EvaluateParameters
     seed: int
@@ -52,7 +51,9 @@ def answer(role: str, folder: Path, questions: Questions, progress: Progress) ->
     """
     policy = models.load_policy(role, folder)
     gold = _gold(policy, questions, progress)
-    ids = encode_all(policy, questions.held_out, questions.held_out_file)
+    ids = prompts.encode_rows(
+        policy.tokenizer, questions.held_out, questions.held_out_file, policy.max_positions
+    )
     decoding = Decoding(
         samples=1,
         temperature=questions.parameters.temperature,
@@ -93,7 +94,7 @@ def _gold(policy: LanguageModel, questions: Questions, progress: Progress) -> li
         max_new_tokens=gold_set.max_new_tokens,
         seed=questions.seed,
     )
-    ids = encode_all(policy, questions.gold, questions.gold_file)
+    ids = prompts.encode_rows(policy.tokenizer, questions.gold, questions.gold_file, policy.max_positions)
     completions = generate(policy, ids, [row.number for row in questions.gold], decoding, progress)
     flat = iter(prompts.decode(policy.tokenizer, [one.ids for some in completions for one in some]))
     return [[next(flat) for _ in some] for some in completions]

@@ -15,7 +15,7 @@ from alignment_api import measurements as names
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located
 from alignment_worker import rows
-from alignment_worker.evaluate import FILE as ANSWERS
+from alignment_worker.artifacts import ANSWERS
 from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
 from alignment_worker.scoring import Question, Scorer, scorer
 from alignment_worker.statistics.betting import HeadToHead, WinRate, head_to_head

@@ -15,6 +15,7 @@ from alignment_api.measurements import Measurement
 from alignment_api.stage import EvaluateParameters, InputKind, Located
 from alignment_worker import rows
 from alignment_worker.answers import Answers, Questions, answer, others
+from alignment_worker.artifacts import ANSWERS
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.rows import Row
 from alignment_worker.statistics.diversity import distinct2_drop, identical_change
@@ -24,7 +25,6 @@ from alignment_worker.statistics.ratios import length_ratio, share, share_change
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
-FILE = "answers.jsonl"
 _CHECKPOINTS = {"candidate": "candidate", "policy": "incumbent", "initial": "initial"}
 
 Value = TypeVar("Value")
@@ -39,15 +39,15 @@ def run(workspace: Workspace) -> Outcome:
     questions = Questions(
         gold=rows.read(gold_file, InputKind.GOLD_SET),
         held_out=held_out,
-        gold_file=str(gold_file),
-        held_out_file=str(held_out_file),
+        gold_file=gold_file,
+        held_out_file=held_out_file,
         others=others(held_out, workspace.config.seed),
         parameters=parameters,
         seed=workspace.config.seed,
     )
     said = _ask(workspace, questions)
     rows.write(workspace.run_folder / "gold.jsonl", _gold_rows(questions.gold, said))
-    rows.write(workspace.run_folder / FILE, _answer_rows(held_out, said))
+    rows.write(workspace.run_folder / ANSWERS, _answer_rows(held_out, said))
     given = sum(len(answers.held_out) + sum(map(len, answers.gold_right)) for answers in said.values())
     if not given:
         raise NoWorkDoneError("no answer was given")

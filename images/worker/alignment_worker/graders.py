@@ -5,8 +5,9 @@
 - Numeric: the last number in the completion equals the answer as a number. Thousands separators (`1,234`) and
   fractions (`3/4`) are read; a percent sign is not.
 - Choice: the last label that stands alone in the completion is the answer. A label is a single letter or number,
-  as in `B`, `(B)`, `B.`, `answer: b`; a small letter counts only in brackets, before `)`, `.` or `:`, or as the whole
-  completion, because `a` is a word.
+  as in `B`, `(B)`, `B.`, `answer: b`. Words are no labels: a small letter counts only in brackets, before `)`, `.` or
+  `:`, or as the whole completion; `A` not before a small word, unless that goes on about a choice (`A is right`); `I`
+  never by itself, unless it is the answer.
 - Regex: `re.search(answer, completion)` finds something within a second.
 """
 
@@ -30,9 +31,10 @@ _LABEL = re.compile(
     r"(?<![\w'’])(?:"
     r"[(\[{]\s*(?P<bracketed>[A-Za-z]|\d{1,2})\s*[)\]}]"
     r"|(?P<marked>[A-Za-z]|\d{1,2})(?=[).:](?:\s|$))"
-    r"|(?P<plain>[A-Z]|\d{1,2})"
+    r"|(?P<plain>(?!I\b|A\s+(?!(?:is|was|and|or|because|since|but|not|as)\b)[a-z])[A-Z]|\d{1,2})"
     r")(?![\w'’])"
 )
+_LABEL_OR_I = re.compile(_LABEL.pattern.replace(r"I\b|", ""))
 
 
 def is_right(grader: str, answer: str, completion: str) -> bool:
@@ -101,7 +103,8 @@ def _choice(answer: str, completion: str) -> bool:
     whole = _label(completion)
     if len(whole) == 1:
         return whole.casefold() == _label(answer).casefold()
-    found = [match.group(match.lastgroup or 0) for match in _LABEL.finditer(completion)]
+    labels = _LABEL_OR_I if _label(answer) == "I" else _LABEL
+    found = [match.group(match.lastgroup or 0) for match in labels.finditer(completion)]
     return bool(found) and found[-1].casefold() == _label(answer).casefold()
 
 

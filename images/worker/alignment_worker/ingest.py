@@ -14,12 +14,12 @@ from typing import Any
 
 from alignment_api.stage import IngestParameters
 from alignment_worker import rows
+from alignment_worker.artifacts import PAIRS
 from alignment_worker.failures import InvalidConfigError, TooFewPairsError
 from alignment_worker.rows import Pair, Raw, RowProblemError
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
-FILE = "pairs.jsonl"
 _COLUMNS = ("prompt", "chosen", "rejected")
 _ROWS_BETWEEN_REPORTS = 500
 
@@ -34,7 +34,7 @@ def run(workspace: Workspace) -> Outcome:
     counts = {"read": 0, "kept": 0, "invalid": 0}
     first_problem = ""
     with (
-        (workspace.run_folder / FILE).open("w", encoding="utf-8") as kept,
+        (workspace.run_folder / PAIRS).open("w", encoding="utf-8") as kept,
         (workspace.run_folder / "invalid.jsonl").open("w", encoding="utf-8") as invalid,
     ):
         for role in sources:

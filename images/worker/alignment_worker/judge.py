@@ -17,14 +17,13 @@ from alignment_api.cycle import Judge
 from alignment_api.measurements import PROMPTS_REWARDED_SPREAD
 from alignment_api.stage import JudgeParameters
 from alignment_worker import rows
+from alignment_worker.artifacts import PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
-from alignment_worker.sample import FILE as SAMPLES
 from alignment_worker.scoring import Question, scorer
 from alignment_worker.statistics.mean_change import mean
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
-FILE = "pairs.jsonl"
 _CONFIDENCE = 0.95
 
 
@@ -58,7 +57,7 @@ def run(workspace: Workspace) -> Outcome:
         workspace.run_folder / "scores.jsonl",
         ({"line": row["line"], "scores": values} for row, values in zip(samples, scores, strict=True)),
     )
-    count = rows.write(workspace.run_folder / FILE, (pair for choice in made for pair in choice.pairs))
+    count = rows.write(workspace.run_folder / PAIRS, (pair for choice in made for pair in choice.pairs))
     return Outcome(
         counts={
             "prompts": len(samples),

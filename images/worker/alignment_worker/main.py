@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from alignment_api import names
 from alignment_api.stage import CONTRACT_VERSION, Stage, StageConfig, StageResult
-from alignment_worker import inputs, report
+from alignment_worker import inputs, preflight, report
 from alignment_worker.failures import Interrupted, InvalidConfigError, WorkerError, exit_code_of
 from alignment_worker.progress import Progress
 from alignment_worker.store import Outcome, Places, StageFolder
@@ -65,6 +65,7 @@ def run(arguments: Arguments) -> StageResult:
         return done
     progress = Progress(arguments.progress)
     opened = inputs.opened(config, arguments.places, progress)
+    preflight.check(opened)
     run_folder = folder.new_run()
     workspace = Workspace(config, opened, arguments.places, folder.path, run_folder, progress)
     try:

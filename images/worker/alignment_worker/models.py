@@ -34,6 +34,11 @@ class ScoringModel:
     max_positions: int | None
 
 
+def max_positions(folder: Path, role: str = "model") -> int | None:
+    """Of the model in the folder, without loading its weights. Raises InvalidModelError."""
+    return _max_positions(_config(role, folder).get_text_config())
+
+
 def check(role: str, folder: Path, *, reward: bool) -> None:
     """Everything that can be known without loading weights. Raises InvalidModelError."""
     _check_files(role, folder)

@@ -6,11 +6,14 @@ is continued). The tokenizer's own BOS is there once, whoever wrote it, and no E
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from alignment_worker import rows
 from alignment_worker.failures import InvalidModelError, InvalidRowError
-from alignment_worker.rows import Prompt
+from alignment_worker.rows import Prompt, Row
 
 
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
@@ -23,6 +26,27 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str)
         else _without_double_bos(tokenizer, _plain_ids(tokenizer, render(tokenizer, prompt)))
     )
+
+
+def encode_rows(
+    tokenizer: Any, some: Sequence[Row], file: Path, max_positions: int | None
+) -> list[list[int]]:
+    """Token ids of each row's prompt. Raises as `encode`, and InvalidRowError if there is no room for an answer."""
+    encoded = []
+    for row in some:
+        where = f"{file}: {rows.where(file)} {row.number}"
+        try:
+            ids = encode(tokenizer, row.prompt)
+        except InvalidRowError as error:
+            raise InvalidRowError(f"{where}: {error}") from error
+        if not ids:
+            raise InvalidRowError(f"{where}: `prompt` has no tokens; give one with text")
+        if max_positions is not None and len(ids) >= max_positions:
+            raise InvalidRowError(
+                f"{where}: `prompt` has {len(ids)} tokens, and the model reads {max_positions} in all; shorten it"
+            )
+        encoded.append(ids)
+    return encoded
 
 
 def render(tokenizer: Any, messages: Prompt) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 from alignment_api.measurements import MEAN_TOKENS
 from alignment_api.stage import SampleParameters
 from alignment_worker import exclusion, models, prompts, rows
-from alignment_worker.failures import InvalidRowError, NoPromptsError, NoWorkDoneError
+from alignment_worker.artifacts import SAMPLES
+from alignment_worker.failures import NoPromptsError, NoWorkDoneError
 from alignment_worker.generate import Completion, Decoding, generate
 from alignment_worker.models import LanguageModel
 from alignment_worker.rows import Row
@@ -21,7 +22,6 @@ from alignment_worker.statistics.mean_change import mean
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
-FILE = "samples.jsonl"
 _CONFIDENCE = 0.95
 
 
@@ -49,10 +49,10 @@ def run(workspace: Workspace) -> Outcome:
     )
     workspace.progress.begin(len(drawn), "prompts", "sampling")
     policy = models.load_policy("policy", workspace.inputs.path("policy"))
-    encoded = encode_all(policy, drawn, str(file))
+    encoded = prompts.encode_rows(policy.tokenizer, drawn, file, policy.max_positions)
     completions = generate(policy, encoded, [row.number for row in drawn], decoding, workspace.progress)
     count = rows.write(
-        workspace.run_folder / FILE,
+        workspace.run_folder / SAMPLES,
         (
             sample_of(policy, row, ids, answers)
             for row, ids, answers in zip(drawn, encoded, completions, strict=True)
@@ -79,25 +79,6 @@ def draw(usable: Sequence[Row], count: int | None, seed: int) -> list[Row]:
         return list(usable)
     kept = sorted(random.Random(seed).sample(range(len(usable)), count))  # noqa: S311 - a draw, not a secret
     return [usable[index] for index in kept]
-
-
-def encode_all(policy: LanguageModel, some: Sequence[Row], where: str) -> list[list[int]]:
-    """Token ids of each prompt. Raises InvalidRowError for one that leaves no room for an answer, InvalidModelError."""
-    encoded = []
-    for row in some:
-        try:
-            ids = prompts.encode(policy.tokenizer, row.prompt)
-        except InvalidRowError as error:
-            raise InvalidRowError(f"{where}: line {row.number}: {error}") from error
-        if not ids:
-            raise InvalidRowError(f"{where}: line {row.number}: `prompt` has no tokens; give one with text")
-        if policy.max_positions is not None and len(ids) >= policy.max_positions:
-            raise InvalidRowError(
-                f"{where}: line {row.number}: `prompt` has {len(ids)} tokens, and the model reads "
-                f"{policy.max_positions} in all; shorten it"
-            )
-        encoded.append(ids)
-    return encoded
 
 
 def sample_of(

@@ -1,0 +1,5 @@
+"""Names of the files that one stage leaves for another, inside its run's folder."""
+
+SAMPLES = "samples.jsonl"  # of `sample`, read by `judge`
+PAIRS = "pairs.jsonl"  # of `judge` and `ingest`, read by `train`
+ANSWERS = "answers.jsonl"  # of `evaluate`, read by `compare`
