@@ -30,9 +30,7 @@ def whole(path: str, low: int, high: int | None = None) -> Row:
     """Whole numbers from low to high. To an API server 4.0 is one, and so it is here."""
     high_or_large = 10**9 if high is None else high
     beyond = () if high is None else (high + 1,)
-    return Row(
-        CYCLE, path, (low, high_or_large, float(low)), (low - 1, *beyond, low + 0.5, f"{low}", True, [low])
-    )
+    return Row(CYCLE, path, (low, high_or_large, float(low)), (low - 1, *beyond, low + 0.5, f"{low}", True))
 
 
 def number(
@@ -51,12 +49,12 @@ def number(
 
 
 def choice(path: str, *values: str) -> Row:
-    return Row(CYCLE, path, values, (values[0].lower(), "", 1, True))
+    return Row(CYCLE, path, values, (values[0].lower(), "", 1))
 
 
 def text(path: str, least: int, most: int, kind: str = CYCLE) -> Row:
     shorter = ("a" * (least - 1),) if least else ()
-    return Row(kind, path, ("a" * least, "é" * most), (*shorter, "a" * (most + 1), 1, True))
+    return Row(kind, path, ("a" * least, "é" * most), (*shorter, "a" * (most + 1), 1))
 
 
 def pattern(path: str, most: int, accepted: Sequence[str], refused: Sequence[str], kind: str = CYCLE) -> Row:
@@ -144,7 +142,7 @@ def unique(path: str, item: Callable[[int], object], key: str, kind: str = CYCLE
 def mapping(path: str, *required: str, kind: str = CYCLE) -> Row:
     """An object with fields, some of them required."""
     absent = tuple((f"{path}.{field}", MISSING) for field in required)
-    return Row(kind, path, (), (*absent, "a", ["a"], 1, (f"{path}.unknownField", 1)))
+    return Row(kind, path, (), (*absent, "a", (f"{path}.unknownField", 1)))
 
 
 def _pod(path: str) -> tuple[Row, ...]:
