@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -57,22 +58,25 @@ async def place(state: Path | None, namespace: str | None) -> AsyncIterator[Plac
             raise CommandError(f"{state}: nothing was run in this folder yet; see `alignctl run --help`")
         yield Place(Directory(state), "", state)
         return
-    async with _cluster(namespace) as there:
+    async with _cluster(
+        namespace, "" if namespace or as_plugin else f"no folder {STATE} here, and "
+    ) as there:
         yield there
 
 
 @asynccontextmanager
-async def _cluster(namespace: str | None) -> AsyncIterator[Place]:
+async def _cluster(namespace: str | None, why: str) -> AsyncIterator[Place]:
     import aiohttp  # noqa: PLC0415 - half a second that a folder does not need
 
     from alignment_operator.api import NotFoundError, RefusedError  # noqa: PLC0415
     from alignment_operator.cluster import NoClusterError, ServerError, connect  # noqa: PLC0415
 
+    logging.basicConfig(handlers=[logging.NullHandler()])  # what the client logs, its exceptions say too
     try:
         async with connect() as api:
             yield Place(api, namespace or _context_namespace(), None)
     except NoClusterError as error:
-        raise CommandError(f"no folder {STATE} here, and {error}") from error
+        raise CommandError(f"{why}{error}") from error
     except NotFoundError as error:
         raise CommandError(f"{error}; are the CRDs installed? kubectl apply -f crds/") from error
     except (RefusedError, ServerError) as error:

@@ -1,0 +1,41 @@
+"""Commands that look for a cluster where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Alignctl
+from tests.cli.manifests import write
+
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: here, context: {cluster: here, user: me}}]
+users: [{name: me, user: {token: x}}]
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["history"], ["approve", "x"], ["reject", "x"], ["cancel", "x"]]
+)
+def test_without_a_folder_and_a_cluster_both_are_named(alignctl: Alignctl, arguments: list[str]) -> None:
+    done = alignctl(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no folder .alignment here, and no cluster to talk to")
+
+
+def test_with_a_namespace_only_the_cluster_is_looked_for(alignctl: Alignctl) -> None:
+    assert alignctl("status", "-n", "default").stderr.startswith("error: no cluster to talk to")
+
+
+def test_a_cluster_that_does_not_answer_is_told_so(
+    alignctl: Alignctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "no-kubeconfig", KUBECONFIG)
+    done = alignctl("status", "-n", "default")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: the cluster cannot be reached: ")

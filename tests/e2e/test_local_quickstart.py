@@ -1,0 +1,78 @@
+"""The quickstart without a cluster, as a user does it: both verdicts, with the real worker and the real models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignment_api import digests
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "examples" / "quickstart"
+ASSETS = QUICKSTART / "quickstart-assets"
+STAGES = ["sample", "judge", "train", "evaluate", "compare"]
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+def run(manifest: str, state: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.prefix) / "bin" / "alignctl"), "run", "-f", str(QUICKSTART / manifest)]
+    done = subprocess.run(
+        [*command, "--state", str(state)], capture_output=True, text=True, timeout=1700, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def cycle(name: str, state: Path) -> dict[str, Any]:
+    path = state / "objects" / "alignmentcycles" / "default" / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def local(uri: str, state: Path) -> Path:
+    """Where a URI of the quickstart's store is."""
+    return state / "claims" / "quickstart-store" / uri.removeprefix("pvc://quickstart-store/")
+
+
+def verdicts(iteration: dict[str, Any]) -> dict[str, str]:
+    return {gate["name"]: gate["verdict"] for gate in iteration["gates"]}
+
+
+def test_a_sound_judge_leads_to_a_promotion(tmp_path: Path) -> None:
+    before = digests.of_folder(ASSETS / "policy")
+    done = run("cycle.yaml", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = cycle("quickstart", tmp_path)["status"]
+    iteration, promoted = status["iteration"], status["promoted"]
+    assert [stage["name"] for stage in iteration["stages"]] == [*STAGES, "promote"]
+    assert set(verdicts(iteration).values()) == {"Passed"}
+    model = local(promoted["uri"], tmp_path)
+    assert str(model) in done.stdout
+    assert digests.of_folder(model) == promoted["digest"] == iteration["candidate"]["digest"]
+    assert iteration["incumbent"]["digest"] == before == digests.of_folder(ASSETS / "policy")
+    target = tmp_path / "objects" / "configmaps" / "default" / "quickstart-model.json"
+    assert json.loads(target.read_text())["data"] == {"uri": promoted["uri"]}
+    for name in verdicts(iteration):
+        assert name in done.stdout
+
+
+def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
+    done = run("cycle-length-biased.yaml", tmp_path)
+    assert done.returncode == 3, done.stdout + done.stderr
+    status = cycle("length-biased", tmp_path)["status"]
+    iteration = status["iteration"]
+    found = verdicts(iteration)
+    assert (found["lengthDrift"], found["rewardHacking"]) == ("Failed", "Failed")
+    assert iteration["outcome"] == "Rejected"
+    assert "lengthRatio" in iteration["message"]
+    assert "reward win rate" in iteration["message"]
+    assert iteration["message"].index("rewardHacking") < iteration["message"].index("lengthDrift")
+    assert "promoted" not in status
+    assert "The incumbent stays." in done.stdout
+    assert local(iteration["candidate"]["uri"], tmp_path).is_dir()
