@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_api.cycle import CollapseGate
@@ -141,6 +141,7 @@ def test_what_was_not_measured_is_an_error(missing: str, how: Measurement | None
     assert missing in result.message
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.floats(0, 90),
     st.floats(0, 30),

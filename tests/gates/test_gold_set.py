@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import comb, sqrt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_api.cycle import GoldCategory, GoldSetGate
@@ -299,6 +299,7 @@ def test_sixteen_categories_fit_the_message() -> None:
     assert "more" in result.message.rsplit(";", maxsplit=1)[-1]
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 200)), min_size=1, max_size=4),
     st.integers(0, 3),

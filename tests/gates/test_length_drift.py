@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_api.cycle import LengthDriftGate
@@ -164,6 +164,7 @@ def test_a_category_without_estimate_is_an_error() -> None:
     assert judged(within(1, 0.9, 1.1), code=MISSING).verdict == Verdict.ERROR
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.floats(1, 3),
     st.floats(0, 0.5),

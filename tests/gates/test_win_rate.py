@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignment_api.cycle import WinRateGate
@@ -129,6 +129,7 @@ def test_what_was_not_measured_is_an_error(how: Measurement | None) -> None:
     assert judge(WinRateGate(), both, gold, 100, independent=False).verdict == Verdict.ERROR
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.floats(0, 100),
     st.floats(0, 100),
