@@ -259,7 +259,7 @@ class StageReport(Model):
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"]))
             raise ValueError(f"not a stage report: {where or 'all of it'}: {first['msg']}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not a stage report: {error}") from error
         if report.contract_version != CONTRACT_VERSION or (report.result is None) == (report.failure is None):
             raise ValueError(f"not a stage report of contract version {CONTRACT_VERSION}")

@@ -214,6 +214,7 @@ def test_a_damaged_packed_report_is_an_error(damage: Callable[[str], str]) -> No
         "Killed",
         "[]",
         "null",
+        "[" * MAX_REPORT_BYTES,
         "{}",
         '{"contractVersion":1}',
         '{"contractVersion":1,"result":{}}',
