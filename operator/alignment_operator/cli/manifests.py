@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from alignment_api import names
 from alignment_api.validation import Problem, check_manifest
 from alignment_operator.cli.errors import CommandError, Exit
 
@@ -40,6 +41,15 @@ class Document:
     @property
     def kind(self) -> str:
         return str(self.value.get("kind", "")) if isinstance(self.value, dict) else ""
+
+    @property
+    def is_ours(self) -> bool:
+        return self.kind in (names.CYCLE_KIND, names.DATASET_KIND)
+
+    @property
+    def name(self) -> str:
+        """Of a valid document; empty if the API server is to choose one."""
+        return str(self.value["metadata"].get("name") or "")
 
     def problems(self) -> list[Located]:
         return [self.located(problem) for problem in check_manifest(self.value)]
@@ -104,7 +114,7 @@ def _documents(file: Path) -> list[Document]:
         mark = error.problem_mark or error.context_mark
         message = " ".join(part for part in (error.context, error.problem) if part)
         raise _NoYamlError(mark.line + 1 if mark else 0, Problem("(YAML)", "", message)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise _NoYamlError(0, Problem("(YAML)", "", str(error).splitlines()[0])) from error
     except RecursionError as error:
         raise _NoYamlError(0, Problem("(YAML)", "", "is nested too deeply, or contains itself")) from error
