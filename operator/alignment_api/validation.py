@@ -126,7 +126,7 @@ def _envelope(manifest: Mapping[object, object], resource: Resource) -> list[Pro
 def _metadata(metadata: object) -> list[Problem]:
     if not isinstance(metadata, Mapping):
         return [Problem("metadata", _shown(metadata), "must be a mapping with a name")]
-    problems = _name(metadata)
+    problems = _name(metadata) + _namespace(metadata)
     for field in ("annotations", "labels"):
         values = metadata.get(field)
         if values is None:
@@ -155,6 +155,16 @@ def _name(metadata: Mapping[object, object]) -> list[Problem]:
     if not re.search(names.NAME_PATTERN, name):
         return [Problem("metadata.name", _shown(name), wording.PATTERNS[names.NAME_PATTERN])]
     return []
+
+
+def _namespace(metadata: Mapping[object, object]) -> list[Problem]:
+    namespace = metadata.get("namespace")
+    if namespace is None or namespace == "":
+        return []
+    if isinstance(namespace, str) and len(namespace) <= 63 and re.fullmatch(names.NAME_PATTERN, namespace):
+        return []
+    message = f"{wording.PATTERNS[names.NAME_PATTERN]}, at most 63 characters"
+    return [Problem("metadata.namespace", _shown(namespace), message)]
 
 
 @functools.cache

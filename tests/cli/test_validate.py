@@ -53,6 +53,10 @@ BROKEN = {
         CYCLE.replace("assistant", "a" * 41),
         [f'm.yaml:4: metadata.name: "{"a" * 41}": has 41 characters'],
     ),
+    "a namespace that is none": (
+        CYCLE.replace("  name: assistant", "  name: assistant\n  namespace: ../etc"),
+        ['m.yaml:5: metadata.namespace: "../etc": must be lower-case letters'],
+    ),
     "an annotation that is no text": (
         CYCLE.replace("  name: assistant", "  name: assistant\n  annotations: {alignment.dev/reject: 7}"),
         ['m.yaml:5: metadata.annotations["alignment.dev/reject"]: 7: must be text; put it in quotes'],
@@ -178,3 +182,14 @@ def test_the_examples_are_valid(alignctl: Alignctl) -> None:
     examples = Path(__file__).parents[2] / "examples" / "quickstart"
     done = alignctl("validate", "-f", examples)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "render", "run"])
+def test_a_manifest_without_a_name_is_for_the_api_server_alone(
+    alignctl: Alignctl, tmp_path: Path, command: str
+) -> None:
+    manifest = write(tmp_path / "m.yaml", CYCLE.replace("name: assistant", "generateName: assistant-"))
+    assert alignctl("validate", "-f", manifest).returncode == 0
+    done = alignctl(command, "-f", manifest)
+    assert done.returncode == 2
+    assert "metadata.name: is required here" in done.stderr

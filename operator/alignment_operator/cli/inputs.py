@@ -9,11 +9,13 @@ from pathlib import Path
 import click
 
 from alignment_api import names
+from alignment_api.validation import Problem
 from alignment_operator.api import Manifest
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.manifests import Document, Located, read
 from alignment_operator.local.claims import Claims
 
+_NAMELESS = Problem("metadata.name", "", "is required here: what runs again must be the same object")
 STATE = Path(".alignment")
 
 
@@ -44,6 +46,9 @@ def given(paths: Sequence[Path]) -> Given:
     for document in documents:
         problems += document.problems()
     complain(problems)
+    complain(
+        [document.located(_NAMELESS) for document in documents if document.is_ours and not document.name]
+    )
     return Given(
         cycles=[document for document in documents if document.kind == names.CYCLE_KIND],
         datasets=[document for document in documents if document.kind == names.DATASET_KIND],

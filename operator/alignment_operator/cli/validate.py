@@ -26,9 +26,9 @@ def command(files: tuple[Path, ...]) -> None:
         click.echo(str(problem), err=True)
     if problems:
         sys.exit(Exit.INVALID)
-    ours = [document for document in documents if document.kind in ("AlignmentCycle", "PreferenceDataset")]
+    ours = [document for document in documents if document.is_ours]
     if not ours:
         click.echo("error: no AlignmentCycle or PreferenceDataset in these files", err=True)
         sys.exit(Exit.INVALID)
     for document in ours:
-        click.echo(f"{document.file}: {document.kind} {document.value['metadata']['name']} is valid")
+        click.echo(f"{document.file}: {document.kind} {document.name or 'without a name'} is valid")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, find
@@ -18,7 +19,7 @@ from alignment_operator.cli.place import Place, place
 
 def held(cycle: Manifest) -> Iteration:
     """The iteration that waits for a person. Raises CommandError that says how it stands."""
-    status = AlignmentCycleStatus.of(cycle.get("status"))
+    status = _status_of(cycle)
     waiting = find(status.conditions, ConditionType.WAITING_FOR_APPROVAL)
     if status.iteration is None or waiting is None or waiting.status != "True":
         raise CommandError(f"{_standing(cycle, status.iteration)}; nothing waits for a person")
@@ -27,7 +28,7 @@ def held(cycle: Manifest) -> Iteration:
 
 def unfinished(cycle: Manifest) -> Iteration:
     """The iteration that has no outcome. Raises CommandError that says how it ended."""
-    iteration = AlignmentCycleStatus.of(cycle.get("status")).iteration
+    iteration = _status_of(cycle).iteration
     if iteration is None or iteration.outcome is not None:
         raise CommandError(f"{_standing(cycle, iteration)}; there is nothing to cancel")
     return iteration
@@ -57,6 +58,16 @@ async def _seen_to(state: Path, cycle: Manifest) -> Manifest:
         return await decide(state, cycle, datetime.now(UTC))
     except BusyError:  # the alignctl that runs there sees the annotation
         return cycle
+
+
+def _status_of(cycle: Manifest) -> AlignmentCycleStatus:
+    try:
+        return AlignmentCycleStatus.of(cycle.get("status"))
+    except ValidationError as error:
+        name = cycle["metadata"]["name"]
+        raise CommandError(
+            f"the status of {name} is not one that this version wrote: {error.errors()[0]['msg']}"
+        ) from error
 
 
 def _standing(cycle: Manifest, iteration: Iteration | None) -> str:

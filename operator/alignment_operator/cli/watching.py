@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -44,13 +44,14 @@ class Redrawn:
     def __call__(self, snapshot: Snapshot) -> None:
         self._seen[snapshot.manifest["metadata"]["uid"]] = snapshot
 
-    def render(self) -> Table:
-        table = Table.grid(padding=(0, 2))
+    def render(self) -> Group:
+        shown: list[Text | Table] = []
         for snapshot in list(self._seen.values()):
-            table.add_row("", Text(title(snapshot), style="bold"))
+            table = Table.grid(padding=(0, 2))
             for stage in stages_of(snapshot):
                 self._add(table, stage, snapshot.progress)
-        return table
+            shown += [Text(title(snapshot), style="bold"), table]
+        return Group(*shown)
 
     def _add(self, table: Table, stage: Mapping[str, Any], progress: StageProgress | None) -> None:
         mark = Text(

@@ -62,7 +62,7 @@ class Directory:
     async def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> list[Manifest]:
         found = []
         for manifest in self._all(kind, namespace):
-            carried = manifest["metadata"].get("labels", {})
+            carried = manifest["metadata"].get("labels") or {}
             if all(carried.get(key) == value for key, value in labels.items()):
                 found.append(manifest)
         return found
@@ -120,9 +120,10 @@ class Directory:
 
         Raises InvalidObjectError.
         """
+        admitted(kind, manifest, None)
         metadata = manifest["metadata"]
         with self._locked():
-            live = self._read(kind, metadata.get("namespace", "default"), metadata["name"])
+            live = self._read(kind, metadata.get("namespace") or "default", metadata["name"])
             if live is None:
                 return self._create(kind, manifest)
             new = {
@@ -143,7 +144,7 @@ class Directory:
     def _create(self, kind: Kind, manifest: Manifest) -> Manifest:
         new = admitted(kind, manifest, None)
         metadata = new["metadata"]
-        metadata.setdefault("namespace", "default")
+        metadata["namespace"] = metadata.get("namespace") or "default"
         if self._read(kind, metadata["namespace"], metadata["name"]) is not None:
             raise AlreadyExistsError(f"{kind.plural}/{metadata['name']} exists")
         metadata.update(uid=str(uuid.uuid4()), creationTimestamp=_now(), resourceVersion=_version(None))

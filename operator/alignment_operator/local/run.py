@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, find
@@ -28,6 +31,7 @@ from alignment_operator.reconcile import reconcile
 
 SETTINGS = Settings(worker_image="local", wait_for_inputs=False)
 _TICK_SECONDS = 0.25  # how often progress, and verbs given meanwhile, are looked at
+_MOST_CONFLICTS = 20
 _RUN = names.verb_annotation("run")
 
 
@@ -83,15 +87,13 @@ async def decide(state: Path, cycle: Manifest, now: datetime) -> Manifest:
 
 def is_ready(dataset: Manifest) -> bool:
     """Whether its newest refresh succeeded."""
-    condition = find(
-        PreferenceDatasetStatus.from_wire(dataset.get("status", {})).conditions, ConditionType.READY
-    )
+    condition = find(_dataset_status(dataset).conditions, ConditionType.READY)
     return condition is not None and condition.status == "True"
 
 
 def is_held(cycle: Manifest) -> bool:
     """Whether its iteration waits for a person."""
-    return _holds(AlignmentCycleStatus.of(cycle.get("status")), ConditionType.WAITING_FOR_APPROVAL)
+    return _holds(_status_of(cycle), ConditionType.WAITING_FOR_APPROVAL)
 
 
 class _Runner:
@@ -132,7 +134,7 @@ class _Runner:
         generation = asked["metadata"]["generation"]
 
         def done(manifest: Manifest) -> bool:
-            status = PreferenceDatasetStatus.from_wire(manifest.get("status", {}))
+            status = _dataset_status(manifest)
             ended = status.ingest is not None and status.ingest.state in ("Succeeded", "Failed")
             handled = status.handled.get("run") == asked["metadata"]["annotations"][_RUN]
             current = handled and status.ingest_generation == generation
@@ -145,7 +147,7 @@ class _Runner:
         before = None if _unfinished(cycle) else _iteration_number(cycle)
 
         def done(manifest: Manifest) -> bool:
-            status = AlignmentCycleStatus.of(manifest.get("status"))
+            status = _status_of(manifest)
             if _holds(status, ConditionType.WAITING_FOR_APPROVAL) or _holds(status, ConditionType.STALLED):
                 return True
             iteration = status.iteration
@@ -176,12 +178,13 @@ class _Runner:
             await node.stop()
 
     async def _pass(self, kind: Kind, namespace: str, name: str) -> tuple[Manifest, datetime | None]:
-        while True:
+        for attempt in count(1):
             try:
                 wake_at = await reconcile(self._api, kind, namespace, name, datetime.now(UTC), SETTINGS)
                 break
-            except ConflictError:
-                continue  # a verb was written meanwhile: observe again
+            except ConflictError as error:  # a verb was written meanwhile: observe again
+                if attempt == _MOST_CONFLICTS:
+                    raise StuckError(f"{kind.kind} {name}: {error}") from error
         live = await self._api.get(kind, namespace, name)
         if live is None:
             raise StuckError(f"{kind.kind} {name} was deleted from {self._api.state} while it ran")
@@ -238,18 +241,34 @@ def _without_run(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**metadata, "annotations": kept}}
 
 
+def _status_of(cycle: Manifest) -> AlignmentCycleStatus:
+    """One that somebody broke counts as lost, as it does to observe."""
+    try:
+        return AlignmentCycleStatus.of(cycle.get("status"))
+    except ValidationError:
+        return AlignmentCycleStatus()
+
+
+def _dataset_status(dataset: Manifest) -> PreferenceDatasetStatus:
+    """The same of a dataset."""
+    try:
+        return PreferenceDatasetStatus.from_wire(dataset.get("status") or {})
+    except ValidationError:
+        return PreferenceDatasetStatus()
+
+
 def _holds(status: AlignmentCycleStatus | PreferenceDatasetStatus, type_: ConditionType) -> bool:
     condition = find(status.conditions, type_)
     return condition is not None and condition.status == "True"
 
 
 def _unfinished(cycle: Manifest) -> bool:
-    iteration = AlignmentCycleStatus.of(cycle.get("status")).iteration
+    iteration = _status_of(cycle).iteration
     return iteration is not None and iteration.outcome is None
 
 
 def _iteration_number(cycle: Manifest) -> int | None:
-    iteration = AlignmentCycleStatus.of(cycle.get("status")).iteration
+    iteration = _status_of(cycle).iteration
     return iteration.number if iteration else None
 
 
