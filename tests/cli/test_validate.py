@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,16 @@ BROKEN = {
         CYCLE.replace("  name: assistant", "  name: assistant\n  namespace: ../etc"),
         ['m.yaml:5: metadata.namespace: "../etc": must be lower-case letters'],
     ),
+    "an odd key": (
+        CYCLE.replace("  name: assistant", "  name: assistant\n  labels:\n    'a[b] \"c': 7"),
+        ['m.yaml:6: metadata.labels["a[b] \\"c"]: 7: must be text'],
+    ),
+    "aliases that explode": (
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in itertools.pairwise("abcdefgh")),
+        ["m.yaml: (YAML): its aliases expand to more than 100000 fields"],
+    ),
+    "an alias of itself": ("a: &a [*a]\n", ["m.yaml: (YAML): "]),
     "an annotation that is no text": (
         CYCLE.replace("  name: assistant", "  name: assistant\n  annotations: {alignment.dev/reject: 7}"),
         ['m.yaml:5: metadata.annotations["alignment.dev/reject"]: 7: must be text; put it in quotes'],

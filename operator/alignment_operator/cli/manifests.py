@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from alignment_api.validation import Problem, check_manifest
 from alignment_operator.cli.errors import CommandError, Exit
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_MOST_FIELDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,10 @@ class Document:
 
     def _line(self, path: str) -> int:
         """Of the field, or of the nearest one above it that is there."""
-        while path and path not in self.lines:
-            path = re.sub(r"(\.[^.\[\]]+|\[[^\[\]]*\])$|^[^.\[\]]+$", "", path)
-        return self.lines.get(path, 0)
+        above = (
+            known for known in self.lines if path == known or path.startswith((f"{known}.", f"{known}["))
+        )
+        return self.lines.get(max(above, key=len, default=""), 0)
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Document], list[Located]]:
@@ -158,11 +161,14 @@ _resolve("merge", r"^(?:<<)$", "<")
 
 
 def _note_lines(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
+    if len(lines) > _MOST_FIELDS:
+        raise _NoYamlError(0, Problem("(YAML)", "", f"its aliases expand to more than {_MOST_FIELDS} fields"))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
                 plain = re.fullmatch(r"[A-Za-z0-9_-]+", key.value)
-                step = f".{key.value}" if plain and path else key.value if plain else f'["{key.value}"]'
+                quoted = f"[{json.dumps(key.value, ensure_ascii=False)}]"
+                step = f".{key.value}" if plain and path else key.value if plain else quoted
                 lines[path + step] = key.start_mark.line + 1
                 _note_lines(value, path + step, lines)
     elif isinstance(node, yaml.SequenceNode):
