@@ -183,7 +183,7 @@ class Cluster:
                     raise _error(event["object"].get("code", 500), line)
                 yield event["type"], event["object"]
         finally:
-            response.response.close()
+            _drop(response.response)
 
     async def _repeat(self, namespace: str, name: str) -> None:
         event = await self.get(EVENT, namespace, name)
@@ -232,6 +232,13 @@ def _path(kind: Kind, namespace: str, name: str = "") -> str:
     root = f"/api/{kind.api_version}" if "/" not in kind.api_version else f"/apis/{kind.api_version}"
     within = f"/namespaces/{namespace}" if namespace else ""
     return f"{root}{within}/{kind.plural}" + (f"/{name}" if name else "")
+
+
+def _drop(response: aiohttp.ClientResponse) -> None:
+    """Without TLS's goodbyes, for which nobody would wait."""
+    if response.connection is not None and response.connection.transport is not None:
+        response.connection.transport.abort()
+    response.close()
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
