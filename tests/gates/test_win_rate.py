@@ -47,7 +47,9 @@ def judged(
         (WON, within(90, 40, 100, n=5), Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
         (within(65, 50, 80, n=120), WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
         (within(65, 50.05, 80, n=120), WON, Verdict.PASSED, None),
-        (within(35, 20, 50, n=120), LOST, Verdict.FAILED, GateReason.NOT_PREFERRED),
+        (within(35, 20, 50, n=120), WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (WON, within(35, 20, 50, n=120), Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (within(35, 20, 49.9, n=120), WON, Verdict.FAILED, GateReason.NOT_PREFERRED),
         (within(65, None, None, n=120), WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
     ],
 )
@@ -55,6 +57,11 @@ def test_verdicts(rate: Measurement, fair: Measurement, verdict: Verdict, reason
     result = judged(rate, fair)
     assert (result.verdict, result.reason) == (verdict, reason)
     assert result.limit == 50
+
+
+def test_the_least_number_of_comparisons_is_enough() -> None:
+    assert judged(WON, WON, least=120).verdict == Verdict.PASSED
+    assert judged(WON, WON, least=121).verdict == Verdict.ERROR
 
 
 def test_a_higher_limit_must_be_cleared() -> None:
@@ -79,6 +86,7 @@ def test_the_training_judges_own_preference_needs_a_gold_gain(gold: Measurement,
         assert result.reason == GateReason.JUDGE_NOT_INDEPENDENT
         assert "evaluation.comparison.judge" in result.message
     assert GOLD_POOLED in result.measurements
+    assert GOLD_POOLED not in judged(WON, WON, gold=gold).measurements
     assert judged(LOST, LOST, independent=False, gold=gold).verdict == Verdict.FAILED
     assert judged(OPEN, OPEN, independent=False, gold=gold).reason == GateReason.WIN_RATE_UNDECIDED
 
