@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.local.commands import DEADLINE_SECONDS, Alignctl
 
@@ -137,3 +138,18 @@ def test_an_iteration_that_was_left_can_be_cancelled_without_running(
     assert alignctl.start("cancel", "assistant").wait(DEADLINE_SECONDS) == 0
     assert alignctl.cycle()["status"]["iteration"]["outcome"] == "Cancelled"
     assert not list((alignctl.state / "objects" / "jobs" / "default").glob("*-train-*.json"))
+
+
+def test_a_refresh_that_was_stopped_is_not_begun_twice(
+    alignctl: Alignctl, stand_in: StandIn, dataset: Manifest
+) -> None:
+    alignctl.manifest.write_text(yaml.safe_dump(dataset))
+    stand_in("ingest", {"hang": True})
+    first = alignctl.run()
+    until(lambda: pids(stand_in, "ingest"))
+    first.send_signal(signal.SIGINT)
+    first.wait(DEADLINE_SECONDS)
+    assert alignctl.run().wait(DEADLINE_SECONDS) == 0
+    assert len(pids(stand_in, "ingest")) == 2
+    path = alignctl.state / "objects" / "preferencedatasets" / "default" / "feedback.json"
+    assert json.loads(path.read_text())["status"]["ingestNumber"] == 1

@@ -29,10 +29,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             new.unlink()
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not name the file
 
 
 def write_json(path: Path, value: Any) -> None:

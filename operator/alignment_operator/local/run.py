@@ -130,15 +130,16 @@ class _Runner:
         return found
 
     async def _refreshed(self, dataset: Manifest) -> Manifest:
-        asked = self._asked(DATASET, dataset)
-        generation = asked["metadata"]["generation"]
+        generation = dataset["metadata"]["generation"]
+        before = _dataset_status(dataset)
+        going_on = before.ingest_generation == generation and _running(before)
+        asked = dataset if going_on else self._asked(DATASET, dataset)
+        request = asked["metadata"].get("annotations", {}).get(_RUN)
 
         def done(manifest: Manifest) -> bool:
             status = _dataset_status(manifest)
-            ended = status.ingest is not None and status.ingest.state in ("Succeeded", "Failed")
-            handled = status.handled.get("run") == asked["metadata"]["annotations"][_RUN]
-            current = handled and status.ingest_generation == generation
-            return (current and ended) or _holds(status, ConditionType.STALLED)
+            current = status.handled.get("run") == request and status.ingest_generation == generation
+            return (current and not _running(status)) or _holds(status, ConditionType.STALLED)
 
         return await self._settled(DATASET, asked, done)
 
@@ -255,6 +256,10 @@ def _dataset_status(dataset: Manifest) -> PreferenceDatasetStatus:
         return PreferenceDatasetStatus.from_wire(dataset.get("status") or {})
     except ValidationError:
         return PreferenceDatasetStatus()
+
+
+def _running(status: PreferenceDatasetStatus) -> bool:
+    return status.ingest is not None and status.ingest.state in ("Pending", "Running")
 
 
 def _holds(status: AlignmentCycleStatus | PreferenceDatasetStatus, type_: ConditionType) -> bool:
