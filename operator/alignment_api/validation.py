@@ -152,7 +152,7 @@ def _name(metadata: Mapping[object, object]) -> list[Problem]:
         most = names.MAX_NAME_LENGTH
         message = f"has {len(name)} characters; at most {most} are allowed, for it becomes part of Job names"
         return [Problem("metadata.name", _shown(name), message)]
-    if not re.search(names.NAME_PATTERN, name):
+    if not re.fullmatch(names.NAME_PATTERN, name):
         return [Problem("metadata.name", _shown(name), wording.PATTERNS[names.NAME_PATTERN])]
     return []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.api.manifests import BY_KIND, MISSING, Manifest, with_value
@@ -124,7 +124,7 @@ def items(path: str, least: int, most: int, item: Callable[[int], object], kind:
     """Lists of so many items."""
     fewer = ([item(index) for index in range(least - 1)],) if least else ()
     accepted = ([item(index) for index in range(least)], [item(index) for index in range(most)])
-    return Row(kind, path, accepted, (*fewer, [item(index) for index in range(most + 1)], {"a": "b"}, "a"))
+    return Row(kind, path, accepted, (*fewer, [item(index) for index in range(most + 1)], "a"))
 
 
 def entries(path: str, most: int, kind: str = CYCLE) -> Row:
@@ -329,21 +329,61 @@ class SpanningRow:
         return f"{self.kind}-{self.path}-{self.message[:40]}"
 
 
-def examples(row: Row) -> tuple[list[Manifest], list[tuple[str, Manifest]]]:
-    """Manifests that are accepted, and pairs of the problem's path and a manifest that is refused."""
-    base = BY_KIND[row.kind]
-    for path, value in row.given.items():
-        base = with_value(base, path, value)
-    accepted = [with_value(base, row.path, value) for value in row.accepted]
-    pairs = [value if isinstance(value, tuple) else (row.path, value) for value in row.refused]
-    refused = []
-    for path, value in pairs:
-        at = row.path if path.startswith(f"{row.path}[") else path
-        refused.append((path, with_value(base, at, value)))
-    return accepted, refused
+@dataclass(frozen=True)
+class Example:
+    """One value of one row."""
+
+    kind: str
+    problem: str  # the path of the problem that it makes, if it is refused
+    values: dict[str, object]  # by path
+
+    @property
+    def manifest(self) -> Manifest:
+        return with_values(self.kind, self.values)
 
 
-def with_values(kind: str, values: dict[str, object]) -> Manifest:
+def accepted(rows: Sequence[Row]) -> list[Example]:
+    return [
+        Example(row.kind, row.path, row.given | {row.path: value}) for row in rows for value in row.accepted
+    ]
+
+
+def refused(rows: Sequence[Row]) -> list[Example]:
+    found = []
+    for row in rows:
+        for case in row.refused:
+            problem, value = case if isinstance(case, tuple) else (row.path, case)
+            at = row.path if problem.startswith(f"{row.path}[") else problem
+            found.append(Example(row.kind, problem, row.given | {at: value}))
+    return found
+
+
+def batches(examples: Sequence[Example]) -> list[list[Example]]:
+    """As few groups as can be of examples of one kind that do not touch each other's fields."""
+    groups: list[list[Example]] = []
+    for example in examples:
+        group = next((group for group in groups if not any(_touch(example, other) for other in group)), None)
+        if group is None:
+            groups.append([example])
+        else:
+            group.append(example)
+    return groups
+
+
+def _touch(one: Example, other: Example) -> bool:
+    unknown_field = one.problem.endswith("unknownField") != other.problem.endswith("unknownField")
+    return (
+        one.kind != other.kind
+        or unknown_field  # the server looks at values only if it knows all fields
+        or any(_above(a, b) or _above(b, a) for a in one.values for b in other.values)
+    )
+
+
+def _above(path: str, other: str) -> bool:
+    return other == path or other.startswith((f"{path}.", f"{path}["))
+
+
+def with_values(kind: str, values: Mapping[str, object]) -> Manifest:
     manifest = BY_KIND[kind]
     for path, value in values.items():
         manifest = with_value(manifest, path, value)

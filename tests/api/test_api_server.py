@@ -13,7 +13,7 @@ from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.kinds import RESOURCES
 from alignment_api.model import API_VERSION, Model
 from alignment_api.validation import parse_cycle, parse_dataset
-from tests.api.constraints import ROWS, RULES, Row, SpanningRow, examples, with_values
+from tests.api.constraints import ROWS, RULES, Example, SpanningRow, accepted, batches, refused, with_values
 from tests.api.manifests import BY_KIND, LEAST_CYCLE, LEAST_DATASET, Manifest, with_value
 from tests.api.statuses import CYCLE_STATUS, DATASET_STATUS
 from tests.cluster.api import ApiError
@@ -47,16 +47,26 @@ def _refusal(namespace: Namespace, manifest: Manifest) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
-def test_a_field_accepts_and_refuses(shared: Namespace, row: Row) -> None:
-    accepted, refused = examples(row)
-    for manifest in accepted:
-        _try(shared, manifest)
-    for path, manifest in refused:
-        refusal = _refusal(shared, manifest)
+def _title(batch: list[Example]) -> str:
+    return f"{len(batch)} of {batch[0].kind}, {batch[0].problem} first"
+
+
+@pytest.mark.parametrize("batch", batches(accepted(ROWS)), ids=_title)
+def test_values_are_accepted(shared: Namespace, batch: list[Example]) -> None:
+    values = {path: value for example in batch for path, value in example.values.items()}
+    _try(shared, with_values(batch[0].kind, values))
+
+
+@pytest.mark.parametrize("batch", batches(refused(ROWS)), ids=_title)
+def test_each_of_many_wrong_values_is_refused(shared: Namespace, batch: list[Example]) -> None:
+    values = {path: value for example in batch for path, value in example.values.items()}
+    refusal = _refusal(shared, with_values(batch[0].kind, values))
+    for example in batch:
         # Of two items with one key the server names the second, not its key.
-        field = re.escape(path.removesuffix("[1].name") + "[1]" if path.endswith("[1].name") else path)
-        assert re.search(rf"[ \[\"]{field}[:\"\[.]", refusal), refusal
+        field = re.escape(
+            example.problem.removesuffix(".name") if "[1]" in example.problem else example.problem
+        )
+        assert re.search(rf"[ \[\"]{field}[:\"\[.]", refusal), (example, refusal)
 
 
 @pytest.mark.parametrize("row", RULES, ids=str)

@@ -11,7 +11,7 @@ import pytest
 from alignment_api import crd
 from alignment_api.kinds import RESOURCES
 from alignment_api.validation import Problem, check_manifest
-from tests.api.constraints import ROWS, RULES, Row, SpanningRow, examples, with_values
+from tests.api.constraints import ROWS, RULES, Row, SpanningRow, accepted, refused, with_values
 from tests.api.manifests import BY_KIND, LEAST_CYCLE, LEAST_DATASET, MISSING, Manifest, steps
 
 
@@ -22,12 +22,11 @@ def test_the_examples_that_the_tables_change_are_accepted(manifest: Manifest) ->
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_a_field_accepts_and_refuses(row: Row) -> None:
-    accepted, refused = examples(row)
-    for manifest in accepted:
-        assert check_manifest(manifest) == ()
-    for path, manifest in refused:
-        problems = check_manifest(manifest)
-        assert [problem for problem in problems if _is_at(problem, path)] == list(problems) != []
+    for example in accepted([row]):
+        assert check_manifest(example.manifest) == ()
+    for example in refused([row]):
+        problems = check_manifest(example.manifest)
+        assert [problem for problem in problems if _is_at(problem, example.problem)] == list(problems) != []
 
 
 @pytest.mark.parametrize("row", RULES, ids=str)

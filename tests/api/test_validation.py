@@ -184,6 +184,15 @@ def test_every_error_is_one_problem() -> None:
             f'metadata.name: "{"a" * 41}": has 41 characters; at most 40 are allowed, for it becomes part of Job names',
         ),
         (
+            CYCLE | {"metadata": {"name": "a\n"}},
+            "metadata.name: \"a\\n\": must be lower-case letters, digits and '-', and a letter or digit at both ends",
+        ),
+        (
+            CYCLE | {"metadata": {"name": "a", "namespace": "A"}},
+            "metadata.namespace: \"A\": must be lower-case letters, digits and '-', and a letter or digit at both ends, "
+            "at most 63 characters",
+        ),
+        (
             CYCLE | {"metadata": {"name": "a.b"}},
             "metadata.name: \"a.b\": must be lower-case letters, digits and '-', and a letter or digit at both ends",
         ),
