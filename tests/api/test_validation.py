@@ -189,8 +189,8 @@ def test_every_error_is_one_problem() -> None:
         ),
         (
             CYCLE | {"metadata": {"name": "a", "namespace": "A"}},
-            "metadata.namespace: \"A\": must be lower-case letters, digits and '-', and a letter or digit at both ends, "
-            "at most 63 characters",
+            "metadata.namespace: \"A\": must be lower-case letters, digits and '-', "
+            "and a letter or digit at both ends, at most 63 characters",
         ),
         (
             CYCLE | {"metadata": {"name": "a.b"}},
