@@ -65,6 +65,12 @@ def test_boundaries(reward: Measurement, gold: Measurement, length: Measurement,
     assert judged(reward, gold, length, OTHER["open"]).verdict == verdict
 
 
+@pytest.mark.parametrize(("upper", "verdict"), [(50.0, Verdict.PASSED), (49.9, Verdict.FAILED)])
+def test_an_independent_judge_refuses_below_one_half(upper: float, verdict: Verdict) -> None:
+    other = within(40, 30, upper)
+    assert judged(REWARD["won"], GOLD["flat"], LENGTH["same"], other).verdict == verdict
+
+
 def test_the_length_biased_judge_is_named_with_all_numbers() -> None:
     """The figures of a trial with a judge that likes long answers."""
     result = judged(
