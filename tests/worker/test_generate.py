@@ -113,7 +113,7 @@ def test_an_answer_ends_where_the_models_positions_do(tmp_path: Path) -> None:
 
 def test_draws_follow_the_models_distribution(llama: Path) -> None:
     policy = models.load_policy("policy", llama)
-    decoding = Decoding(samples=4000, temperature=1.3, top_p=1.0, max_new_tokens=1, seed=3)
+    decoding = Decoding(samples=4000, temperature=1.3, top_p=1.0, max_new_tokens=1, seed=3, entropies=True)
     (some,) = generate(policy, [PROMPTS[0]], [1], decoding)
     drawn = np.bincount([answer.ids[0] for answer in some], minlength=policy.vocabulary) / len(some)
     with torch.inference_mode():
@@ -147,7 +147,9 @@ def test_a_nucleus_is_the_least_set_with_its_probability(
 
 def test_a_token_without_probability_is_never_drawn() -> None:
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]).repeat(3, 1)
-    drawn, log_probs, entropies = generating.choose(logits, torch.tensor([0.0, 0.5, 1.0]), SAMPLED)
+    drawn, log_probs, entropies = generating.choose(
+        logits, torch.tensor([0.0, 0.5, 1.0]), replace(SAMPLED, entropies=True)
+    )
     assert drawn.tolist() == [1, 3, 3]
     assert log_probs.tolist() == pytest.approx([np.log(0.5)] * 3)
     assert entropies.tolist() == pytest.approx([np.log(2)] * 3)

@@ -22,7 +22,7 @@ from tests.worker.serving import Server
 from tests.worker.stages import Finished
 
 STAGES = ("sample", "judge", "evaluate", "compare", "promote", "ingest")
-KILLS = 6
+KILLS = 4
 
 
 @pytest.fixture(scope="module")

@@ -60,6 +60,7 @@ def answer(role: str, folder: Path, questions: Questions, progress: Progress) ->
         top_p=questions.parameters.top_p,
         max_new_tokens=questions.parameters.held_out_prompts.max_new_tokens,
         seed=_seed(questions.seed, role),
+        entropies=True,
     )
     keys = [row.number for row in questions.held_out]
     held_out = [only for (only,) in generate(policy, ids, keys, decoding, progress)]

@@ -32,20 +32,22 @@ _STEPS_BETWEEN_LOOKS = 16  # on an accelerator, looking at what has ended stops 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are drawn. Temperature 0 is greedy."""
+    """How answers are drawn. Temperature 0 is greedy. Entropies are an extra pass over the vocabulary."""
 
     samples: int
     temperature: float
     top_p: float
     max_new_tokens: int
     seed: int
+    entropies: bool = False
 
 
 @dataclass(frozen=True)
 class Completion:
     """One answer. Token ids with the EOS that ended it; if `truncated`, it was cut off and has none.
 
-    `log_probs` (raw) and `entropies` (of the raw distribution that each token was drawn from) are in nats.
+    `log_probs` (raw) and `entropies` (of the raw distribution that each token was drawn from; 0 if not asked for) are
+    in nats.
     """
 
     ids: list[int]
@@ -273,8 +275,7 @@ def choose(
     """One token a row, its raw log-probability, and the entropy of the raw distribution."""
     norm = logits.logsumexp(-1)
     raw = (logits - norm.unsqueeze(1)).exp_()
-    # Logits of −inf have probability 0 and add nothing.
-    entropies = norm - (raw * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(-1)
+    entropies = torch.special.entr(raw).sum(-1) if decoding.entropies else torch.zeros_like(norm)
     if decoding.temperature == 0:
         tokens = logits.argmax(-1)
     else:
