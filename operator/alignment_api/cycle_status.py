@@ -31,6 +31,11 @@ class StageStatus(Model):
     disruptions: int = Field(0, ge=0, description="Attempts lost to disruptions; they cost no retry.")
     started_at: str | None = Field(None, max_length=32, description="When its first Job was made.")
     finished_at: str | None = Field(None, max_length=32, description="When it succeeded or failed.")
+    pending_since: str | None = Field(
+        None,
+        max_length=32,
+        description="Since when no worker computes, for want of a node, an image or an input.",
+    )
     retry_at: str | None = Field(None, max_length=32, description="When the next attempt is due.")
     reason: str | None = Field(None, max_length=128, description="Why it failed or waits.")
     message: Text | None = Field(None, description="The same for people.")

@@ -36,6 +36,14 @@ class Resources(Model):
         None, max_length=16, description="Most of each resource, by its name; accelerators go here."
     )
 
+    def without_extended(self) -> Resources:
+        """Without accelerators and other resources whose names have a domain."""
+        return Resources(requests=_plain(self.requests), limits=_plain(self.limits))
+
+
+def _plain(amounts: dict[str, Quantity] | None) -> dict[str, Quantity] | None:
+    return None if amounts is None else {name: amount for name, amount in amounts.items() if "/" not in name}
+
 
 class Toleration(Model):
     """A taint that the pod puts up with."""

@@ -164,6 +164,17 @@ class IngestParameters(Model):
     columns: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
+Parameters = (
+    SampleParameters
+    | JudgeParameters
+    | TrainParameters
+    | EvaluateParameters
+    | CompareParameters
+    | PromoteParameters
+    | IngestParameters
+)
+
+
 class StageConfig(Model):
     """Everything that a stage needs to know; equal configs compute equal things."""
 
@@ -173,16 +184,7 @@ class StageConfig(Model):
     iteration: int
     output: str = Field(description="URI of the stage's own folder in the store.")
     inputs: dict[str, Input]
-    parameters: Annotated[
-        SampleParameters
-        | JudgeParameters
-        | TrainParameters
-        | EvaluateParameters
-        | CompareParameters
-        | PromoteParameters
-        | IngestParameters,
-        Field(discriminator="stage"),
-    ]
+    parameters: Annotated[Parameters, Field(discriminator="stage")]
     seed: int
 
 

@@ -61,10 +61,13 @@ def test_what_is_inconclusive_holds_or_rejects_as_the_spec_says(
     assert "winRate: winRate measured 12.3" in decision.message
 
 
-def test_an_error_fails_the_iteration_whatever_the_others_say() -> None:
-    mixed = all_gates(COLLAPSE=Verdict.ERROR, REWARD_HACKING=Verdict.FAILED, WIN_RATE=Verdict.INCONCLUSIVE)
+def test_an_error_fails_the_iteration_unless_a_gate_refuses_anyway() -> None:
+    mixed = all_gates(COLLAPSE=Verdict.ERROR, WIN_RATE=Verdict.INCONCLUSIVE)
     decision = decide(mixed, "Hold", "Automatic")
     assert (decision.kind, decision.reason) == (DecisionKind.FAIL, "Collapse")
+    mixed = all_gates(COLLAPSE=Verdict.ERROR, REWARD_HACKING=Verdict.FAILED, WIN_RATE=Verdict.INCONCLUSIVE)
+    decision = decide(mixed, "Hold", "Automatic")
+    assert (decision.kind, decision.reason) == (DecisionKind.REJECT, "RewardHacking")
 
 
 @pytest.mark.parametrize("absent", [Gate.GOLD_SET, Gate.LENGTH_DRIFT])
@@ -89,7 +92,7 @@ def test_only_what_passes_every_gate_is_ever_promoted(
         assert set(verdicts.values()) == {Verdict.PASSED}
         assert mode == "Automatic"
     if Verdict.FAILED in verdicts.values():
-        assert decision.kind in {DecisionKind.REJECT, DecisionKind.FAIL}
+        assert decision.kind == DecisionKind.REJECT
     assert decision.reason
     assert len(decision.message) <= 4096
 

@@ -8,6 +8,7 @@ import pytest
 
 from alignment_api.stage import ExitCode, Located, Stage
 from alignment_operator.observed import JobState, PodView, TargetView
+from alignment_operator.planned import ExpireJob, StartJob
 from tests.operator.plan_world import World, cycle_spec
 
 RUN = {"alignment.dev/run": "1"}
@@ -109,6 +110,38 @@ def test_an_edit_meanwhile_applies_to_the_next_iteration() -> None:
     assert world.iteration["generation"] == 1
 
 
+def test_status_says_that_an_edit_applies_to_the_next_iteration() -> None:
+    world = started()
+    world.generation = 2
+    world.pass_()
+    assert "2 applies to the next" in condition(world, "Iterating")["message"]
+
+
+def test_promote_asks_for_no_accelerator_and_each_stage_keeps_its_ttl() -> None:
+    world = World(
+        spec=cycle_spec(
+            defaults={"resources": {"limits": {"cpu": "2", "nvidia.com/gpu": "1"}}},
+            stages={"train": {"ttlSecondsAfterFinished": 7}},
+        ),
+        annotations=dict(RUN),
+    )
+    seen = []
+    for _ in range(60):
+        seen += world.pass_().actions
+        for name in world.active():
+            world.succeed(name)
+    starts = {action.config.stage: action.pods.resources for action in seen if isinstance(action, StartJob)}
+    assert starts[Stage.TRAIN].limits == {"cpu": "2", "nvidia.com/gpu": "1"}
+    assert starts[Stage.PROMOTE].limits == {"cpu": "2"}
+    expiries = {
+        world.jobs[action.name].config.stage: action.seconds
+        for action in seen
+        if isinstance(action, ExpireJob)
+    }
+    assert expiries[Stage.TRAIN] == 7
+    assert expiries[Stage.SAMPLE] == 86_400
+
+
 def test_more_memory_reaches_the_next_attempt() -> None:
     world = started()
     world.spec = cycle_spec(defaults={"resources": {"limits": {"memory": "32Gi"}}})
@@ -153,6 +186,32 @@ def test_a_worker_that_never_starts_fails_with_the_schedulers_words() -> None:
     assert world.iteration["reason"] == "PendingDeadlineExceeded"
     assert "0/3 nodes have nvidia.com/gpu" in world.iteration["message"]
     assert not world.active()
+
+
+def test_a_pod_that_replaces_a_disrupted_one_has_the_whole_deadline_again() -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 30})
+    name = world.active()[0]
+    world.change(name, pod=PodView(started=True))
+    world.pass_()
+    world.now += timedelta(hours=2)
+    world.change(name, pod=PodView(pending="ContainerCreating"))
+    world.pass_()
+    world.now += timedelta(seconds=20)
+    world.pass_()
+    assert "outcome" not in world.iteration
+    world.change(name, pod=PodView(started=True))
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+
+
+def test_a_report_that_cannot_be_read_fails_the_stage_and_shows_it() -> None:
+    world = started()
+    world.change(
+        world.active()[0], state=JobState.SUCCEEDED, pod=PodView(0, "contract version 9", started=True)
+    )
+    world.settle()
+    assert world.iteration["reason"] == "ResultInvalid"
+    assert "contract version 9" in world.iteration["message"]
 
 
 def test_a_lost_result_is_reported_again_without_computing_again() -> None:
@@ -226,6 +285,14 @@ def test_a_rejection_beats_an_approval() -> None:
     assert world.iteration["reason"] == "RejectedByPerson"
 
 
+def test_a_rejection_is_heard_before_the_gates_and_ends_the_job() -> None:
+    world = started()
+    world.annotations["alignment.dev/reject"] = "1"
+    world.settle()
+    assert world.iteration["outcome"] == "Rejected"
+    assert not world.active()
+
+
 def test_inconclusive_can_be_made_to_reject() -> None:
     world = World(
         spec=cycle_spec(gates={"winRate": {}, "onInconclusive": "Reject"}),
@@ -289,6 +356,29 @@ def test_a_lost_status_reverts_nothing_until_a_person_says_what_is_promoted() ->
     assert world.status["promoted"]["iteration"] == 2
     assert world.frozen[2].incumbent is not None
     assert world.frozen[2].incumbent.digest == served.digest
+
+
+def test_adopt_starts_nothing_by_itself() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    world.status = {}
+    world.annotations["alignment.dev/adopt"] = world.target.digest or ""
+    world.settle()
+    assert world.status["handled"]["run"] == "1"
+    assert "iteration" not in world.status
+
+
+def test_a_target_put_back_from_a_backup_is_repaired_once_a_person_says_what_is_right() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    right = world.target
+    world.target = TargetView("served", "uri", True, "pvc://old", "sha256:" + "3" * 64, right.owner)
+    world.settle()
+    assert condition(world, "Stalled")["reason"] == "PromotionRecordLost"
+    world.annotations["alignment.dev/adopt"] = right.digest or ""
+    world.settle()
+    assert world.target == right
+    assert world.status["promoted"]["iteration"] == 1
 
 
 def test_a_status_put_back_from_a_backup_reverts_nothing() -> None:

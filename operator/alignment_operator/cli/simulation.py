@@ -86,14 +86,17 @@ class _CycleSimulation:
         assert iteration is not None
         jobs = []
         for stage in pipeline.stages(frozen.spec):
-            config = pipeline.stage_config(stage, self._owner, frozen, iteration, initial)
+            config = pipeline.stage_config(stage, pipeline.Context(self._owner, frozen, iteration, initial))
             jobs.append(self._job(config, frozen))
             iteration = self._after(config, iteration)
             initial = initial or Located(uri=frozen.spec.policy.model, digest=iteration.inputs["policy"])
             iteration = iteration.model_copy(update={"incumbent": iteration.incumbent or initial})
         sealed = evidence.of(self._owner, frozen, iteration)
         self._unknown[sealed.digest()] = "digest of the evidence"
-        config = pipeline.stage_config(Stage.PROMOTE, self._owner, frozen, iteration, initial, sealed)
+        iteration = iteration.model_copy(update={"evidence_digest": sealed.digest()})
+        config = pipeline.stage_config(
+            Stage.PROMOTE, pipeline.Context(self._owner, frozen, iteration, initial, sealed)
+        )
         jobs.append(self._job(config, frozen))
         return SimulatedCycle(self._owner, self._observed.settings, tuple(jobs), self._unknown, frozen)
 

@@ -37,7 +37,9 @@ def decide(
     on_inconclusive: Literal["Hold", "Reject"],
     mode: Literal["Automatic", "Manual"],
 ) -> Decision:
-    """An Error fails the iteration, a failed gate rejects, an inconclusive one holds or rejects, else promote.
+    """A failed gate rejects, an Error fails the iteration, an inconclusive one holds or rejects, else promote.
+
+    One failed gate is reason enough to refuse, whatever else could not be judged.
 
     The reason is that of the first gate that decided, rewardHacking before all others.
     """
@@ -46,10 +48,10 @@ def decide(
         message = f"{absent[0]}: the gate was not judged"
         return Decision(DecisionKind.FAIL, GateReason.MEASUREMENT_MISSING, message)
     by_verdict = {verdict: _ordered(results, verdict) for verdict in Verdict}
-    if errors := by_verdict[Verdict.ERROR]:
-        return Decision(DecisionKind.FAIL, _reason(errors), _told("could not be judged", errors))
     if failed := by_verdict[Verdict.FAILED]:
         return Decision(DecisionKind.REJECT, _reason(failed), _told("refused", failed))
+    if errors := by_verdict[Verdict.ERROR]:
+        return Decision(DecisionKind.FAIL, _reason(errors), _told("could not be judged", errors))
     if undecided := by_verdict[Verdict.INCONCLUSIVE]:
         kind = DecisionKind.HOLD if on_inconclusive == "Hold" else DecisionKind.REJECT
         return Decision(kind, Reason.INCONCLUSIVE, _told("inconclusive", undecided))

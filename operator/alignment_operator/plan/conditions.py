@@ -37,7 +37,7 @@ def settle(
             f"generation {observed.owner.generation} is observed",
         ),
         (ConditionType.STALLED, *_stalled(situation)),
-        (ConditionType.ITERATING, *_iterating(iteration, situation)),
+        (ConditionType.ITERATING, *_iterating(iteration, situation, observed.owner.generation)),
         (ConditionType.PROMOTED, *_promoted(iteration)),
         (ConditionType.WAITING_FOR_APPROVAL, *_waiting(iteration)),
         (ConditionType.TARGETS_SYNCED, *_targets(situation)),
@@ -78,15 +78,18 @@ def _stalled(situation: Situation) -> tuple[bool, str, str]:
     return False, Reason.OBSERVED, "nothing is in the way"
 
 
-def _iterating(iteration: Iteration | None, situation: Situation) -> tuple[bool, str, str]:
-    if iteration and iteration.outcome is None:
-        if waits_for_approval(iteration):
-            return True, Reason.WAITING_FOR_APPROVAL, f"iteration {iteration.number} waits for a person"
-        where = f", stage {iteration.stage.value}" if iteration.stage else ""
-        return True, Reason.ITERATING, f"iteration {iteration.number}{where}"
-    if situation.blocked:
-        return False, *situation.blocked
-    return False, Reason.IDLE, "no iteration is running"
+def _iterating(iteration: Iteration | None, situation: Situation, generation: int) -> tuple[bool, str, str]:
+    if iteration is None or iteration.outcome is not None:
+        if situation.blocked:
+            return False, *situation.blocked
+        return False, Reason.IDLE, "no iteration is running"
+    later = ""
+    if iteration.generation != generation:
+        later = f"; it works from generation {iteration.generation}, and {generation} applies to the next"
+    if waits_for_approval(iteration):
+        return True, Reason.WAITING_FOR_APPROVAL, f"iteration {iteration.number} waits for a person{later}"
+    where = f", stage {iteration.stage.value}" if iteration.stage else ""
+    return True, Reason.ITERATING, f"iteration {iteration.number}{where}{later}"
 
 
 def _promoted(iteration: Iteration | None) -> tuple[bool | None, str, str]:

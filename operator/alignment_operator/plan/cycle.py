@@ -7,6 +7,7 @@ from datetime import datetime
 from alignment_api import names
 from alignment_api.conditions import Reason
 from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.stage import Stage
 from alignment_operator.observed import ObservedCycle
 from alignment_operator.plan import conditions, housekeeping, iteration, record, start, targets, verbs
 from alignment_operator.plan.verbs import Request
@@ -81,17 +82,19 @@ def _handled(
             continue
         if request.problem:
             events.append(
-                Event("InvalidAnnotation", f"{verb} {request.value}: {request.problem}", warning=True)
+                Event(Reason.INVALID_ANNOTATION, f"{verb} {request.value}: {request.problem}", warning=True)
             )
         elif verb == "adopt":
             events.append(
-                Event("InvalidAnnotation", f"adopt {request.value}: the record is not lost", warning=True)
+                Event(
+                    Reason.INVALID_ANNOTATION, f"adopt {request.value}: the record is not lost", warning=True
+                )
             )
         elif _acted_on(request, status, before is not None and before.outcome is None):
             pass
         elif _in_vain(request, status):
             message = f"{verb} {request.value}: {names.verb_annotation(verb)} names nothing that waits for it"
-            events.append(Event("InvalidAnnotation", message, warning=True))
+            events.append(Event(Reason.INVALID_ANNOTATION, message, warning=True))
         else:
             continue
         handled[verb] = request.value
@@ -126,10 +129,13 @@ def _in_vain(request: Request, status: AlignmentCycleStatus) -> bool:
 
 def _tidy(observed: ObservedCycle) -> tuple[Action, ...]:
     awaited = iteration.current_config(observed)
-    current = observed.status.iteration
-    ttl = observed.spec.defaults.ttl_seconds_after_finished if observed.spec else 86_400
+    number = observed.status.iteration.number if observed.status.iteration else 0
+
+    def ttl(stage: Stage) -> int:
+        return iteration.settled_pods(observed.spec, stage).ttl_seconds_after_finished
+
     if awaited is None:
-        return housekeeping.tidy(observed.jobs, None, current.number if current else 0, None, ttl)
+        return housekeeping.tidy(observed.jobs, None, number, None, ttl)
     entry, config = awaited
     expected = (names.stage_hash(config.owner_uid, config.to_wire()), entry.attempt)
-    return housekeeping.tidy(observed.jobs, entry, config.iteration, expected, ttl)
+    return housekeeping.tidy(observed.jobs, entry, number, expected, ttl)

@@ -24,14 +24,18 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
         return DatasetPlan((), _settled(observed, status, now))
     asked = _asked(observed)
     if asked and not _running(status):
-        status = _begun(observed, status)
+        status = _begun(observed, status, now)
     if not _running(status):
         actions = housekeeping.tidy(
-            observed.jobs, None, status.ingest_number, None, spec.defaults.ttl_seconds_after_finished
+            observed.jobs,
+            None,
+            status.ingest_number,
+            None,
+            lambda _: spec.defaults.ttl_seconds_after_finished,
         )
         return DatasetPlan(actions, _settled(observed, status, now))
     assert status.ingest is not None
-    config = _config(observed, spec, status.ingest_number)
+    config = _config(observed, spec, status.ingest_number, status.ingest)
     pods = with_image(spec.defaults, observed.settings)
     progress = stage.advance(
         status.ingest,
@@ -44,7 +48,11 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     )
     expected = (names.stage_hash(config.owner_uid, config.to_wire()), status.ingest.attempt)
     tidied = housekeeping.tidy(
-        observed.jobs, status.ingest, status.ingest_number, expected, pods.ttl_seconds_after_finished
+        observed.jobs,
+        status.ingest,
+        status.ingest_number,
+        expected,
+        lambda _: pods.ttl_seconds_after_finished,
     )
     status, events = _after(status.model_copy(update={"ingest": progress.status}), now)
     return DatasetPlan(
@@ -66,13 +74,14 @@ def _running(status: PreferenceDatasetStatus) -> bool:
     return status.ingest is not None and status.ingest.state in {"Pending", "Running"}
 
 
-def _begun(observed: ObservedDataset, status: PreferenceDatasetStatus) -> PreferenceDatasetStatus:
-    """A number is never used twice, whatever became of the status, so that no folder of the store is."""
+def _begun(
+    observed: ObservedDataset, status: PreferenceDatasetStatus, now: datetime
+) -> PreferenceDatasetStatus:
     number = max(status.ingest_number, *(job.iteration for job in observed.jobs), 0) + 1
     run = observed.owner.annotations.get(names.verb_annotation("run"), "")
     return status.model_copy(
         update={
-            "ingest": StageStatus(name=Stage.INGEST, state="Pending"),
+            "ingest": StageStatus(name=Stage.INGEST, state="Pending", started_at=instants.spell(now)),
             "ingest_number": number,
             "ingest_generation": observed.owner.generation,
             "handled": {**status.handled, "run": run} if run else status.handled,
@@ -80,7 +89,12 @@ def _begun(observed: ObservedDataset, status: PreferenceDatasetStatus) -> Prefer
     )
 
 
-def _config(observed: ObservedDataset, spec: PreferenceDatasetSpec, number: int) -> StageConfig:
+def _config(
+    observed: ObservedDataset, spec: PreferenceDatasetSpec, number: int, ingest: StageStatus
+) -> StageConfig:
+    """The folder carries the instant too: a number may come again after a lost status, an instant does not."""
+    assert ingest.started_at is not None
+    started = instants.parse(ingest.started_at).strftime("%Y%m%dT%H%M%SZ")
     files = [(source.name, source.files) for source in spec.sources if source.files]
     owner = observed.owner
     return StageConfig(
@@ -90,7 +104,7 @@ def _config(observed: ObservedDataset, spec: PreferenceDatasetSpec, number: int)
         output=join(
             names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid),
             "revisions",
-            str(number),
+            f"{number}-{started}",
         ),
         inputs={f"source/{name}": Input(uri=file.uri, kind=InputKind.PAIRS) for name, file in files},
         parameters=IngestParameters(columns={name: file.columns for name, file in files if file.columns}),
@@ -162,7 +176,8 @@ def _ready(observed: ObservedDataset, status: PreferenceDatasetStatus) -> tuple[
     if observed.problems:
         return False, Reason.INVALID_SPEC, _said(observed)
     ingest = status.ingest
-    if ingest is None or ingest.state in {"Pending", "Running"}:
+    outdated = status.ingest_generation != observed.owner.generation
+    if ingest is None or outdated or ingest.state in {"Pending", "Running"}:
         message = (
             ingest.message if ingest and ingest.message else f"refresh {status.ingest_number} is running"
         )

@@ -13,6 +13,7 @@ from alignment_api.cycle_status import (
 )
 from alignment_api.stage import Located
 from alignment_operator.plan import instants
+from alignment_operator.plan.stage import MAX_MESSAGE
 
 KEPT_PROMOTIONS = 5
 
@@ -31,7 +32,7 @@ def finish(
         update={
             "outcome": outcome,
             "reason": str(reason),
-            "message": message[:4096],
+            "message": message[:MAX_MESSAGE],
             "finished_at": instants.spell(now),
         }
     )

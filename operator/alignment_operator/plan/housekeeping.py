@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from alignment_api.cycle_status import StageStatus
+from alignment_api.stage import Stage
 from alignment_operator.observed import JobState, JobView
 from alignment_operator.planned import Action, DeleteJob, ExpireJob
 
@@ -14,7 +15,7 @@ def tidy(
     current: StageStatus | None,
     iteration: int,
     expected: tuple[str, int] | None,
-    ttl_seconds: int,
+    ttl_seconds: Callable[[Stage], int],
 ) -> tuple[Action, ...]:
     """`current` is the stage that still waits for its Job, if any; `expected` the hash and attempt it would adopt."""
     actions: list[Action] = []
@@ -24,7 +25,7 @@ def tidy(
         if job.state == JobState.ACTIVE:
             actions.append(DeleteJob(job.name, job.uid))
         elif not job.ttl_set:
-            actions.append(ExpireJob(job.name, job.uid, ttl_seconds))
+            actions.append(ExpireJob(job.name, job.uid, ttl_seconds(job.stage)))
     return tuple(actions)
 
 

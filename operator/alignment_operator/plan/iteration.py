@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from alignment_api.conditions import Reason
+from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, Outcome, StageStatus
 from alignment_api.pods import PodDefaults, settled
 from alignment_api.stage import Located, Stage, StageConfig
@@ -28,6 +29,9 @@ def advance(observed: ObservedCycle, requests: dict[str, Request], now: datetime
     cancel = requests.get("cancel")
     if cancel and cancel.number == iteration.number:
         return _cancelled(observed, iteration, now)
+    reject = requests.get("reject")
+    if reject and reject.number == iteration.number:
+        return _refused(observed, iteration, now)
     entry = _current(frozen, iteration)
     if entry is not None:
         return _stage(observed, frozen, iteration, entry, now)
@@ -64,7 +68,8 @@ def current_config(observed: ObservedCycle) -> tuple[StageStatus, StageConfig] |
 
 def _config(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, name: Stage) -> StageConfig:
     sealed = evidence.of(observed.owner, frozen, iteration) if name == Stage.PROMOTE else None
-    return pipeline.stage_config(name, observed.owner, frozen, iteration, observed.status.initial, sealed)
+    context = pipeline.Context(observed.owner, frozen, iteration, observed.status.initial, sealed)
+    return pipeline.stage_config(name, context)
 
 
 def _stage(
@@ -125,14 +130,19 @@ def _learned(
 
 def pods(observed: ObservedCycle, frozen: Frozen, name: Stage) -> PodDefaults:
     """Resources, deadlines and retries are the live spec's, so that they can be mended; the image is frozen."""
-    live = observed.spec or frozen.spec
+    live = settled_pods(observed.spec or frozen.spec, name)
+    return live.model_copy(update={"image": settled_pods(frozen.spec, name).image})
 
-    def of(spec: object) -> PodDefaults:
-        assert isinstance(spec, type(frozen.spec))
-        override = getattr(spec.stages, name.value, None) if spec.stages else None
-        return settled(spec.defaults, override)
 
-    return of(live).model_copy(update={"image": of(frozen.spec).image})
+def settled_pods(spec: AlignmentCycleSpec | None, name: Stage) -> PodDefaults:
+    """The spec's word on one stage's pods. `promote` computes nothing, so it gets no accelerator."""
+    if spec is None:
+        return PodDefaults()
+    override = getattr(spec.stages, name.value, None) if spec.stages else None
+    found = settled(spec.defaults, override)
+    if name != Stage.PROMOTE or found.resources is None:
+        return found
+    return found.model_copy(update={"resources": found.resources.without_extended()})
 
 
 def _judged(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, now: datetime) -> CyclePlan:
@@ -191,10 +201,6 @@ def _held(
     requests: dict[str, Request],
     now: datetime,
 ) -> CyclePlan:
-    reject = requests.get("reject")
-    if reject and reject.number == iteration.number:
-        message = "rejected by a person"
-        return _end(observed, observed.status, iteration, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
     approve = requests.get("approve")
     if approve and approves(approve, iteration):
         return _sealing(observed.status, iteration, Reason.APPROVED, f"approved by {approve.value}", now)
@@ -236,11 +242,28 @@ def _cancelled(observed: ObservedCycle, iteration: Iteration, now: datetime) -> 
     plan = _end(
         observed, observed.status, iteration, "Cancelled", Reason.CANCELLED, "cancelled by a person", now
     )
+    return replace(plan, actions=_stop(observed, iteration))
+
+
+def _refused(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
+    """A rejection is heard at any moment before the swap, and beats an approval."""
+    plan = _end(
+        observed,
+        observed.status,
+        iteration,
+        "Rejected",
+        Reason.REJECTED_BY_PERSON,
+        "rejected by a person",
+        now,
+    )
+    return replace(plan, actions=_stop(observed, iteration))
+
+
+def _stop(observed: ObservedCycle, iteration: Iteration) -> tuple[DeleteJob, ...]:
     running = {entry.job_uid for entry in iteration.stages if entry.state in {"Pending", "Running"}}
-    deletions = tuple(
+    return tuple(
         DeleteJob(job.name, job.uid) for job in observed.jobs if job.uid in running and not job.deleting
     )
-    return replace(plan, actions=deletions)
 
 
 def _end(

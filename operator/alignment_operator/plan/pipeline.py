@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import Iteration
@@ -14,6 +16,7 @@ from alignment_api.stage import (
     InputKind,
     JudgeParameters,
     Located,
+    Parameters,
     PromoteParameters,
     SampleParameters,
     Stage,
@@ -21,6 +24,7 @@ from alignment_api.stage import (
     StageResult,
     TrainParameters,
 )
+from alignment_api.uris import join
 from alignment_operator.observed import Frozen, Owner
 
 # Full fine-tuning at 5e-7 is the recipe of iterative DPO; low-rank adapters need about twenty times that.
@@ -35,94 +39,125 @@ def stages(spec: AlignmentCycleSpec) -> tuple[Stage, ...]:
     return (*sampled, Stage.TRAIN, Stage.EVALUATE, *compared)
 
 
-def stage_config(
-    stage: Stage,
-    owner: Owner,
-    frozen: Frozen,
-    iteration: Iteration,
-    initial: Located | None,
-    evidence: Evidence | None = None,
-) -> StageConfig:
-    """`initial` is M_0 with its digest, None until the first stage of the first iteration has found it.
+@dataclass(frozen=True)
+class Context:
+    """What the config of any stage is made from.
 
-    Raises KeyError if an earlier stage that this one needs has no result.
+    `initial` is M_0 with its digest, None until the first stage of the first iteration has found it. `evidence` is
+    what the stage `promote` seals, and `evidence_digest` what was judged or approved.
     """
-    spec = frozen.spec
-    inputs = _all_inputs(frozen, iteration, initial)
-    inputs |= _products(owner, frozen, iteration)
-    first = stage == stages(spec)[0]
-    prefix = names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid)
-    seed = frozen.number
-    needed: dict[str, Input]
-    parameters: (
-        SampleParameters
-        | JudgeParameters
-        | TrainParameters
-        | EvaluateParameters
-        | CompareParameters
-        | PromoteParameters
-    )
-    match stage:
-        case Stage.SAMPLE:
-            assert spec.prompts is not None
-            parameters = SampleParameters(sampling=spec.sampling, per_iteration=spec.prompts.per_iteration)
-            needed = _select(inputs, "policy", "prompts")
-            seed = frozen.number if spec.sampling.seed is None else spec.sampling.seed
-        case Stage.JUDGE:
-            assert spec.judge is not None
-            parameters = JudgeParameters(judge=spec.judge)
-            needed = _select(inputs, "samples") | _optional(inputs, "judge")
-        case Stage.TRAIN:
-            training = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
-            parameters = TrainParameters(training=training, datasets=spec.datasets or [])
-            datasets = [role for role in inputs if role.startswith("dataset/")]
-            needed = _select(inputs, *datasets) | _optional(inputs, "pairs", "goldSet", "heldOutPrompts")
-            needed["start"] = inputs["policy" if spec.policy.start == "Previous" else "initial"]
-            needed["reference"] = inputs["policy" if spec.policy.reference == "Previous" else "initial"]
-            seed = spec.training.seed
-        case Stage.EVALUATE:
-            parameters = EvaluateParameters(
-                gold_set=spec.evaluation.gold_set,
-                held_out_prompts=spec.evaluation.held_out_prompts,
-                temperature=spec.sampling.temperature,
-                top_p=spec.sampling.top_p,
-                confidence_percent=spec.evaluation.confidence_percent,
-            )
-            needed = _select(inputs, "candidate", "policy", "goldSet", "heldOutPrompts")
-            if _limited_from_initial(spec):
-                needed["initial"] = inputs["initial"]
-        case Stage.COMPARE:
-            assert spec.evaluation.comparison is not None
-            parameters = CompareParameters(
-                comparison=spec.evaluation.comparison,
-                judge=spec.judge,
-                min_percent=spec.gates.win_rate.min_percent if spec.gates.win_rate else 50.0,
-                confidence_percent=spec.evaluation.confidence_percent,
-            )
-            needed = _select(inputs, "answers", "heldOutPrompts") | _optional(
-                inputs, "judge", "comparisonJudge"
-            )
-        case Stage.PROMOTE:
-            assert evidence is not None
-            parameters = PromoteParameters(
-                evidence=evidence, evidence_digest=evidence.digest(), cycle_prefix=prefix
-            )
-            needed = _select(inputs, "candidate")
-        case _:
-            raise ValueError(f"{stage} is not a stage of an iteration")
-    if first:
-        needed = _all_inputs(frozen, iteration, initial) | needed
+
+    owner: Owner
+    frozen: Frozen
+    iteration: Iteration
+    initial: Located | None
+    evidence: Evidence | None = None
+
+    @property
+    def spec(self) -> AlignmentCycleSpec:
+        return self.frozen.spec
+
+    @property
+    def prefix(self) -> str:
+        return names.cycle_prefix(self.spec.store.uri, self.owner.namespace, self.owner.name, self.owner.uid)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is a stage's own in its config."""
+
+    parameters: Parameters
+    inputs: dict[str, Input]
+    seed: int
+
+
+def stage_config(stage: Stage, context: Context) -> StageConfig:
+    """Raises KeyError if an earlier stage that this one needs has no result."""
+    inputs = _all_inputs(context) | _products(context.iteration)
+    work = _WORK_OF[stage](context, inputs)
+    first = stage == stages(context.spec)[0]
     return StageConfig(
         stage=stage,
-        owner_uid=owner.uid,
-        iteration=frozen.number,
-        output=names.stage_prefix(
-            spec.store.uri, owner.namespace, owner.name, owner.uid, frozen.number, stage.value
-        ),
-        inputs=needed,
-        parameters=parameters,
-        seed=seed,
+        owner_uid=context.owner.uid,
+        iteration=context.frozen.number,
+        output=join(context.prefix, "iterations", str(context.frozen.number), stage.value),
+        # The first stage checks and digests everything early; later ones verify what they read.
+        inputs=_all_inputs(context) | work.inputs if first else work.inputs,
+        parameters=work.parameters,
+        seed=work.seed,
     )
+
+
+def _sample(context: Context, inputs: dict[str, Input]) -> _Work:
+    spec = context.spec
+    assert spec.prompts is not None
+    parameters = SampleParameters(sampling=spec.sampling, per_iteration=spec.prompts.per_iteration)
+    seed = context.frozen.number if spec.sampling.seed is None else spec.sampling.seed
+    return _Work(parameters, _select(inputs, "policy", "prompts"), seed)
+
+
+def _judge(context: Context, inputs: dict[str, Input]) -> _Work:
+    assert context.spec.judge is not None
+    needed = _select(inputs, "samples") | _optional(inputs, "judge")
+    return _Work(JudgeParameters(judge=context.spec.judge), needed, context.frozen.number)
+
+
+def _train(context: Context, inputs: dict[str, Input]) -> _Work:
+    spec = context.spec
+    training = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
+    datasets = [role for role in inputs if role.startswith("dataset/")]
+    needed = _select(inputs, *datasets) | _optional(inputs, "pairs", "goldSet", "heldOutPrompts")
+    needed["start"] = inputs["policy" if spec.policy.start == "Previous" else "initial"]
+    needed["reference"] = inputs["policy" if spec.policy.reference == "Previous" else "initial"]
+    return _Work(TrainParameters(training=training, datasets=spec.datasets or []), needed, spec.training.seed)
+
+
+def _evaluate(context: Context, inputs: dict[str, Input]) -> _Work:
+    spec = context.spec
+    parameters = EvaluateParameters(
+        gold_set=spec.evaluation.gold_set,
+        held_out_prompts=spec.evaluation.held_out_prompts,
+        temperature=spec.sampling.temperature,
+        top_p=spec.sampling.top_p,
+        confidence_percent=spec.evaluation.confidence_percent,
+    )
+    needed = _select(inputs, "candidate", "policy", "goldSet", "heldOutPrompts")
+    if _limited_from_initial(spec):
+        needed["initial"] = inputs["initial"]
+    return _Work(parameters, needed, context.frozen.number)
+
+
+def _compare(context: Context, inputs: dict[str, Input]) -> _Work:
+    spec = context.spec
+    assert spec.evaluation.comparison is not None
+    parameters = CompareParameters(
+        comparison=spec.evaluation.comparison,
+        judge=spec.judge,
+        min_percent=spec.gates.win_rate.min_percent if spec.gates.win_rate else 50.0,
+        confidence_percent=spec.evaluation.confidence_percent,
+    )
+    needed = _select(inputs, "answers", "heldOutPrompts") | _optional(inputs, "judge", "comparisonJudge")
+    return _Work(parameters, needed, context.frozen.number)
+
+
+def _promote(context: Context, inputs: dict[str, Input]) -> _Work:
+    judged = context.iteration.evidence_digest
+    assert context.evidence is not None
+    assert judged is not None
+    parameters = PromoteParameters(
+        evidence=context.evidence, evidence_digest=judged, cycle_prefix=context.prefix
+    )
+    return _Work(parameters, _select(inputs, "candidate"), context.frozen.number)
+
+
+_WORK_OF = {
+    Stage.SAMPLE: _sample,
+    Stage.JUDGE: _judge,
+    Stage.TRAIN: _train,
+    Stage.EVALUATE: _evaluate,
+    Stage.COMPARE: _compare,
+    Stage.PROMOTE: _promote,
+}
 
 
 def learning_rate(spec: AlignmentCycleSpec) -> float:
@@ -132,9 +167,9 @@ def learning_rate(spec: AlignmentCycleSpec) -> float:
     return _LEARNING_RATE * (_LORA_FACTOR if spec.training.lora else 1)
 
 
-def _all_inputs(frozen: Frozen, iteration: Iteration, initial: Located | None) -> dict[str, Input]:
+def _all_inputs(context: Context) -> dict[str, Input]:
     """Everything that the iteration reads and did not make, by role, with the digests known so far."""
-    spec = frozen.spec
+    spec, frozen, iteration, initial = context.spec, context.frozen, context.iteration, context.initial
     known = dict(iteration.inputs)
     if initial:
         known["initial"] = initial.digest
@@ -165,7 +200,7 @@ def _all_inputs(frozen: Frozen, iteration: Iteration, initial: Located | None) -
     return inputs
 
 
-def _products(owner: Owner, frozen: Frozen, iteration: Iteration) -> dict[str, Input]:
+def _products(iteration: Iteration) -> dict[str, Input]:
     """What earlier stages of the iteration made, by the role it has for later ones."""
     products = {}
     for stage, role in ((Stage.SAMPLE, "samples"), (Stage.JUDGE, "pairs"), (Stage.EVALUATE, "answers")):

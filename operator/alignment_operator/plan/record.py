@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from alignment_api.conditions import Reason
 from alignment_api.cycle_status import AlignmentCycleStatus, Promoted
 from alignment_operator.observed import ObservedCycle
 from alignment_operator.plan import instants
+from alignment_operator.plan.finish import KEPT_PROMOTIONS
 from alignment_operator.plan.verbs import Request
 from alignment_operator.planned import Event
 
@@ -38,31 +40,48 @@ def _belongs_to_another(observed: ObservedCycle, owner: str | None) -> bool:
 
 def adopt(observed: ObservedCycle, request: Request, now: datetime) -> tuple[AlignmentCycleStatus, Event]:
     """The status with the record restored, or as it was with a warning of why not."""
-    status = observed.status.model_copy(
-        update={"handled": {**observed.status.handled, "adopt": request.value}}
-    )
+    handled = {**_remembered(observed), **observed.status.handled, "adopt": request.value}
+    status = observed.status.model_copy(update={"handled": handled})
     carried = {target.digest: target.value for target in observed.targets if target.digest and target.value}
     started_from = {
         frozen.incumbent.digest: frozen.incumbent.uri
         for frozen in observed.frozen.values()
         if frozen.incumbent
     }
-    uri = carried.get(request.digest) or (started_from.get(request.digest) if not carried else None)
+    recorded = observed.status.promoted
+    uri = carried.get(request.digest)
+    if uri is None and recorded and recorded.digest == request.digest:
+        uri = recorded.uri
+    if uri is None and not carried:
+        uri = started_from.get(request.digest)
     if uri is None:
         could = ", ".join(sorted(carried or started_from)) or "none"
         message = f"adopt {request.value}: no target carries that digest; carried: {could}"
-        return status, Event("InvalidAnnotation", message, warning=True)
-    promoted = Promoted(
-        iteration=_promoted_by(observed, request.digest),
-        uri=uri,
-        digest=request.digest,
-        at=instants.spell(now),
-    )
-    earlier = [observed.status.promoted] if observed.status.promoted else []
+        return status, Event(Reason.INVALID_ANNOTATION, message, warning=True)
+    promoted = _as_promoted(observed, request.digest, uri, now)
+    # What else the targets carry is known from now on, and so repaired instead of believed.
+    known = {promotion.digest for promotion in status.promotions} | {promoted.digest}
+    others = [recorded] if recorded and recorded.digest not in known else []
+    others += [
+        _as_promoted(observed, digest, stray, now) for digest, stray in carried.items() if digest not in known
+    ]
     status = status.model_copy(
-        update={"promoted": promoted, "promotions": [*earlier, *status.promotions][:5]}
+        update={"promoted": promoted, "promotions": [*others, *status.promotions][:KEPT_PROMOTIONS]}
     )
     return status, Event("Adopted", f"{request.digest} is what is promoted")
+
+
+def _as_promoted(observed: ObservedCycle, digest: str, uri: str, now: datetime) -> Promoted:
+    recorded = observed.status.promoted
+    if recorded and recorded.digest == digest:
+        return recorded
+    return Promoted(iteration=_promoted_by(observed, digest), uri=uri, digest=digest, at=instants.spell(now))
+
+
+def _remembered(observed: ObservedCycle) -> dict[str, str]:
+    """The last request that an iteration was started for, which a lost status has forgotten."""
+    last = max(observed.frozen, default=None)
+    return {"run": observed.frozen[last].handled_run} if last is not None else {}
 
 
 def _promoted_by(observed: ObservedCycle, digest: str) -> int:

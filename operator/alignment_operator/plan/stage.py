@@ -16,6 +16,7 @@ from alignment_operator.plan import instants
 from alignment_operator.planned import Action, DeleteJob, StartJob
 
 MAX_DISRUPTIONS = 20
+MAX_MESSAGE = 4096
 _FIRST_WAIT_SECONDS = 5
 _LONGEST_WAIT_SECONDS = 60
 
@@ -70,11 +71,16 @@ def _begin(
     if status.retry_at and now < instants.parse(status.retry_at):
         return Progress(status, wake_at=instants.parse(status.retry_at))
     if any(job.state == JobState.ACTIVE for job in mine if not _is(job, status, hash_)):
-        # Another attempt still lives: `orphans` has asked for its deletion, and its end wakes us.
+        # Another attempt still lives: housekeeping has asked for its deletion, and its end wakes us.
         return Progress(status)
     name = names.job_name(owner_name, config.iteration, config.stage.value, status.attempt, hash_)
     begun = status.model_copy(
-        update={"job": name, "started_at": status.started_at or instants.spell(now), "retry_at": None}
+        update={
+            "job": name,
+            "started_at": status.started_at or instants.spell(now),
+            "pending_since": status.pending_since or instants.spell(now),
+            "retry_at": None,
+        }
     )
     there = next((job for job in mine if _is(job, status, hash_)), None)
     if there and there.deleting:
@@ -105,7 +111,7 @@ def _another_attempt(
             "attempt": status.attempt + 1,
             "disruptions": disruptions,
             "retry_at": instants.spell(due) if wait_seconds else None,
-            "message": message,
+            "message": message[:MAX_MESSAGE],
         }
     )
     return Progress(waiting, wake_at=due)
@@ -113,6 +119,11 @@ def _another_attempt(
 
 def _succeeded(status: StageStatus, job: JobView, now: datetime) -> Progress:
     report = _report(job.pod)
+    if job.pod and job.pod.report and (report is None or report.result is None):
+        message = (
+            f"the worker of Job {job.name} reports what this operator cannot read: {job.pod.report[:200]}"
+        )
+        return Progress(failed(status, now, Reason.RESULT_INVALID, message))
     if report is None or report.result is None:
         # The pod went before its message was read. The next attempt finds the manifest and says it again.
         return _another_attempt(
@@ -127,6 +138,7 @@ def _succeeded(status: StageStatus, job: JobView, now: datetime) -> Progress:
             "result": report.result,
             "reason": None,
             "message": None,
+            "pending_since": None,
         }
     )
     return Progress(done, wake_at=now)
@@ -176,30 +188,37 @@ def _input_missing(
     wait_for_inputs: bool,
 ) -> Progress:
     reason = ExitCode.INPUT_MISSING.reason
-    assert status.started_at is not None
-    deadline = instants.after(status.started_at, pods.pending_deadline_seconds)
-    if not wait_for_inputs or now >= deadline:
+    since = status.pending_since or instants.spell(now)
+    if not wait_for_inputs or now >= instants.after(since, pods.pending_deadline_seconds):
         return Progress(failed(status, now, reason, message))
     wait = min(_FIRST_WAIT_SECONDS * 2 ** min(status.attempt, 10), _LONGEST_WAIT_SECONDS)
     again = _another_attempt(status, now, message, disrupted=False, wait_seconds=wait)
-    waiting = again.status.model_copy(update={"reason": reason})
+    waiting = again.status.model_copy(update={"reason": reason, "pending_since": since})
     return Progress(waiting, (DeleteJob(job.name, job.uid),), again.wake_at)
 
 
 def _active(status: StageStatus, job: JobView, pods: PodDefaults, now: datetime) -> Progress:
     if job.pod and job.pod.started:
-        return Progress(status.model_copy(update={"state": "Running", "reason": None, "message": None}))
+        return Progress(status.model_copy(update={"state": "Running", "message": None, **_computing(status)}))
+    # A pod that replaces a disrupted one begins to wait now, however old its Job is.
+    since = status.pending_since or instants.spell(now)
     cause = job.pod.pending if job.pod else ""
-    deadline = job.created_at + timedelta(seconds=pods.pending_deadline_seconds)
+    deadline = instants.after(since, pods.pending_deadline_seconds)
     if now < deadline:
-        waiting = status.model_copy(update={"state": "Pending", "message": cause or status.message})
+        said = (cause or status.message or "")[:MAX_MESSAGE] or None
+        waiting = status.model_copy(update={"state": "Pending", "message": said, "pending_since": since})
         return Progress(waiting, wake_at=deadline)
-    message = (
-        f"the worker has not started within {pods.pending_deadline_seconds} s: {cause or 'no pod was made'}"
-    )
+    message = f"no worker has started within {pods.pending_deadline_seconds} s: {cause or 'no pod was made'}"
     return Progress(
         failed(status, now, Reason.PENDING_DEADLINE_EXCEEDED, message), (DeleteJob(job.name, job.uid),)
     )
+
+
+def _computing(status: StageStatus) -> dict[str, None]:
+    """The wait is over, unless the worker runs only to look once more for an input that was missing."""
+    if status.reason == ExitCode.INPUT_MISSING.reason:
+        return {}
+    return {"reason": None, "pending_since": None}
 
 
 def failed(status: StageStatus, now: datetime, reason: str, message: str) -> StageStatus:
@@ -209,7 +228,7 @@ def failed(status: StageStatus, now: datetime, reason: str, message: str) -> Sta
             "finished_at": instants.spell(now),
             "retry_at": None,
             "reason": str(reason),
-            "message": message[:4096],
+            "message": message[:MAX_MESSAGE],
         }
     )
 
