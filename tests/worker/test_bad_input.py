@@ -74,6 +74,11 @@ def shorten(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
 
 
+def lack_a_part(folder: Path) -> None:
+    parts = {"model.norm.weight": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": parts}))
+
+
 def unlink(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
@@ -83,11 +88,11 @@ def unlink(name: str) -> Callable[[Path], None]:
     [
         (unlink("model.safetensors"), "holds no weights; *.safetensors are expected"),
         (pickle_weights, "only as pytorch_model.bin, which can run code when loaded. Save the model with"),
-        (only_an_adapter, "holds no weights"),
+        (only_an_adapter, "holds an adapter and no model; merge it"),
         (unlink("config.json"), "has no config.json"),
         (only_tokens, "has no tokenizer; add tokenizer.json"),
         (drop_a_weight, "lacks 1 of the model's weights (model.layers.1.mlp.up_proj.weight)"),
-        (shorten, "cannot be loaded"),
+        (shorten, "is not whole"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json cannot be used"),
         (
             change_json("config.json", model_type="mine", auto_map={"AutoConfig": "mine.Config"}),
@@ -112,6 +117,8 @@ def test_a_model_that_cannot_be_used(loop: Loop, damage: Callable[[Path], object
             "has 2 labels; a reward model needs exactly",
         ),
         (pickle_weights, "pytorch_model.bin"),
+        (shorten, "is not whole"),
+        (lack_a_part, "lacks model-00002-of-00002.safetensors"),
     ],
 )
 def test_a_reward_model_that_cannot_judge(loop: Loop, damage: Callable[[Path], object], said: str) -> None:

@@ -7,6 +7,7 @@ and answers.jsonl (a row for each held-out prompt: its columns, `line`, and by c
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -80,6 +81,7 @@ def _ask(workspace: Workspace, questions: Questions) -> dict[str, Answers]:
         name = _CHECKPOINTS[role]
         workspace.progress.begin(prompts, "prompts", f"{name} answers")
         said[name] = answer(role, inputs.path(role), questions, workspace.progress)
+        gc.collect()  # one checkpoint in memory at a time
     if repeated:
         said["initial"] = said["incumbent"]
     return said

@@ -148,6 +148,8 @@ class _Batch:
         eos = torch.tensor(sorted(policy.eos_ids), device=self._device)
         ended = torch.zeros(len(lengths), dtype=torch.bool, device=self._device)
         log = _Log()
+        # Between two looks, answers that have ended go on for nothing, but never past the model's positions.
+        last_position = (policy.max_positions or 1 << 62) - 1
         looks_every = 1 if self._device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         for step in range(int(limits.max())):
             if step % _UNIFORMS_AT_ONCE == 0:
@@ -163,7 +165,7 @@ class _Batch:
                     cache.batch_select_indices(going)
                     rows, tokens, ended = rows[going], tokens[going], ended[going]
                     mask = None if mask is None else mask[going]
-            positions = (lengths[rows] + step).unsqueeze(1)
+            positions = (lengths[rows] + step).clamp(max=last_position).unsqueeze(1)
             if mask is not None:
                 mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits, cache = forward(policy, tokens.unsqueeze(1), mask, cache, keep=1, positions=positions)

@@ -135,7 +135,13 @@ def _check_files(role: str, folder: Path) -> None:
         raise InvalidModelError(
             f"{role}: {folder} has no config.json; name a folder as save_pretrained writes it"
         )
-    if any(folder.glob("*.safetensors")) and not _adapter_only(folder):
+    weights = {file.name for file in folder.glob("*.safetensors")}
+    if weights == {"adapter_model.safetensors"}:
+        raise InvalidModelError(
+            f"{role}: {folder} holds an adapter and no model; merge it into its base model (merge_and_unload)"
+        )
+    if weights:
+        _check_weights(role, folder, weights)
         return
     pickled = sorted(file.name for file in folder.iterdir() if file.suffix in _PICKLES)
     if pickled:
@@ -146,8 +152,22 @@ def _check_files(role: str, folder: Path) -> None:
     raise InvalidModelError(f"{role}: {folder} holds no weights; *.safetensors are expected")
 
 
-def _adapter_only(folder: Path) -> bool:
-    return {file.name for file in folder.glob("*.safetensors")} == {"adapter_model.safetensors"}
+def _check_weights(role: str, folder: Path, there: set[str]) -> None:
+    """All parts, each as long as its header says."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    for index in folder.glob("*.safetensors.index.json"):
+        missing = sorted(set(json.loads(index.read_bytes())["weight_map"].values()) - there)
+        if missing:
+            raise InvalidModelError(f"{role}: {folder} lacks {', '.join(missing[:3])}; copy the folder again")
+    for name in sorted(there):
+        try:
+            with safe_open(folder / name, framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise InvalidModelError(
+                f"{role}: {folder / name} is not whole: {_first_line(error)}; copy it again"
+            ) from error
 
 
 def _config(role: str, folder: Path) -> Any:

@@ -1,0 +1,95 @@
+"""Pairs from scores, and scores from reward models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alignment_api.cycle import Judge
+from alignment_api.judges import Verifier
+from alignment_worker import judge as judging
+from alignment_worker.failures import InvalidModelError
+from alignment_worker.scoring import Question, RewardModel
+from tests.worker import tiny
+
+
+def row(*lengths: int) -> dict[str, Any]:
+    """A prompt with answers of these lengths, each named by its place."""
+    answers = [
+        {"ids": [9] * length, "text": str(place), "log_probs": [-1.0] * length, "truncated": False}
+        for place, length in enumerate(lengths)
+    ]
+    return {"prompt": "p", "prompt_ids": [1], "line": 1, "completions": answers}
+
+
+def chosen(pairs: str, lengths: list[int], scores: list[float], margin: float = 0.0, seed: int = 0) -> Any:
+    """(chosen, rejected) by place; ties; too close."""
+    judge = Judge(verifier=Verifier(), pairs=pairs, min_margin=margin)
+    choice = judging.choose(row(*lengths), scores, judge, seed)
+    return [(int(p["chosen"]), int(p["rejected"])) for p in choice.pairs], choice.ties, choice.too_close
+
+
+@pytest.mark.parametrize(
+    ("lengths", "scores", "expected"),
+    [
+        ([3, 3, 3], [0.1, 0.9, 0.5], ([(1, 0)], 0, 0)),
+        ([5, 2, 3], [1, 1, 0], ([(1, 2)], 0, 0)),  # of equals the shorter is chosen
+        ([5, 2, 9, 1], [1, 1, 0, 0], ([(1, 2)], 0, 0)),  # of equally bad the first
+        ([5, 2, 3], [1, 1, 1], ([], 1, 0)),
+        ([4, 4], [0, 1], ([(1, 0)], 0, 0)),
+    ],
+)
+def test_best_worst(lengths: list[int], scores: list[float], expected: object) -> None:
+    assert chosen("BestWorst", lengths, scores) == expected
+
+
+def test_best_random_rejects_any_that_is_worse() -> None:
+    found = {chosen("BestRandom", [1, 1, 1, 1], [0.5, 0.9, 0.9, 0.1], seed=seed)[0][0] for seed in range(40)}
+    assert found == {(1, 0), (1, 3)}
+
+
+def test_all_pairs_counts_each_tie() -> None:
+    assert chosen("AllPairs", [1, 1, 1], [1, 0, 1]) == ([(0, 1), (2, 1)], 1, 0)
+
+
+def test_pairs_closer_than_the_margin_are_dropped_and_counted() -> None:
+    assert chosen("AllPairs", [1, 1, 1], [0.0, 0.5, 1.0], margin=0.6) == ([(2, 0)], 0, 2)
+    assert chosen("BestWorst", [1, 1], [0.0, 0.5], margin=0.5) == ([(1, 0)], 0, 0)
+
+
+QUESTIONS = [
+    Question("p: line 1", "say a", "yes"),
+    Question("p: line 2", [{"role": "user", "content": "say something longer"}], "no, and more"),
+    Question("p: line 3", "say b", ""),
+    Question("p: line 4", "x", "y" * 30),
+]
+
+
+@pytest.mark.parametrize("pad", [True, False])
+def test_scores_are_those_of_each_answer_alone(tmp_path: Path, pad: bool) -> None:
+    folder = tiny.reward_model(tmp_path, pad=pad)
+    together = RewardModel("judge", folder, 4).scores(QUESTIONS)
+    alone = [RewardModel("judge", folder, 1).scores([question])[0] for question in QUESTIONS]
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert len({round(score, 4) for score in together}) == 4
+    assert RewardModel("judge", folder, 2).scores(QUESTIONS[::-1])[::-1] == pytest.approx(alone, abs=1e-5)
+
+
+def test_without_a_pad_token_the_last_token_is_scored(tmp_path: Path) -> None:
+    judge = RewardModel("judge", tiny.reward_model(tmp_path, pad=False), 4)
+    model = judge._judge.model
+    ids = [1, *[tiny.SPECIAL.index("<eos>")] * 2]
+    with torch.inference_mode():
+        last = float(model.score(model.model(torch.tensor([ids])).last_hidden_state[0, -1]))
+    assert judge._score([ids, [1] * 9])[0] == pytest.approx(last, abs=1e-5)
+
+
+def test_an_answer_longer_than_the_judge_reads(tmp_path: Path) -> None:
+    judge = RewardModel("judge", tiny.reward_model(tmp_path), 4)
+    with pytest.raises(
+        InvalidModelError, match=r"reads 128 tokens, but the prompt at p: line 9 and an answer"
+    ):
+        judge.scores([Question("p: line 9", "x", "y" * 200)])
