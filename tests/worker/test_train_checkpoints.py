@@ -70,3 +70,12 @@ def test_a_damaged_one_is_passed_over(damage: str, tmp_path: Path) -> None:
 def test_another_trainings_are_not_used(tmp_path: Path) -> None:
     kept(tmp_path, 5)
     assert Checkpoints(tmp_path, "another").newest() is None
+
+
+def test_another_pods_of_the_same_training_is_left_as_it_is(tmp_path: Path) -> None:
+    kept(tmp_path, 5)
+    standing = (tmp_path / "step-5" / "weights").stat().st_ino
+    checkpoints = kept(tmp_path, 5)
+    assert (tmp_path / "step-5" / "weights").stat().st_ino == standing
+    assert [path.name for path in tmp_path.iterdir()] == ["step-5"]
+    assert checkpoints.newest() == tmp_path / "step-5"

@@ -43,13 +43,20 @@ class Checkpoints:
         write(temporary)
         manifest = {"identity": self._identity, "step": step, "files": _files(temporary)}
         (temporary / _MANIFEST).write_text(json.dumps(manifest))
-        final = self._folder / f"step-{step}"
-        shutil.rmtree(
-            final, ignore_errors=True
-        )  # of another training, or damaged: else it would have been resumed
-        temporary.rename(final)
+        self._settle(temporary, self._folder / f"step-{step}")
         for old in self._by_step()[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
+
+    def _settle(self, temporary: Path, final: Path) -> None:
+        """A whole one that stands there already is another pod's of this training, and as good."""
+        if not self._is_whole(final):
+            shutil.rmtree(final, ignore_errors=True)
+        try:
+            temporary.rename(final)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not self._is_whole(final):
+                raise
 
     def _by_step(self) -> list[Path]:
         numbered = [path for path in self._folder.glob("step-*") if path.name[5:].isdigit()]
