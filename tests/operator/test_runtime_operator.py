@@ -180,10 +180,9 @@ def test_it_waits_for_kinds_that_the_cluster_does_not_know(
     try:
         said = "kubectl apply -f crds/"
         wait_until(lambda: operator.log.exists() and said in operator.log.read_text(), "it says so", SECONDS)
-        client = Client(bed.kubeconfig)
-        client.kubectl("apply", "-f", str(Path(__file__).parents[2] / "crds"))
-        wait_until(lambda: _serves(client, operator), "it serves", SECONDS)
-        client.close()
+        with Client(bed.kubeconfig) as client:
+            client.kubectl("apply", "-f", str(Path(__file__).parents[2] / "crds"))
+            wait_until(lambda: _serves(client, operator), "it serves", SECONDS)
     finally:
         operator.stop()
 
