@@ -52,6 +52,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     PENDING_DEADLINE_EXCEEDED = "PendingDeadlineExceeded"
     RESULT_INVALID = "ResultInvalid"
+    REFUSED = "Refused"  # a Job or a write to a target, by the API server: quota, admission, permission
     TOO_MANY_DISRUPTIONS = "TooManyDisruptions"
     DATASET_NOT_READY = "DatasetNotReady"
     # targets

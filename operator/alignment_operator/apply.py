@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignment_api import names
+from alignment_api.conditions import ConditionType, Reason
 from alignment_api.cycle_status import AlignmentCycleStatus, StageStatus
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_operator.api import (
@@ -58,6 +59,7 @@ class Applied:
 
     resource_version: str | None = None
     unseen: bool = False
+    refused: bool = False
 
 
 async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> Applied:
@@ -66,10 +68,10 @@ async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> App
     keys = [(target.config_map.name, target.config_map.key) for target in targets if target.config_map]
     pass_ = _Pass(api, CYCLE, observed.owner, observed.settings, keys)
     started = await pass_.act(plan.actions)
-    status = _with_job_uids(plan.status, started)
+    status = pass_.refusals_in(_with_job_uids(plan.status, started))
     version = None if status == observed.status else await pass_.write_status(status)
     await pass_.tell(plan.events)
-    return Applied(version, pass_.unseen)
+    return Applied(version, pass_.unseen, bool(pass_.refused))
 
 
 async def apply_dataset(api: Api, observed: ObservedDataset, plan: DatasetPlan) -> Applied:
@@ -78,10 +80,11 @@ async def apply_dataset(api: Api, observed: ObservedDataset, plan: DatasetPlan) 
     started = await pass_.act(plan.actions)
     status = plan.status
     if status.ingest is not None:
-        status = status.model_copy(update={"ingest": _with_uid(status.ingest, started)})
+        ingest = pass_.refusal_in(_with_uid(status.ingest, started))
+        status = status.model_copy(update={"ingest": ingest})
     version = None if status == observed.status else await pass_.write_status(status)
     await pass_.tell(plan.events)
-    return Applied(version, pass_.unseen)
+    return Applied(version, pass_.unseen, bool(pass_.refused))
 
 
 def _with_job_uids(status: AlignmentCycleStatus, started: dict[str, str]) -> AlignmentCycleStatus:
@@ -103,6 +106,7 @@ class _Pass:
         self, api: Api, kind: Kind, owner: Owner, settings: Settings, target_keys: Sequence[tuple[str, str]]
     ) -> None:
         self.unseen = False
+        self.refused: dict[str, str] = {}  # what the API server said, by the name of the Job or target
         self._api = api
         self._kind = kind
         self._owner = owner
@@ -115,7 +119,8 @@ class _Pass:
         for action in actions:
             match action:
                 case StartJob():
-                    started[action.name] = await self._start(action)
+                    if uid := await self._start(action):
+                        started[action.name] = uid
                 case Freeze():
                     await self._freeze(action)
                 case DeleteJob():
@@ -125,6 +130,34 @@ class _Pass:
                 case PointTarget():
                     await self._point(action)
         return started
+
+    def refusals_in(self, status: AlignmentCycleStatus) -> AlignmentCycleStatus:
+        """The status with what the API server refused: a stage's Job, or a write to a target."""
+        if not self.refused:
+            return status
+        if iteration := status.iteration:
+            stages = [self.refusal_in(stage) for stage in iteration.stages]
+            status = status.model_copy(update={"iteration": iteration.model_copy(update={"stages": stages})})
+        targets = [
+            f"ConfigMap {name}: {self.refused[name]}" for name, _ in self._target_keys if name in self.refused
+        ]
+        if not targets:
+            return status
+        conditions = [
+            condition.model_copy(update={"reason": str(Reason.REFUSED), "message": "; ".join(targets)[:4096]})
+            if condition.type == ConditionType.TARGETS_SYNCED
+            else condition
+            for condition in status.conditions
+        ]
+        return status.model_copy(update={"conditions": conditions})
+
+    def refusal_in(self, stage: StageStatus) -> StageStatus:
+        """The stage as it is without the Job that was refused: it waits until one is let in."""
+        said = self.refused.get(stage.job or "")
+        if said is None:
+            return stage
+        message = f"Job {stage.job} was refused: {said}"[:4096]
+        return stage.model_copy(update={"job": None, "reason": str(Reason.REFUSED), "message": message})
 
     async def write_status(self, status: AlignmentCycleStatus | PreferenceDatasetStatus) -> str:
         """The new resourceVersion."""
@@ -144,9 +177,14 @@ class _Pass:
             except Exception:
                 log.exception("%s: event %s was not written", where, event.reason)
 
-    async def _start(self, action: StartJob) -> str:
+    async def _start(self, action: StartJob) -> str | None:
+        """Its UID; None if the API server would not have it, for a quota or an admission policy."""
         manifest = render_job(self._owner, action, self._settings)
-        created = await self._create(JOB, manifest)
+        try:
+            created = await self._create(JOB, manifest)
+        except RefusedError as error:
+            self.refused[action.name] = str(error)
+            return None
         if created is None:
             created = await self._api.get(JOB, self._owner.namespace, action.name)
             if created is None:
@@ -183,6 +221,8 @@ class _Pass:
         """Adopted only if its controller is this very owner and, for a Job, it computes the same."""
         metadata = there["metadata"]
         where = f"{kind} {metadata['name']}"
+        if metadata.get("deletionTimestamp"):
+            raise ConflictError(f"{where} is being deleted; it is made again when it is gone")
         references = metadata.get("ownerReferences") or []
         controller = next((each["uid"] for each in references if each.get("controller")), None)
         carried = (metadata.get("annotations") or {}).get(names.ANNOTATION_STAGE_HASH)
@@ -190,8 +230,6 @@ class _Pass:
             problem = f"{where} is there already and belongs to {controller or 'nobody'}; delete it to go on"
         elif hash_ is not None and carried != hash_:
             problem = f"{where} is there already and computes something else; delete it to go on"
-        elif metadata.get("deletionTimestamp"):
-            raise ConflictError(f"{where} is being deleted; it is made again when it is gone")
         else:
             return
         await self.tell([Event("NameTaken", problem, warning=True)])
@@ -206,7 +244,11 @@ class _Pass:
 
     async def _point(self, action: PointTarget) -> None:
         keys = [key for name, key in self._target_keys if name == action.name]
-        await self._api.apply(CONFIG_MAP, render_target(self._owner, action, keys), force=True)
+        try:
+            await self._api.apply(CONFIG_MAP, render_target(self._owner, action, keys), force=True)
+        except RefusedError as error:
+            self.refused[action.name] = str(error)
+            return
         self.unseen = True
 
     def _identity(self) -> Manifest:

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 from alignment_operator import apply
 from alignment_operator.api import CYCLE, DATASET, Api, Kind
-from alignment_operator.observe import JobSource, observe_cycle, observe_dataset
+from alignment_operator.observe import JobSource, UnreadableError, observe_cycle, observe_dataset
 from alignment_operator.observed import JobState, JobView, Settings
 from alignment_operator.plan import cycle, dataset
 
+_REFUSED_AGAIN = timedelta(seconds=30)
 _LOOK_AGAIN = timedelta(seconds=5)
 _LOOK_AGAIN_AT_LEAST_EVERY = timedelta(minutes=5)
 
@@ -51,7 +52,23 @@ async def one_pass(
     settings: Settings,
     jobs: JobSource | None = None,
 ) -> Pass:
-    """Raises ConflictError if somebody wrote meanwhile (do it again), and what `apply` raises."""
+    """Raises ConflictError if somebody wrote meanwhile (do it again), UnreadableError, and what `apply` raises."""
+    try:
+        return await _pass(api, kind, namespace, name, now, settings, jobs)
+    except UnreadableError as error:
+        await api.emit(error.manifest, "Unreadable", str(error), warning=True)
+        raise
+
+
+async def _pass(
+    api: Api,
+    kind: Kind,
+    namespace: str,
+    name: str,
+    now: datetime,
+    settings: Settings,
+    jobs: JobSource | None,
+) -> Pass:
     if kind == CYCLE:
         seen_cycle = await observe_cycle(api, namespace, name, settings, jobs)
         if seen_cycle is None:
@@ -72,7 +89,8 @@ async def one_pass(
 def _outcome(
     wake_at: datetime | None, applied: apply.Applied, jobs: Iterable[JobView], now: datetime
 ) -> Pass:
-    wakes = [wake_at, now if applied.unseen else None, *(_look_again(job, now) for job in jobs)]
+    refused = now + _REFUSED_AGAIN if applied.refused else None
+    wakes = [wake_at, now if applied.unseen else None, refused, *(_look_again(job, now) for job in jobs)]
     return Pass(min((wake for wake in wakes if wake), default=None), applied.resource_version)
 
 

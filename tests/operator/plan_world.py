@@ -139,7 +139,7 @@ class World:
     def pass_(self, *, crash_after: int | None = None) -> CyclePlan:
         """One pass; with `crash_after`, the operator dies after that many actions, before it writes status."""
         decided = plan(self.observe(), self.now)
-        uids = {}
+        uids: dict[str, str] = {}
         for action in decided.actions[:crash_after]:
             uids |= self._do(action)
         if crash_after is None:
@@ -256,7 +256,8 @@ class World:
 
     @property
     def iteration(self) -> dict[str, Any]:
-        return self.status.get("iteration", {})
+        found: dict[str, Any] = self.status.get("iteration", {})
+        return found
 
 
 def _with_uids(status: dict[str, Any], uids: dict[str, str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from alignment_api import digests, names
+from alignment_api.conditions import Condition
 from alignment_api.pods import PodDefaults
 from alignment_operator.api import (
     CONFIG_MAP,
@@ -16,7 +17,6 @@ from alignment_operator.api import (
     JOB,
     ConflictError,
     Manifest,
-    RefusedError,
 )
 from alignment_operator.apply import NameTakenError, apply_cycle
 from alignment_operator.cluster import Cluster
@@ -165,17 +165,55 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone_and_named(
     assert "deletionTimestamp" not in job["metadata"]
 
 
-def test_a_job_that_the_server_refuses_is_told_to_the_user(on_api: OnApi[Any], namespace: Namespace) -> None:
-    too_much = {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}
+def test_a_job_that_the_server_refuses_is_told_in_status_and_waits(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    too_much = {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}
 
     async def work(api: Cluster) -> None:
-        observed = await made(api, namespace)
-        with pytest.raises(RefusedError, match="must be less than or equal to cpu limit"):
-            await apply_cycle(api, observed, plan(observed, start(resources=too_much)))
+        await made(api, namespace, defaults=too_much)
+        await until_quiet(api, namespace)
 
     on_api(work)
     events = {event["reason"]: event for event in namespace.list("events.k8s.io/v1", "events")}
     assert "must be less than or equal to cpu limit" in events["JobRefused"]["note"]
+    cycle = namespace.get(CYCLE.api_version, CYCLE.plural, "support")
+    assert cycle is not None
+    (stage,) = cycle["status"]["iteration"]["stages"]
+    assert "job" not in stage
+    assert stage["reason"] == "Refused"
+    assert stage["pendingSince"]
+    assert "must be less than or equal to cpu limit" in stage["message"]
+
+
+def test_a_target_that_cannot_be_written_is_told_and_stops_nothing_else(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    frozen = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "served"}, "data": {"uri": "x"}}
+    namespace.apply({**frozen, "immutable": True})
+    unsynced = Condition(
+        type="TargetsSynced",
+        status="False",
+        reason="Updating",
+        message="writing",
+        observed_generation=1,
+        last_transition_time="2026-11-23T03:00:00Z",
+    )
+
+    async def work(api: Cluster) -> None:
+        promotion = {"targets": [{"configMap": {"name": "served", "key": "uri"}}]}
+        observed = await made(api, namespace, promotion=promotion)
+        status = observed.status.model_copy(update={"conditions": [unsynced]})
+        point = PointTarget("served", "uri", "pvc://models/new", "sha256:" + "1" * 64)
+        applied = await apply_cycle(api, observed, CyclePlan((point,), status))
+        assert applied.refused
+
+    on_api(work)
+    cycle = namespace.get(CYCLE.api_version, CYCLE.plural, "support")
+    assert cycle is not None
+    (condition,) = cycle["status"]["conditions"]
+    assert condition["reason"] == "Refused"
+    assert "immutable" in condition["message"]
 
 
 def test_nothing_is_written_from_what_was_seen_too_long_ago(on_api: OnApi[Any], namespace: Namespace) -> None:

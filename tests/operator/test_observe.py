@@ -14,7 +14,7 @@ from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, JOB, Man
 from alignment_operator.cluster import Cluster
 from alignment_operator.observe import observe_cycle, observe_dataset
 from alignment_operator.observe.jobs import pod_view, slim
-from alignment_operator.observe.objects import status_of
+from alignment_operator.observe.objects import UnreadableError, status_of
 from alignment_operator.observed import Frozen, JobState, JobView, ObservedCycle, PodView
 from alignment_operator.planned import StartJob
 from alignment_operator.render import render_job, render_revision
@@ -156,14 +156,19 @@ def test_the_cache_may_keep_less_of_a_job_and_nothing_is_missed(
     assert len(str(slim(whole))) < len(str(whole)) / 4
 
 
-def test_a_status_that_another_version_wrote_is_named_and_taken_as_lost() -> None:
+def test_what_a_newer_operator_wrote_into_status_is_passed_over() -> None:
+    known = running(StageStatus(name=Stage.SAMPLE, state="Pending"))
+    status = {**known.to_wire(), "nextRunAt": "2026-11-30T03:00:00Z"}
+    status["iteration"]["stages"][0]["shards"] = 4
+    assert status_of(AlignmentCycleStatus, {"status": status}) == known
+
+
+def test_a_status_that_cannot_be_read_is_never_taken_for_an_empty_one() -> None:
     status = running(StageStatus(name=Stage.SAMPLE, state="Pending")).to_wire()
     status["iteration"]["stages"][0]["state"] = "Paused"
-    found, problems = status_of(AlignmentCycleStatus, {"status": status})
-    assert found == AlignmentCycleStatus()
-    assert [(problem.path, problem.value) for problem in problems] == [
-        ("status.iteration.stages.0.state", "Paused")
-    ]
+    manifest = {"kind": "AlignmentCycle", "metadata": {"name": "support"}, "status": status}
+    with pytest.raises(UnreadableError, match=r"support: status\.iteration\.stages\.0\.state: Paused"):
+        status_of(AlignmentCycleStatus, manifest)
 
 
 def test_a_cycle_that_is_gone_or_going_is_not_seen(on_api: OnApi[Any], namespace: Namespace) -> None:

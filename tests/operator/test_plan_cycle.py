@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from alignment_api.pods import PodDefaults
 from alignment_api.stage import ExitCode, Located, Stage
 from alignment_operator.observed import JobState, PodView, TargetView
-from alignment_operator.planned import ExpireJob, StartJob
+from alignment_operator.planned import Action, ExpireJob, StartJob
 from tests.operator.plan_world import World, cycle_spec
 
 RUN = {"alignment.dev/run": "1"}
@@ -125,14 +126,14 @@ def test_promote_asks_for_no_accelerator_and_each_stage_keeps_its_ttl() -> None:
         ),
         annotations=dict(RUN),
     )
-    seen = []
+    seen: list[Action] = []
     for _ in range(60):
         seen += world.pass_().actions
         for name in world.active():
             world.succeed(name)
-    starts = {action.config.stage: action.pods.resources for action in seen if isinstance(action, StartJob)}
-    assert starts[Stage.TRAIN].limits == {"cpu": "2", "nvidia.com/gpu": "1"}
-    assert starts[Stage.PROMOTE].limits == {"cpu": "2"}
+    starts = {action.config.stage: action.pods for action in seen if isinstance(action, StartJob)}
+    assert limits(starts[Stage.TRAIN]) == {"cpu": "2", "nvidia.com/gpu": "1"}
+    assert limits(starts[Stage.PROMOTE]) == {"cpu": "2"}
     expiries = {
         world.jobs[action.name].config.stage: action.seconds
         for action in seen
@@ -148,9 +149,15 @@ def test_more_memory_reaches_the_next_attempt() -> None:
     world.generation = 2
     del world.jobs[world.iteration["stages"][0]["job"]]
     world.pass_()
-    decided = world.pass_()
-    assert decided.actions[0].pods.resources.limits == {"memory": "32Gi"}
-    assert decided.actions[0].attempt == 1
+    (begun,) = world.pass_().actions
+    assert isinstance(begun, StartJob)
+    assert limits(begun.pods) == {"memory": "32Gi"}
+    assert begun.attempt == 1
+
+
+def limits(pods: PodDefaults) -> object:
+    assert pods.resources is not None
+    return pods.resources.limits
 
 
 @pytest.mark.parametrize("code", [code for code in ExitCode if code.users_fault])
@@ -186,6 +193,23 @@ def test_a_worker_that_never_starts_fails_with_the_schedulers_words() -> None:
     assert world.iteration["reason"] == "PendingDeadlineExceeded"
     assert "0/3 nodes have nvidia.com/gpu" in world.iteration["message"]
     assert not world.active()
+
+
+def test_a_job_that_was_refused_until_the_deadline_fails_with_the_servers_words() -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 30})
+    stage = world.iteration["stages"][0]
+    world.jobs.clear()
+    stage.update(job=None, jobUID=None, reason="Refused", message="exceeded quota: jobs")
+    world.now += timedelta(seconds=10)
+    assert any(isinstance(action, StartJob) for action in world.pass_().actions)
+    world.jobs.clear()
+    world.iteration["stages"][0].update(
+        job=None, jobUID=None, reason="Refused", message="exceeded quota: jobs"
+    )
+    world.now += timedelta(seconds=21)
+    world.pass_()
+    assert world.iteration["reason"] == "PendingDeadlineExceeded"
+    assert "exceeded quota: jobs" in world.iteration["message"]
 
 
 def test_a_pod_that_replaces_a_disrupted_one_has_the_whole_deadline_again() -> None:

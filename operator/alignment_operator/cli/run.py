@@ -27,6 +27,7 @@ from alignment_operator.local.claims import Claims
 from alignment_operator.local.files import BusyError, CorruptFileError
 from alignment_operator.local.run import InterruptedRunError, Snapshot, StuckError, is_held, is_ready, run
 from alignment_operator.local.worker import WorkerError
+from alignment_operator.observe import UnreadableError
 
 _OUTCOMES = {"Promoted": Exit.PROMOTED, "Rejected": Exit.REJECTED}
 
@@ -72,7 +73,7 @@ def _run(manifests: Given, claims: Claims, state: Path, again: str) -> list[Snap
         raise
     except InterruptedRunError as error:
         raise CommandError(f"stopped; to go on where it stopped: {again}", Exit.INTERRUPTED) from error
-    except (BusyError, StuckError, WorkerError, CorruptFileError, NameTakenError) as error:
+    except (BusyError, StuckError, WorkerError, CorruptFileError, NameTakenError, UnreadableError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

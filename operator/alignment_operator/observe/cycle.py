@@ -10,10 +10,10 @@ from alignment_api.conditions import ConditionType, find
 from alignment_api.cycle import AlignmentCycleSpec, ConfigMapTarget
 from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
 from alignment_api.dataset import PreferenceDatasetStatus
-from alignment_api.validation import Problem, parse_cycle
+from alignment_api.validation import parse_cycle
 from alignment_operator.api import CONFIG_MAP, CONTROLLER_REVISION, CYCLE, DATASET, Api, Manifest
 from alignment_operator.observe.jobs import JobSource, observe_jobs
-from alignment_operator.observe.objects import live, owner_of, status_of
+from alignment_operator.observe.objects import UnreadableError, live, owner_of, status_of
 from alignment_operator.observed import DatasetView, Frozen, ObservedCycle, Owner, Settings, TargetView
 from alignment_operator.render import parse_revision
 
@@ -30,11 +30,11 @@ async def observe_cycle(
         return None
     owner = owner_of(manifest)
     spec, problems = parse_cycle(manifest)
-    status, status_problems = status_of(AlignmentCycleStatus, manifest)
+    status = status_of(AlignmentCycleStatus, manifest)
     stages = status.iteration.stages if status.iteration else []
-    views, (frozen, frozen_problems), datasets, targets = await asyncio.gather(
+    views, frozen, datasets, targets = await asyncio.gather(
         observe_jobs(api, owner, stages, jobs),
-        _frozen(api, owner, status),
+        _frozen(api, manifest, owner, status),
         _datasets(api, namespace, spec),
         _targets(api, namespace, spec),
     )
@@ -42,7 +42,7 @@ async def observe_cycle(
         owner=owner,
         settings=settings,
         spec=spec,
-        problems=(*problems, *status_problems, *frozen_problems),
+        problems=problems,
         status=status,
         jobs=views,
         frozen=frozen,
@@ -51,39 +51,36 @@ async def observe_cycle(
     )
 
 
+_LAST_REVISIONS = 3
+
+
 async def _frozen(
-    api: Api, owner: Owner, status: AlignmentCycleStatus
-) -> tuple[Mapping[int, Frozen], tuple[Problem, ...]]:
-    """What the current iteration and the next froze; with the status lost, what the last one did."""
+    api: Api, cycle: Manifest, owner: Owner, status: AlignmentCycleStatus
+) -> Mapping[int, Frozen]:
+    """Raises UnreadableError if the running iteration froze what this operator cannot read."""
     found: dict[int, Frozen] = {}
-    problems: list[Problem] = []
     for manifest in await _revisions(api, owner, status):
         try:
             frozen = parse_revision(manifest)
         except (ValueError, KeyError) as error:
-            message = f"this operator cannot read what the iteration froze: {error}"
-            problems.append(
-                Problem("status.iteration.revision", manifest["metadata"]["name"], message[:1000])
+            name = manifest["metadata"]["name"]
+            message = (
+                f"ControllerRevision {name}: this operator cannot read what the iteration froze: {error}"
             )
-        else:
-            found[frozen.number] = frozen
-    return found, tuple(problems)
+            raise UnreadableError(message[:1000], cycle) from error
+        found[frozen.number] = frozen
+    return found
 
 
 async def _revisions(api: Api, owner: Owner, status: AlignmentCycleStatus) -> list[Manifest]:
-    if status.iteration is None:
+    """The running iteration's; with none running, the last ones: a status put back may not know of them."""
+    if status.iteration is None or status.iteration.outcome:
         listed = await api.list(CONTROLLER_REVISION, owner.namespace, {names.LABEL_OWNER_UID: owner.uid})
-        return sorted(listed, key=lambda revision: int(revision["revision"]))[-1:]
-    current = status.iteration.number
-    # The next one is there already if the operator was killed just before it wrote that the iteration started.
-    numbers = (current, current + 1) if status.iteration.outcome else (current,)
-    revisions = await asyncio.gather(
-        *(
-            api.get(CONTROLLER_REVISION, owner.namespace, names.revision_name(owner.name, number))
-            for number in numbers
-        )
-    )
-    return [revision for revision in revisions if revision and controlled_by(revision, owner.uid)]
+        ours = [revision for revision in listed if controlled_by(revision, owner.uid)]
+        return sorted(ours, key=lambda revision: int(revision["revision"]))[-_LAST_REVISIONS:]
+    name = names.revision_name(owner.name, status.iteration.number)
+    revision = await api.get(CONTROLLER_REVISION, owner.namespace, name)
+    return [revision] if revision and controlled_by(revision, owner.uid) else []
 
 
 def controlled_by(manifest: Manifest, uid: str) -> bool:
@@ -101,9 +98,10 @@ async def _datasets(api: Api, namespace: str, spec: AlignmentCycleSpec | None) -
 def _dataset(name: str, manifest: Manifest | None) -> DatasetView:
     if manifest is None:
         return DatasetView(name, None, f"there is no PreferenceDataset {name!r} in this namespace")
-    status, problems = status_of(PreferenceDatasetStatus, manifest)
-    if problems:
-        return DatasetView(name, None, f"PreferenceDataset {name!r}: {problems[0]}")
+    try:
+        status = status_of(PreferenceDatasetStatus, manifest)
+    except UnreadableError as error:
+        return DatasetView(name, None, str(error))
     if status.observed_generation != manifest["metadata"].get("generation", 0):
         return DatasetView(name, None, f"PreferenceDataset {name!r} has a change that is not taken in yet")
     ready = find(status.conditions, ConditionType.READY)

@@ -19,13 +19,13 @@ async def observe_dataset(
         return None
     owner = owner_of(manifest)
     spec, problems = parse_dataset(manifest)
-    status, status_problems = status_of(PreferenceDatasetStatus, manifest)
+    status = status_of(PreferenceDatasetStatus, manifest)
     stages = [status.ingest] if status.ingest else []
     return ObservedDataset(
         owner=owner,
         settings=settings,
         spec=spec,
-        problems=(*problems, *status_problems),
+        problems=problems,
         status=status,
         jobs=await observe_jobs(api, owner, stages, jobs),
     )

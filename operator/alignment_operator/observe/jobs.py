@@ -66,7 +66,14 @@ async def observe_jobs(
     seen = {job["metadata"]["name"] for job in known}
     missing = {stage.job for stage in stages if stage.job and not _settled(stage)} - seen
     found = await asyncio.gather(*(api.get(JOB, owner.namespace, name) for name in sorted(missing) if name))
-    views = await asyncio.gather(*(_view(api, job) for job in [*known, *(job for job in found if job)]))
+    # What a settled stage's Job said is in status, and nobody asks for its pods any more.
+    told = {stage.job for stage in stages if _settled(stage)}
+    views = await asyncio.gather(
+        *(
+            _view(api, job, pods=job["metadata"]["name"] not in told)
+            for job in [*known, *(job for job in found if job)]
+        )
+    )
     ours = (view for view in views if view is not None)
     return tuple(sorted(ours, key=lambda view: (view.created_at, view.name)))
 
@@ -75,7 +82,7 @@ def _settled(stage: StageStatus) -> bool:
     return stage.state in {"Succeeded", "Failed"}
 
 
-async def _view(api: Api, job: Manifest) -> JobView | None:
+async def _view(api: Api, job: Manifest, *, pods: bool) -> JobView | None:
     """None for a Job whose labels somebody broke: it is not one that we know."""
     metadata = job["metadata"]
     labels = metadata.get("labels") or {}
@@ -88,7 +95,6 @@ async def _view(api: Api, job: Manifest) -> JobView | None:
     state = {"Complete": JobState.SUCCEEDED, "Failed": JobState.FAILED}.get(
         ended.get("type", ""), JobState.ACTIVE
     )
-    ttl_set = job.get("spec", {}).get("ttlSecondsAfterFinished") is not None
     return JobView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -101,9 +107,8 @@ async def _view(api: Api, job: Manifest) -> JobView | None:
         failure=ended.get("reason", "") if state is JobState.FAILED else "",
         message=ended.get("message", "") if state is JobState.FAILED else "",
         deleting="deletionTimestamp" in metadata,
-        ttl_set=ttl_set,
-        # With the TTL its result is in status, and nobody asks for its pods any more.
-        pod=None if ttl_set else await _newest_pod(api, job, state),
+        ttl_set=job.get("spec", {}).get("ttlSecondsAfterFinished") is not None,
+        pod=await _newest_pod(api, job, state) if pods else None,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from alignment_api.model import Model
-from alignment_api.validation import Problem
 from alignment_operator.api import Api, Kind, Manifest
 from alignment_operator.observed import Owner
 
@@ -32,13 +32,35 @@ def owner_of(manifest: Manifest) -> Owner:
     )
 
 
-def status_of(model: type[Status], manifest: Manifest) -> tuple[Status, tuple[Problem, ...]]:
-    """A status that somebody broke is as good as lost: an empty one, and a problem that says where it is broken."""
-    wire: Any = manifest.get("status") or {}
+class UnreadableError(Exception):
+    """Something that an operator wrote and this one cannot read. Nothing is written over it."""
+
+    def __init__(self, message: str, manifest: Manifest) -> None:
+        super().__init__(message)
+        self.manifest = manifest
+
+
+def status_of(model: type[Status], manifest: Manifest) -> Status:
+    """Fields that only a newer operator knows are passed over. Raises UnreadableError for anything else."""
+    wire: Any = copy.deepcopy(manifest.get("status") or {})
     try:
-        return model.from_wire(wire), ()
+        return model.from_wire(wire)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    for problem in problems:
+        if problem["type"] == "extra_forbidden":
+            _drop(wire, problem["loc"])
+    try:
+        return model.from_wire(wire)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(["status", *map(str, first["loc"])])
-        problem = Problem(path, str(first["input"])[:60], f"{first['msg']}; the status is taken as lost")
-        return model(), (problem,)
+        where = f"{manifest['kind']} {manifest['metadata']['name']}"
+        message = f"{where}: {path}: {str(first['input'])[:60]}: {first['msg']}"
+        raise UnreadableError(message, manifest) from error
+
+
+def _drop(wire: Any, path: tuple[int | str, ...]) -> None:
+    for part in path[:-1]:
+        wire = wire[part]
+    del wire[path[-1]]

@@ -68,6 +68,9 @@ def _begin(
     pods: PodDefaults,
     now: datetime,
 ) -> Progress:
+    refused = status.pending_since if status.reason == Reason.REFUSED else None
+    if refused and now >= instants.after(refused, pods.pending_deadline_seconds):
+        return Progress(failed(status, now, Reason.PENDING_DEADLINE_EXCEEDED, status.message or ""))
     if status.retry_at and now < instants.parse(status.retry_at):
         return Progress(status, wake_at=instants.parse(status.retry_at))
     if any(job.state == JobState.ACTIVE for job in mine if not _is(job, status, hash_)):

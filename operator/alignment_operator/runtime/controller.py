@@ -22,7 +22,7 @@ from alignment_operator.api import (
 )
 from alignment_operator.apply import NameTakenError
 from alignment_operator.cluster import ServerError
-from alignment_operator.observe import JobSource
+from alignment_operator.observe import JobSource, UnreadableError
 from alignment_operator.observed import Settings
 from alignment_operator.reconcile import Pass, one_pass
 from alignment_operator.runtime.work_queue import WorkQueue
@@ -37,6 +37,7 @@ _EXPECTED = (
     ServerError,
     aiohttp.ClientError,
     TimeoutError,
+    UnreadableError,
 )
 _AT_ONCE_AGAIN_SECONDS = 1.0
 
