@@ -1,6 +1,6 @@
 """One iteration by hand: the work of the quickstart's cycle in one process, by plain transformers and TRL.
 
-    python benchmarks/fused_script.py --assets examples/quickstart/assets --output DIR
+    python benchmarks/fused_script.py --assets examples/quickstart/quickstart-assets --output DIR
 
 It is what somebody would write who knows both libraries well and wants nothing but the numbers: no digests, no
 manifests, no checkpoints, no gates, no second process. Sampling, scoring, pairs, DPO, gold and held-out answers before

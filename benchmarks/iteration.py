@@ -66,7 +66,7 @@ def by_script(assets: Path, environment: dict[str, str]) -> tuple[Cost, dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--assets", type=Path, default=QUICKSTART / "assets")
+    parser.add_argument("--assets", type=Path, default=QUICKSTART / "quickstart-assets")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of each process; left out: as the libraries choose")
     parser.add_argument("--json", type=Path)

@@ -65,11 +65,12 @@ def default_images(repository: Path) -> tuple[Image, ...]:
         "LANG": "C.UTF-8",
         # Pods share the machine's few cores with each other and with the control plane.
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
     }
     # Writable and not forgotten with the container: else every pod would compile torch's modules anew.
     python = (Bind(str(environment), str(environment), read_only=False),)
-    assets = Bind(str(repository / "examples/quickstart/assets"), "/opt/alignment/quickstart")
+    assets = Bind(str(repository / "examples/quickstart/quickstart-assets"), "/opt/alignment/quickstart")
     return (
         Image("busybox", command=("sh",), env={"PATH": _SYSTEM_PATH}),
         Image("python", command=("python",), env=env, binds=python),

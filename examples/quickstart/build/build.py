@@ -1,4 +1,4 @@
-"""Builds examples/quickstart/assets from nothing. How, and what comes out: README.md in this folder."""
+"""Builds examples/quickstart/quickstart-assets from nothing. How, and what comes out: README.md in this folder."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tasks import FIRM, HEDGED, Sampler, splits
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast, set_seed
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
+ASSETS = Path(__file__).resolve().parent.parent / "quickstart-assets"
 CONTEXT = 256
 
 CHAT_TEMPLATE = (
