@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
-ASSETS = next(QUICKSTART.glob("*assets/"))
+ASSETS = QUICKSTART / "quickstart-assets"
 MANIFEST = QUICKSTART / "cycle.yaml"
 STAGES = ["sample", "judge", "train", "evaluate", "compare"]
 DECIDED = {0, 3, 4}
@@ -95,7 +95,7 @@ def until(condition: Callable[[], Any]) -> Any:
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.005)
+        time.sleep(0.02)
     raise AssertionError(f"not within {DEADLINE_SECONDS} s")
 
 

@@ -243,7 +243,7 @@ def _without_run(manifest: Manifest) -> Manifest:
 
 
 def _status_of(cycle: Manifest) -> AlignmentCycleStatus:
-    """One that somebody broke counts as lost, as it does to observe."""
+    """Empty if it cannot be read: the next pass says why, and ends the run."""
     try:
         return AlignmentCycleStatus.of(cycle.get("status"))
     except ValidationError:
