@@ -45,6 +45,13 @@ class Followed:
         return sorted(item["name"] for item in self.reflector.grouped(mark))
 
 
+def established(api: Cluster) -> list[asyncio.Transport]:
+    """Connections in use whose handshake is done."""
+    acquired = api._client.rest_client.pool_manager.connector._acquired
+    transports = [getattr(protocol, "transport", None) for protocol in acquired]
+    return [transport for transport in transports if transport is not None]
+
+
 @contextlib.asynccontextmanager
 async def following(api: Cluster, namespace: Namespace) -> AsyncIterator[Followed]:
     followed = Followed(api, namespace)
@@ -53,6 +60,8 @@ async def following(api: Cluster, namespace: Namespace) -> AsyncIterator[Followe
         await asyncio.wait_for(followed.reflector.synced.wait(), SECONDS)
         yield followed
         assert not task.done()
+        # To cancel it in the middle of a handshake leaks the socket
+        await followed.until(lambda: bool(established(api)))
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -98,10 +107,9 @@ class Cuttable(Cluster):
 
     def cut(self) -> int:
         """How many there were."""
-        session = self._client.rest_client.pool_manager
-        connections = list(session.connector._acquired)
-        for protocol in connections:
-            protocol.transport.abort()
+        connections = established(self)
+        for transport in connections:
+            transport.abort()
         return len(connections)
 
 
