@@ -1,4 +1,4 @@
-"""Builds examples/quickstart/quickstart-assets from nothing. How, and what comes out: README.md in this folder."""
+"""Builds examples/quickstart/quickstart-assets from nothing. How, and what comes out: see README.md here."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def main() -> None:
         "--only", choices=PARTS, nargs="+", default=list(PARTS), help="rebuild some parts alone"
     )
     parser.add_argument(
-        "--threads", type=int, default=2, help="one, if other things run (default: %(default)s)"
+        "--threads", type=int, default=1, help="two are faster if nothing else runs, but round otherwise"
     )
     parser.add_argument("--base-steps", type=int, default=2200)
     parser.add_argument("--policy-steps", type=int, default=800)
