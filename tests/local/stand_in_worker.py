@@ -13,15 +13,12 @@ import os
 import select
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 from alignment_api import digests
 from alignment_api.measurements import GOLD, LENGTH_RATIO, TRUNCATED_CHANGE, TRUNCATED_SHARE, Measurement
 from alignment_api.stage import WORK, Located, Stage, StageConfig, StageFailure, StageReport, StageResult
-
-child = 0
 
 
 def main() -> None:
@@ -34,7 +31,6 @@ def main() -> None:
 
 
 def run(request: dict[str, Any]) -> None:
-    global child  # noqa: PLW0603
     child = os.fork()
     if not child:
         with Path(request["log"]).open("wb") as log:
@@ -42,19 +38,16 @@ def run(request: dict[str, Any]) -> None:
             os.dup2(log.fileno(), 2)
         os._exit(stage(request["argv"]))
     say({"id": request["id"], "pid": child})
-    ended = threading.Event()
-    threading.Thread(target=watch_stdin, args=(ended,), daemon=True).start()
-    _, status = os.waitpid(child, 0)
-    ended.set()
-    say({"id": request["id"], "exit": os.waitstatus_to_exitcode(status)})
-
-
-def watch_stdin(ended: threading.Event) -> None:
-    """At the end of stdin the child dies; a second request while one runs would be against the protocol."""
-    while not ended.is_set():
-        if select.select([0], [], [], 0.05)[0] and not os.read(0, 1):
+    end_of_stdin = select.poll()
+    end_of_stdin.register(0, 0)  # tells of its end alone, and reads nothing
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        if end_of_stdin.poll(20):
             os.kill(child, signal.SIGKILL)
             os._exit(0)
+    say({"id": request["id"], "exit": os.waitstatus_to_exitcode(status)})
 
 
 def say(message: dict[str, object]) -> None:
