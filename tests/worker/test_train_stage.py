@@ -230,7 +230,9 @@ def test_unknown_target_modules_are_refused_before_weights_are_loaded(
     targets: str, missing: str, tmp_path: Path
 ) -> None:
     start = training.qwen(tmp_path / "start")
-    (start / "model.safetensors").write_bytes(b"no weights at all")
+    save_file(
+        {"none": torch.zeros(1)}, start / "model.safetensors", metadata={"format": "pt"}
+    )  # would not load
     lora = Lora(rank=4, alpha=8, target_modules=targets)
     text = message(finished(tmp_path, start, training.sampled_pairs(), lora=lora), ExitCode.INVALID_CONFIG)
     assert f"parameters.training.lora.targetModules: {missing}" in text
