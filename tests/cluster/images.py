@@ -69,7 +69,11 @@ def default_images(repository: Path) -> tuple[Image, ...]:
         "TOKENIZERS_PARALLELISM": "false",
     }
     # Writable and not forgotten with the container: else every pod would compile torch's modules anew.
-    python = (Bind(str(environment), str(environment), read_only=False),)
+    # The working copy too: a pod's own /tmp would hide one that lies below the machine's.
+    python = (
+        Bind(str(repository), str(repository)),
+        Bind(str(environment), str(environment), read_only=False),
+    )
     assets = Bind(str(repository / "examples/quickstart/quickstart-assets"), "/opt/alignment/quickstart")
     return (
         Image("busybox", command=("sh",), env={"PATH": _SYSTEM_PATH}),

@@ -53,9 +53,14 @@ def status(namespace: Namespace, name: str) -> Json:
 
 
 def until(namespace: Namespace, name: str, holds: Callable[[Json], object], what: str) -> Json:
-    seen = namespace.wait(*CYCLES, name, lambda cycle: holds(cycle.get("status", {})), what, 15 * MINUTES)
-    found: Json = seen["status"]
-    return found
+    def look(cycle: Json) -> bool:
+        found = cycle.get("status", {})
+        iteration = found.get("iteration", {})
+        assert iteration.get("outcome") != "Failed", iteration["message"]
+        return bool(holds(found))
+
+    seen: Json = namespace.wait(*CYCLES, name, look, what, 15 * MINUTES)["status"]
+    return seen
 
 
 def stage(cycle_status: Json, name: str) -> Json:
