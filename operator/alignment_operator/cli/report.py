@@ -72,8 +72,11 @@ class _Report:
         self._console.print(
             Text(heading, style="bold"), Text(f"({self._iteration.get('reason', '')}, {took})")
         )
-        self._say(self._iteration.get("message", ""))
-        if gates := self._iteration.get("gates"):
+        gates = self._iteration.get("gates")
+        message = self._iteration.get("message", "")
+        # The table below says the rest, gate by gate.
+        self._say(message.partition(". ")[0] if gates else message)
+        if gates:
             self._say("")
             print_gates(self._console, gates)
         self._say("")
