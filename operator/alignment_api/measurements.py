@@ -28,7 +28,7 @@ class Measurement(Model):
 
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
 MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
-PROMPTS_REWARDED_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores
+SCORE_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores
 TRAIN_LOSS = "trainLoss"  # nats, mean over the last tenth of the steps
 REWARD_MARGIN = "rewardMargin"  # DPO's implicit reward, chosen minus rejected, mean over the last tenth
 

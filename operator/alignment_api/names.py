@@ -59,7 +59,7 @@ def cycle_prefix(store: str, namespace: str, name: str, uid: str) -> str:
 
 
 def ledger_prefix(cycle_prefix: str) -> str:
-    """What the cycle promoted, one file an iteration: written by `promote`, which may write nowhere else."""
+    """What was sealed for promotion, one file an iteration; `status.promotions` says what was then promoted."""
     return join(cycle_prefix, "ledger")
 
 

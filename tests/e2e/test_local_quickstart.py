@@ -13,16 +13,15 @@ import pytest
 from alignment_api import digests
 
 ROOT = Path(__file__).parents[2]
-QUICKSTART = ROOT / "examples" / "quickstart"
-ASSETS = QUICKSTART / "quickstart-assets"
+ASSETS = ROOT / "examples" / "quickstart" / "quickstart-assets"
 STAGES = ["sample", "judge", "train", "evaluate", "compare"]
 
 pytestmark = pytest.mark.timeout(1800)
 
 
-def run(manifest: str, state: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.prefix) / "bin" / "alignctl"), "run", "-f", str(QUICKSTART / manifest)]
-    command += ["--state", str(state)]
+def run(manifest: str, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.prefix) / "bin" / "alignctl"), "run", "-f", str(ROOT / "examples" / manifest)]
+    command += ["--state", str(state), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1700, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -45,7 +44,7 @@ def verdicts(iteration: dict[str, Any]) -> dict[str, str]:
 
 def test_a_sound_judge_leads_to_a_promotion(tmp_path: Path) -> None:
     before = digests.of_folder(ASSETS / "policy")
-    done = run("cycle.yaml", tmp_path)
+    done = run("quickstart/cycle.yaml", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     status = cycle("quickstart", tmp_path)["status"]
     iteration, promoted = status["iteration"], status["promoted"]
@@ -62,7 +61,7 @@ def test_a_sound_judge_leads_to_a_promotion(tmp_path: Path) -> None:
 
 
 def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
-    done = run("cycle-length-biased.yaml", tmp_path)
+    done = run("quickstart/cycle-length-biased.yaml", tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     status = cycle("length-biased", tmp_path)["status"]
     iteration = status["iteration"]
@@ -75,3 +74,15 @@ def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
     assert "promoted" not in status
     assert "The incumbent stays." in done.stdout
     assert local(iteration["candidate"]["uri"], tmp_path).is_dir()
+
+
+def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: Path) -> None:
+    done = run("offline/cycle.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    iteration = cycle("offline", tmp_path)["status"]["iteration"]
+    assert [stage["name"] for stage in iteration["stages"]] == ["train", "evaluate", "compare", "promote"]
+    (revision,) = iteration["datasets"]
+    assert (revision["name"], revision["revision"]) == ("recorded-pairs", 1)
+    pairs = len((ASSETS / "pairs.jsonl").read_text().splitlines())
+    counts = iteration["stages"][0]["result"]["counts"]
+    assert counts["pairsFromDatasets"] == counts["pairs"] == pairs

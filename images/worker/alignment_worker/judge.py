@@ -14,7 +14,7 @@ from statistics import pstdev
 from typing import Any
 
 from alignment_api.cycle import Judge
-from alignment_api.measurements import PROMPTS_REWARDED_SPREAD
+from alignment_api.measurements import SCORE_SPREAD
 from alignment_api.stage import JudgeParameters
 from alignment_worker import rows
 from alignment_worker.artifacts import PAIRS, SAMPLES
@@ -66,7 +66,7 @@ def run(workspace: Workspace) -> Outcome:
             "ties": sum(choice.ties for choice in made),
             "tooClose": sum(choice.too_close for choice in made),
         },
-        measurements={PROMPTS_REWARDED_SPREAD: mean([pstdev(values) for values in scores], _CONFIDENCE)},
+        measurements={SCORE_SPREAD: mean([pstdev(values) for values in scores], _CONFIDENCE)},
     )
 
 

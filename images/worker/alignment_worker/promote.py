@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from alignment_api import digests
+from alignment_api import digests, names
 from alignment_api.stage import PromoteParameters
 from alignment_worker.failures import DigestMismatchError, InvalidConfigError, StoreConflictError
 from alignment_worker.store import Outcome, create_exclusively
 from alignment_worker.workspace import Workspace
 
 FILE = "evidence.json"
-LEDGER = "ledger"
 
 
 def run(workspace: Workspace) -> Outcome:
@@ -53,7 +52,7 @@ def check(workspace: Workspace, parameters: PromoteParameters) -> None:
 
 def append(workspace: Workspace, parameters: PromoteParameters) -> None:
     """The ledger's entry of this iteration; one that says the same already is fine. Raises StoreConflictError."""
-    folder = workspace.places.path(parameters.cycle_prefix) / LEDGER
+    folder = workspace.places.path(names.ledger_prefix(parameters.cycle_prefix))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{parameters.evidence.iteration:06d}.json"
     entry = entry_of(parameters)

@@ -108,9 +108,8 @@ class _Report:
             case "Held":
                 state = "" if self._state == Path(".alignment") else f" --state {self._state}"
                 self._say("A person decides:")
-                self._say(f"  alignctl approve {self._name}{state}    promotes the candidate")
-                self._say(f"  alignctl reject {self._name}{state}     refuses it")
-                self._say(f"then: {self._again}")
+                self._say(f"  alignctl approve {self._name}{state}    and then promote it by: {self._again}")
+                self._say(f"  alignctl reject {self._name}{state}     refuses it at once")
             case "Failed":
                 for log in self._failed_logs():
                     self._say(f"log: {log}")
