@@ -141,7 +141,7 @@ def assert_table(table: str) -> None:
 def test_a_worker_killed_in_each_stage_is_retried_and_nothing_is_computed_twice(
     namespace: Namespace, operator: Child
 ) -> None:
-    namespace.kubectl("apply", "-f", str(ROOT / "examples/quickstart/quickstart-assets.yaml"))
+    namespace.kubectl("apply", "-f", str(ROOT / "examples/quickstart/assets.yaml"))
     namespace.kubectl("apply", "-f", str(ROOT / "examples/quickstart/cycle.yaml"))
     for name in STAGES[:-1]:
         pod = running_pod(namespace, job_of(namespace, "quickstart", name))
