@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,18 +17,17 @@ from tests.api.manifests import BY_KIND, LEAST_CYCLE, LEAST_DATASET, Manifest, w
 from tests.api.statuses import CYCLE_STATUS, DATASET_STATUS
 from tests.cluster.api import ApiError
 from tests.cluster.client import Client, Namespace, temporary_namespace
+from tests.cluster.crds import serve
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
-CRDS = Path(__file__).parents[2] / "crds"
 PLURALS = {resource.kind: resource.plural for resource in RESOURCES}
 
 
 @pytest.fixture(scope="module")
 def shared(cluster: Client) -> Iterator[Namespace]:
     """One namespace for all tests here: most of them create nothing."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "-f", str(CRDS))
+    serve(cluster)
     with temporary_namespace(cluster, "api") as namespace:
         yield namespace
 

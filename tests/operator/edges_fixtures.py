@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alignment_operator.cluster import Cluster, connect
 from tests.cluster.client import Client
+from tests.cluster.crds import serve
 from tests.operator.edges import OnApi, T
-
-CRDS = Path(__file__).parents[2] / "crds"
 
 
 @pytest.fixture(scope="session")
 def crds(cluster: Client) -> None:
     """Both kinds are served."""
-    cluster.kubectl("apply", "-f", str(CRDS))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
+    serve(cluster)
 
 
 @pytest.fixture
