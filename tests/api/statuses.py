@@ -39,6 +39,7 @@ _STAGE = {
     "startedAt": _STARTED,
     "finishedAt": _ENDED,
     "retryAt": _STARTED,
+    "pendingSince": _STARTED,
     "reason": "JobFailed",
     "message": "the first attempt: exit code 137",
     "result": _RESULT,
