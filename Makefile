@@ -48,7 +48,7 @@ crds: venv ## generate crds/ from the models
 .PHONY: constraints
 constraints: ## pin the newest versions that fit pyproject.toml, with hashes
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o constraints.txt
+	  --generate-hashes --no-header --no-annotate -o constraints.txt
 
 # --- the test bed (docs/test-bed.md)
 .PHONY: cluster cluster-down

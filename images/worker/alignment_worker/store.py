@@ -1,7 +1,7 @@
 """The store: where URIs are on this machine, and how a stage's folder becomes finished exactly once.
 
 A stage's folder holds `manifest.json`, created exclusively and last, and the files of the run that won under
-`run-XXXXXXXX/`. Two pods at once, or a retry after SIGKILL at any byte, leave one manifest or none.
+`run-<8 hex digits>/`. Two pods at once, or a retry after SIGKILL at any byte, leave one manifest or none.
 """
 
 from __future__ import annotations
