@@ -30,19 +30,6 @@ class Pass:
     gone: bool = False
 
 
-async def reconcile(
-    api: Api,
-    kind: Kind,
-    namespace: str,
-    name: str,
-    now: datetime,
-    settings: Settings,
-    jobs: JobSource | None = None,
-) -> datetime | None:
-    """When to look again though nothing changed; None: only on change. Raises as `one_pass`."""
-    return (await one_pass(api, kind, namespace, name, now, settings, jobs)).wake_at
-
-
 async def one_pass(
     api: Api,
     kind: Kind,

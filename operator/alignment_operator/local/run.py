@@ -27,7 +27,7 @@ from alignment_operator.local.files import run_lock
 from alignment_operator.local.jobs import Node, StageProgress
 from alignment_operator.local.worker import WarmWorker
 from alignment_operator.observed import Settings
-from alignment_operator.reconcile import reconcile
+from alignment_operator.reconcile import one_pass
 
 SETTINGS = Settings(worker_image="local", wait_for_inputs=False)
 _TICK_SECONDS = 0.25  # how often progress, and verbs given meanwhile, are looked at
@@ -81,7 +81,7 @@ async def decide(state: Path, cycle: Manifest, now: datetime) -> Manifest:
     metadata = cycle["metadata"]
     api = Directory(state)
     with run_lock(state):
-        await reconcile(api, CYCLE, metadata["namespace"], metadata["name"], now, SETTINGS)
+        await one_pass(api, CYCLE, metadata["namespace"], metadata["name"], now, SETTINGS)
     return await api.get(CYCLE, metadata["namespace"], metadata["name"]) or cycle
 
 
@@ -181,7 +181,7 @@ class _Runner:
     async def _pass(self, kind: Kind, namespace: str, name: str) -> tuple[Manifest, datetime | None]:
         for attempt in count(1):
             try:
-                wake_at = await reconcile(self._api, kind, namespace, name, datetime.now(UTC), SETTINGS)
+                done = await one_pass(self._api, kind, namespace, name, datetime.now(UTC), SETTINGS)
                 break
             except ConflictError as error:  # a verb was written meanwhile: observe again
                 if attempt == _MOST_CONFLICTS:
@@ -189,7 +189,7 @@ class _Runner:
         live = await self._api.get(kind, namespace, name)
         if live is None:
             raise StuckError(f"{kind.kind} {name} was deleted from {self._api.state} while it ran")
-        return live, wake_at
+        return live, done.wake_at
 
     async def _wait(self, kind: Kind, seen: Manifest, node: Node, wake_at: datetime | None) -> None:
         """Until a Job changed, the object was changed by somebody else, or the time has come."""
