@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from alignment_api import digests
+from alignment_api.evidence import Evidence
 from alignment_api.stage import Input, InputKind, SampleParameters, Stage, StageConfig
 from alignment_operator.api import Kind, Manifest
 from alignment_operator.cluster import Cluster
@@ -15,6 +17,22 @@ from tests.cluster.client import Namespace, has_condition
 T = TypeVar("T")
 SETTINGS = Settings(worker_image="alignment-worker:test")
 VERSION = "alignment.dev/v1alpha1"
+
+
+_DIGEST = digests.of_bytes(b"")
+EVIDENCE = Evidence(
+    namespace="team",
+    cycle="support",
+    cycle_uid="uid-1",
+    iteration=3,
+    spec_digest=_DIGEST,
+    incumbent_digest=_DIGEST,
+    candidate_uri="pvc://store/candidate",
+    candidate_digest=_DIGEST,
+    inputs={},
+    stages=[],
+    gates=[],
+)
 
 
 def owner(**changes: Any) -> Owner:

@@ -12,7 +12,6 @@ import yaml
 
 from alignment_api import digests, names
 from alignment_api.cycle_status import DatasetRevision
-from alignment_api.evidence import Evidence
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import (
     IngestParameters,
@@ -27,7 +26,7 @@ from alignment_operator.api import Manifest
 from alignment_operator.observed import Frozen
 from alignment_operator.planned import PointTarget, StartJob
 from alignment_operator.render import parse_revision, render_job, render_revision, render_target
-from tests.operator.edges import SETTINGS, owner, stage_config
+from tests.operator.edges import EVIDENCE, SETTINGS, owner, stage_config
 from tests.operator.plan_world import cycle_spec
 
 GOLDEN = Path(__file__).with_name("rendered_job.yaml")
@@ -105,26 +104,18 @@ def test_only_promote_writes_beside_its_folder_and_only_the_ledger() -> None:
 
 
 def promote_config() -> StageConfig:
-    digest = digests.of_bytes(b"")
-    evidence = Evidence(
-        namespace="team",
-        cycle="support",
-        cycle_uid="uid-1",
-        iteration=3,
-        spec_digest=digest,
-        incumbent_digest=digest,
-        candidate_uri="pvc://store/candidate",
-        candidate_digest=digest,
-        inputs={},
-        stages=[],
-        gates=[],
-    )
     return stage_config(
         stage=Stage.PROMOTE,
         parameters=PromoteParameters(
-            evidence=evidence, evidence_digest=digest, cycle_prefix="pvc://store/cycles/team/support/uid-1"
+            evidence=EVIDENCE,
+            evidence_digest=EVIDENCE.candidate_digest,
+            cycle_prefix="pvc://store/cycles/team/support/uid-1",
         ),
-        inputs={"candidate": Input(uri="pvc://store/candidate", kind=InputKind.MODEL, digest=digest)},
+        inputs={
+            "candidate": Input(
+                uri="pvc://store/candidate", kind=InputKind.MODEL, digest=EVIDENCE.candidate_digest
+            )
+        },
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from alignment_api import digests
-from alignment_api.evidence import Evidence
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import Input, InputKind, PromoteParameters, Stage, StageConfig
 from alignment_operator.api import Manifest
@@ -14,7 +12,7 @@ from alignment_operator.planned import StartJob
 from alignment_operator.render import render_job
 from tests.cluster.client import Namespace
 from tests.cluster.manifests import claim
-from tests.operator.edges import SETTINGS, finished_job, owner, stage_config
+from tests.operator.edges import EVIDENCE, SETTINGS, finished_job, owner, stage_config
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
 
@@ -43,24 +41,10 @@ def restricted(namespace: Namespace) -> None:
 
 
 def promote_config() -> StageConfig:
-    digest = digests.of_bytes(b"")
-    evidence = Evidence(
-        namespace="team",
-        cycle="support",
-        cycle_uid="uid-1",
-        iteration=3,
-        spec_digest=digest,
-        incumbent_digest=digest,
-        candidate_uri="pvc://store/candidate",
-        candidate_digest=digest,
-        inputs={},
-        stages=[],
-        gates=[],
-    )
     parameters = PromoteParameters(
-        evidence=evidence, evidence_digest=digest, cycle_prefix=f"pvc://store/{PREFIX}"
+        evidence=EVIDENCE, evidence_digest=EVIDENCE.candidate_digest, cycle_prefix=f"pvc://store/{PREFIX}"
     )
-    candidate = Input(uri="pvc://store/candidate", kind=InputKind.MODEL, digest=digest)
+    candidate = Input(uri="pvc://store/candidate", kind=InputKind.MODEL, digest=EVIDENCE.candidate_digest)
     return stage_config(
         stage=Stage.PROMOTE,
         parameters=parameters,
