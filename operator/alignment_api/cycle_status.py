@@ -16,6 +16,16 @@ Text = Annotated[str, StringConstraints(max_length=4096)]
 Outcome = Literal["Promoted", "Rejected", "Failed", "Cancelled"]
 
 
+class StageProgress(Model):
+    """How far a running stage is, as its worker says now and then. No decision depends on it."""
+
+    done: int = Field(ge=0, description="Units done of the part of the stage that is running.")
+    total: int | None = Field(None, ge=0, description="Units of that part; absent if nobody knows.")
+    unit: str = Field(max_length=32, description="What is counted, in the plural.")
+    seconds_left: int | None = Field(None, ge=0, description="Seconds that the part will still take.")
+    node: str | None = Field(None, max_length=253, description="The node that it runs on.")
+
+
 class StageStatus(Model):
     """Where one stage of the iteration stands."""
 
@@ -29,6 +39,10 @@ class StageStatus(Model):
     )
     attempt: int = Field(0, ge=0, description="Jobs of this stage before the current one.")
     disruptions: int = Field(0, ge=0, description="Attempts lost to disruptions; they cost no retry.")
+    failures: int = Field(
+        0, ge=0, description="Attempts of several nodes that failed by themselves; one pod's retries are its Job's."
+    )
+    retries: int = Field(0, ge=0, description="Pods of the current Job that failed and were replaced.")
     started_at: str | None = Field(None, max_length=32, description="When its first Job was made.")
     finished_at: str | None = Field(None, max_length=32, description="When it succeeded or failed.")
     pending_since: str | None = Field(
@@ -39,6 +53,7 @@ class StageStatus(Model):
     retry_at: str | None = Field(None, max_length=32, description="When the next attempt is due.")
     reason: str | None = Field(None, max_length=128, description="Why it failed or waits.")
     message: Text | None = Field(None, description="The same for people.")
+    progress: StageProgress | None = Field(None, description="How far it is, while it runs.")
     result: StageResult | None = Field(None, description="What it reported.")
 
 

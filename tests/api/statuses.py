@@ -36,14 +36,18 @@ _STAGE = {
     "jobUID": "0f8fad5b-d9cb-469f-a165-70867728950e",
     "attempt": 1,
     "disruptions": 1,
+    "retries": 1,
     "startedAt": _STARTED,
     "finishedAt": _ENDED,
     "retryAt": _STARTED,
     "pendingSince": _STARTED,
     "reason": "JobFailed",
     "message": "the first attempt: exit code 137",
+    "progress": {"done": 512, "total": 900, "unit": "prompts", "secondsLeft": 61, "node": "gpu-1"},
     "result": _RESULT,
 }
+
+_PROMOTE = {"name": "promote", "state": "Running", "attempt": 0, "disruptions": 0, "retries": 0}
 
 _CONDITION = {
     "type": "Ready",
@@ -109,7 +113,7 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
             ],
             "incumbent": {"uri": "pvc://models/m0", "digest": _DIGEST},
             "candidate": _RESULT["model"],
-            "stages": [_STAGE, {"name": "promote", "state": "Running", "attempt": 0, "disruptions": 0}],
+            "stages": [_STAGE, _PROMOTE],
             "gates": _GATES,
             "evidenceDigest": _DIGEST,
         },

@@ -1,0 +1,1 @@
+"""What the operator's metrics say, as pure functions. Serving them is in `runtime/metrics.py`."""
