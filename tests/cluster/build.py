@@ -1,25 +1,72 @@
-"""The binaries of the control plane: built once from Go modules, then cached for the user."""
+"""The binaries of the control plane, and helm: built once from Go modules, then cached for the user."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 KUBERNETES_VERSION = "v1.36.3"
+HELM_VERSION = "v3.22.0"
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 
-_SOURCE = Path(__file__).parent / "controlplane"
-_VERSION_PACKAGES = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+_HERE = Path(__file__).parent
+_OLDEST_HELM = (3, 17)
 
 
 class BuildError(RuntimeError):
-    """The control plane could not be built; the message says what to do."""
+    """A program could not be built; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class _Program:
+    """One binary: the folder of its go.mod, what to build there, the names it gets, and variables set by the linker."""
+
+    title: str
+    version: str
+    folder: Path
+    package: str
+    names: tuple[str, ...]
+    variables: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Of all that it is made of."""
+        digest = hashlib.sha256(self.version.encode())
+        for name in ("go.mod", "main.go"):
+            if (self.folder / name).exists():
+                digest.update((self.folder / name).read_bytes())
+        return digest.hexdigest()[:16]
+
+
+def _control_plane() -> _Program:
+    major, minor = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
+    values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    variables = {f"{package}.{key}": value for package in packages for key, value in values.items()}
+    return _Program("Kubernetes", KUBERNETES_VERSION, _HERE / "controlplane", ".", NAMES, variables)
+
+
+def _helm() -> _Program:
+    major, minor = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
+    module = "helm.sh/helm/v3"
+    # What `helm template` and `helm lint` take for the cluster's version.
+    kubernetes = {
+        f"{module}/pkg/{package}.k8sVersion{part}": value
+        for package in ("chartutil", "lint/rules")
+        for part, value in (("Major", major), ("Minor", minor))
+    }
+    variables = {f"{module}/internal/version.version": HELM_VERSION, **kubernetes}
+    return _Program("Helm", HELM_VERSION, _HERE / "helm", f"{module}/cmd/helm", ("helm",), variables)
 
 
 def binaries() -> dict[str, Path]:
@@ -31,9 +78,22 @@ def binaries() -> dict[str, Path]:
     assets = os.environ.get("KUBEBUILDER_ASSETS", "")
     found = {name: Path(assets, name) for name in NAMES if assets and Path(assets, name).exists()}
     if len(found) < len(NAMES):
-        built = _built()
+        built = _built(_control_plane())
         found = {name: found.get(name, built / name) for name in NAMES}
     return found
+
+
+@cache
+def helm() -> Path:
+    """The helm on PATH, if it is a Helm 3 that is new enough, else one built from its Go module. Raises BuildError."""
+    if found := shutil.which("helm"):
+        said = subprocess.run(
+            [found, "version", "--short"], capture_output=True, text=True, check=False
+        ).stdout
+        version = re.match(r"v(\d+)\.(\d+)\.", said)
+        if version and int(version[1]) == _OLDEST_HELM[0] and int(version[2]) >= _OLDEST_HELM[1]:
+            return Path(found)
+    return _built(_helm()) / "helm"
 
 
 def cache_root() -> Path:
@@ -42,43 +102,38 @@ def cache_root() -> Path:
     return Path(base) / "alignment-operator"
 
 
-def _built() -> Path:
-    digest = hashlib.sha256(KUBERNETES_VERSION.encode())
-    for name in ("go.mod", "main.go"):
-        digest.update((_SOURCE / name).read_bytes())
-    target = cache_root() / f"controlplane-{digest.hexdigest()[:16]}"
+def _built(program: _Program) -> Path:
+    """The folder with its binary under all its names."""
+    target = cache_root() / f"{program.folder.name}-{program.digest}"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            _build(target)
+            _build(program, target)
     return target
 
 
-def _build(target: Path) -> None:
-    print(
-        f"building Kubernetes {KUBERNETES_VERSION} (once, some minutes)",
-        file=sys.stderr,
-        flush=True,
-    )
-    major, minor = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
-    values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    flags = [f"-X {package}.{key}={value}" for package in _VERSION_PACKAGES for key, value in values.items()]
+def _build(program: _Program, target: Path) -> None:
+    print(f"building {program.title} {program.version} (once, some minutes)", file=sys.stderr, flush=True)
+    flags = [f"-X {name}={value}" for name, value in program.variables.items()]
     # The folder gets its final name when it is complete: a build that was killed leaves no half.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
         folder = Path(scratch, "bin")
         folder.mkdir()
+        binary = folder / program.folder.name
         command = ["nice", "-n", "5", _go(), "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]
-        command += ["-ldflags", " ".join(["-s", "-w", *flags]), "-o", str(folder / "controlplane"), "."]
-        result = subprocess.run(command, cwd=_SOURCE, env=os.environ | {"CGO_ENABLED": "0"}, check=False)
+        command += ["-ldflags", " ".join(["-s", "-w", *flags]), "-o", str(binary), program.package]
+        result = subprocess.run(
+            command, cwd=program.folder, env=os.environ | {"CGO_ENABLED": "0"}, check=False
+        )
         if result.returncode:
             raise BuildError(
-                f"`go build` in {_SOURCE} failed with exit {result.returncode}; its output is above"
+                f"`go build` in {program.folder} failed with exit {result.returncode}; its output is above"
             )
-        for name in NAMES:
-            (folder / name).symlink_to("controlplane")
+        for name in set(program.names) - {binary.name}:
+            (folder / name).symlink_to(binary.name)
         folder.rename(target)
 
 
