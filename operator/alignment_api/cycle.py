@@ -15,6 +15,8 @@ ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_le
 Percent = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Whose = Literal["Previous", "Initial"]
+MAX_SHARDS = 32
+MAX_NODES = 64
 
 
 class Policy(Model):
@@ -76,6 +78,9 @@ class Sampling(Model):
     )
     max_new_tokens: int = Field(512, ge=1, le=131_072, description="Longest completion, in tokens.")
     seed: Seed | None = Field(None, description="Absent: from the iteration number.")
+    shards: int = Field(
+        1, ge=1, le=MAX_SHARDS, description="Pods that sample side by side, each its part of the prompts."
+    )
 
 
 class Judge(ComparisonJudge):
@@ -127,6 +132,16 @@ class Training(Model):
         50, ge=1, description="A resumable checkpoint is written after this many steps."
     )
     seed: Seed = Field(0, description="Seed of data order and dropout.")
+    nodes: int = Field(
+        1,
+        ge=1,
+        le=MAX_NODES,
+        description="Pods that train one model together. The batch of a step is perDeviceBatchSize × "
+        "gradientAccumulationSteps × the processes of all nodes.",
+    )
+    processes_per_node: int | None = Field(
+        None, ge=1, le=64, description="Absent: one for each GPU that the pod sees, or one."
+    )
 
 
 class GoldSet(Model):

@@ -40,7 +40,9 @@ class StageStatus(Model):
     attempt: int = Field(0, ge=0, description="Jobs of this stage before the current one.")
     disruptions: int = Field(0, ge=0, description="Attempts lost to disruptions; they cost no retry.")
     failures: int = Field(
-        0, ge=0, description="Attempts of several nodes that failed by themselves; one pod's retries are its Job's."
+        0,
+        ge=0,
+        description="Attempts of several nodes that failed by themselves; one pod's retries are its Job's.",
     )
     retries: int = Field(0, ge=0, description="Pods of the current Job that failed and were replaced.")
     started_at: str | None = Field(None, max_length=32, description="When its first Job was made.")

@@ -14,7 +14,7 @@ DATASET_KIND = "PreferenceDataset"
 DATASET_PLURAL = "preferencedatasets"
 
 MAX_NAME_LENGTH = 40
-MAX_OBJECT_NAME_LENGTH = 63
+MAX_JOB_NAME_LENGTH = 60  # the name of its pod with index 99 is a label still
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DOTTED_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 CONFIG_MAP_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
@@ -44,9 +44,14 @@ def stage_hash(owner_uid: str, config: object) -> str:
 
 
 def job_name(owner: str, iteration: int, stage: str, attempt: int, hash_: str) -> str:
-    """At most 63 characters: a long owner is cut short, and the hash still tells it from any other."""
+    """At most 60 characters: a long owner is cut short, and the hash still tells it from any other."""
     tail = f"-{iteration}-{stage}-{attempt}-{hash_[:6]}"
-    return owner[: MAX_OBJECT_NAME_LENGTH - len(tail)] + tail
+    return owner[: MAX_JOB_NAME_LENGTH - len(tail)] + tail
+
+
+def service_name(owner: str, owner_uid: str) -> str:
+    """Of the headless Service by which the pods of one Job of the owner find each other: one for all its Jobs."""
+    return f"ranks-{owner}-{owner_uid[:8]}"
 
 
 def revision_name(cycle: str, iteration: int) -> str:

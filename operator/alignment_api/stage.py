@@ -139,7 +139,7 @@ class EvaluateParameters(Model):
 
 
 class CompareParameters(Model):
-    """Inputs: answers (of the evaluate stage), heldOutPrompts, judge and comparisonJudge if reward models."""
+    """Inputs: answers (of the evaluate stage), judge and comparisonJudge if reward models."""
 
     stage: Literal["compare"] = "compare"
     comparison: Comparison
@@ -175,6 +175,15 @@ Parameters = (
 )
 
 
+class Expected(Model):
+    """What later stages need of the inputs. The first stage looks, so that nothing is computed in vain."""
+
+    held_out_prompts: int = Field(
+        0, description="At least so many rows: evaluation.comparison.minComparisons."
+    )
+    gold_categories: list[Key] = Field([], description="Categories that gates.goldSet.categories names.")
+
+
 class StageConfig(Model):
     """Everything that a stage needs to know; equal configs compute equal things."""
 
@@ -184,8 +193,19 @@ class StageConfig(Model):
     iteration: int
     output: str = Field(description="URI of the stage's own folder in the store.")
     inputs: dict[str, Input]
+    expected: Expected | None = None
     parameters: Annotated[Parameters, Field(discriminator="stage")]
     seed: int
+
+    @property
+    def shards(self) -> int:
+        """Pods that each do a part of the stage for themselves."""
+        return self.parameters.sampling.shards if isinstance(self.parameters, SampleParameters) else 1
+
+    @property
+    def nodes(self) -> int:
+        """Pods that compute the stage together, or not at all."""
+        return self.parameters.training.nodes if isinstance(self.parameters, TrainParameters) else 1
 
 
 class Located(Model):
@@ -232,11 +252,12 @@ class ReportTooLargeError(ValueError):
 
 
 class StageReport(Model):
-    """The termination message: exactly one of result and failure."""
+    """The termination message: exactly one of result, failure and part."""
 
     contract_version: int = CONTRACT_VERSION
     result: StageResult | None = None
     failure: StageFailure | None = None
+    part: int | None = None  # its index: this pod's part is done, and another pod reports the whole
 
     def encode(self) -> str:
         """JSON of at most MAX_REPORT_BYTES; packed where it would be longer. Raises ReportTooLargeError.
@@ -263,6 +284,7 @@ class StageReport(Model):
             raise ValueError(f"not a stage report: {where or 'all of it'}: {first['msg']}") from error
         except (ValueError, RecursionError) as error:
             raise ValueError(f"not a stage report: {error}") from error
-        if report.contract_version != CONTRACT_VERSION or (report.result is None) == (report.failure is None):
+        said = (report.result, report.failure, report.part)
+        if report.contract_version != CONTRACT_VERSION or sum(each is not None for each in said) != 1:
             raise ValueError(f"not a stage report of contract version {CONTRACT_VERSION}")
         return report

@@ -44,13 +44,16 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class PodView:
-    """The newest pod of a Job."""
+    """What the pods of a Job amount to: the newest, or what several come to."""
 
     exit_code: int | None = None  # of the container `worker`, once it ended
     report: str = ""  # its termination message
     started: bool = False  # the container `worker` has run
     disrupted: bool = False  # the condition DisruptionTarget
     pending: str = ""  # why it has not started, in the scheduler's or kubelet's words
+    gone_by: datetime | None = (
+        None  # it is Terminating, and its grace ends then; later, its node is not heard of any more
+    )
 
 
 @dataclass(frozen=True)

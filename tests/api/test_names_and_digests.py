@@ -27,13 +27,16 @@ OWNERS = st.from_regex(names.NAME_PATTERN, fullmatch=True).filter(
 @given(OWNERS, st.integers(1, 9999), st.sampled_from(Stage), st.integers(0, 99), st.binary())
 def test_a_job_name_is_a_label(owner: str, iteration: int, stage: Stage, attempt: int, config: bytes) -> None:
     name = names.job_name(owner, iteration, stage, attempt, names.stage_hash(_UID, {"config": config.hex()}))
-    assert len(name) <= 63
+    assert len(name) <= names.MAX_JOB_NAME_LENGTH
     assert re.search(names.NAME_PATTERN, name)
 
 
 def test_the_longest_job_name_still_fits() -> None:
     longest = max(Stage, key=lambda stage: len(stage.value))
-    assert len(names.job_name("a" * names.MAX_NAME_LENGTH, 9999, longest, 99, "0" * 64)) <= 63
+    assert (
+        len(names.job_name("a" * names.MAX_NAME_LENGTH, 9999, longest, 99, "0" * 64))
+        <= names.MAX_JOB_NAME_LENGTH
+    )
 
 
 @settings(deadline=None, derandomize=True)

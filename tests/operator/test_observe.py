@@ -13,7 +13,7 @@ from alignment_api.stage import CONTRACT_VERSION, Stage
 from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, JOB, Manifest
 from alignment_operator.cluster import Cluster
 from alignment_operator.observe import observe_cycle, observe_dataset
-from alignment_operator.observe.jobs import pod_view, slim
+from alignment_operator.observe.jobs import slim
 from alignment_operator.observe.objects import UnreadableError, status_of
 from alignment_operator.observed import Frozen, JobState, JobView, ObservedCycle, PodView
 from alignment_operator.planned import StartJob
@@ -269,47 +269,3 @@ def test_a_dataset_is_ready_only_when_its_newest_change_is_taken_in(
     assert "not taken in yet" in new
     assert done == "revision 4"
     assert "not taken in yet" in changed
-
-
-SCHEDULED = {"type": "PodScheduled", "status": "True"}
-
-
-def pod(*conditions: Manifest, phase: str = "Pending", **state: Manifest) -> Manifest:
-    worker = [{"name": "sidecar", "state": {"running": {}}}, {"name": "worker", "state": state}]
-    return {
-        "status": {
-            "phase": phase,
-            "conditions": list(conditions),
-            "containerStatuses": worker if state else [],
-        }
-    }
-
-
-@pytest.mark.parametrize(
-    ("manifest", "view"),
-    [
-        ({"metadata": {"name": "new"}}, PodView()),
-        (
-            pod(
-                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-            ),
-            PodView(pending="Unschedulable: 0/3 nodes"),
-        ),
-        (
-            pod(SCHEDULED, waiting={"reason": "ImagePullBackOff", "message": "no such image"}),
-            PodView(pending="ImagePullBackOff: no such image"),
-        ),
-        (pod(SCHEDULED, waiting={"reason": "ContainerCreating"}), PodView(pending="ContainerCreating")),
-        (pod(SCHEDULED, phase="Running", running={}), PodView(started=True)),
-        (
-            pod({"type": "DisruptionTarget", "status": "True"}, phase="Failed"),
-            PodView(disrupted=True),
-        ),
-        (
-            pod({"type": "DisruptionTarget", "status": "True"}, phase="Failed", terminated={"exitCode": 143}),
-            PodView(exit_code=143, started=True, disrupted=True),
-        ),
-    ],
-)
-def test_a_pod_is_seen_as_far_as_it_got(manifest: Manifest, view: PodView) -> None:
-    assert pod_view(manifest) == view

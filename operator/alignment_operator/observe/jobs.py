@@ -1,4 +1,4 @@
-"""The Jobs of an owner and what became of their pods."""
+"""The Jobs of an owner."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from alignment_api import names
 from alignment_api.cycle_status import StageStatus
 from alignment_api.stage import Stage
 from alignment_operator.api import JOB, POD, Api, Manifest
+from alignment_operator.observe import pods
 from alignment_operator.observed import JobState, JobView, Owner, PodView
-from alignment_operator.render.job import WORKER
 
 JobSource = Callable[[str, str], Sequence[Manifest]]
 """(namespace, UID of the owner) → its Jobs as `slim` leaves them. It may be behind the API server."""
@@ -26,6 +26,8 @@ _KEPT_LABELS = (
     names.LABEL_STAGE,
     names.LABEL_ATTEMPT,
 )
+_KEPT_SPEC = ("ttlSecondsAfterFinished", "completionMode", "completions", "backoffLimitPerIndex")
+_KEPT_STATUS = ("startTime", "active", "ready", "terminating")
 
 
 def slim(job: Manifest) -> Manifest:
@@ -43,13 +45,11 @@ def slim(job: Manifest) -> Manifest:
                 key: annotations[key] for key in (names.ANNOTATION_STAGE_HASH,) if key in annotations
             },
         },
-        "spec": {},
-        "status": {key: status[key] for key in ("startTime", "active", "ready") if key in status},
+        "spec": {key: spec[key] for key in _KEPT_SPEC if key in spec},
+        "status": {key: status[key] for key in _KEPT_STATUS if key in status},
     }
     if "deletionTimestamp" in metadata:
         kept["metadata"]["deletionTimestamp"] = metadata["deletionTimestamp"]
-    if "ttlSecondsAfterFinished" in spec:
-        kept["spec"]["ttlSecondsAfterFinished"] = spec["ttlSecondsAfterFinished"]
     if ended := _ended(job):
         kept["status"]["conditions"] = [ended]
     return kept
@@ -70,7 +70,7 @@ async def observe_jobs(
     told = {stage.job for stage in stages if _settled(stage)}
     views = await asyncio.gather(
         *(
-            _view(api, job, pods=job["metadata"]["name"] not in told)
+            _view(api, job, ask=job["metadata"]["name"] not in told)
             for job in [*known, *(job for job in found if job)]
         )
     )
@@ -82,7 +82,7 @@ def _settled(stage: StageStatus) -> bool:
     return stage.state in {"Succeeded", "Failed"}
 
 
-async def _view(api: Api, job: Manifest, *, pods: bool) -> JobView | None:
+async def _view(api: Api, job: Manifest, *, ask: bool) -> JobView | None:
     """None for a Job whose labels somebody broke: it is not one that we know."""
     metadata = job["metadata"]
     labels = metadata.get("labels") or {}
@@ -108,7 +108,7 @@ async def _view(api: Api, job: Manifest, *, pods: bool) -> JobView | None:
         message=ended.get("message", "") if state is JobState.FAILED else "",
         deleting="deletionTimestamp" in metadata,
         ttl_set=job.get("spec", {}).get("ttlSecondsAfterFinished") is not None,
-        pod=await _newest_pod(api, job, state) if pods else None,
+        pod=await _pod(api, job, state) if ask else None,
     )
 
 
@@ -121,46 +121,14 @@ def _ended(job: Manifest) -> dict[str, Any] | None:
     )
 
 
-async def _newest_pod(api: Api, job: Manifest, state: JobState) -> PodView | None:
+async def _pod(api: Api, job: Manifest, state: JobState) -> PodView | None:
     metadata, status = job["metadata"], job.get("status", {})
-    if state is JobState.ACTIVE and status.get("ready"):
+    if state is JobState.ACTIVE and pods.computing(job):
         return PodView(started=True)
-    pods = await api.list(POD, metadata["namespace"], {LABEL_POD_OF: metadata["uid"]})
-    if pods:
-        return pod_view(max(pods, key=lambda pod: _rank(pod, state)))
+    found = await api.list(POD, metadata["namespace"], {LABEL_POD_OF: metadata["uid"]})
+    if view := pods.view_of(job, found, state):
+        return view
     if state is JobState.ACTIVE and "startTime" in status and not status.get("active"):
         hint = f"no pod could be made: `kubectl describe job {metadata['name']}` says why"
         return PodView(pending=hint)
     return None
-
-
-def _rank(pod: Manifest, state: JobState) -> tuple[bool, str]:
-    """Of two pods at once, the one that succeeded is the one that the Job counted."""
-    won = state is JobState.SUCCEEDED and pod.get("status", {}).get("phase") == "Succeeded"
-    return won, pod["metadata"].get("creationTimestamp", "")
-
-
-def pod_view(pod: Manifest) -> PodView:
-    """A pod of a Job of ours as the plan sees it."""
-    status = pod.get("status", {})
-    conditions = {each["type"]: each for each in status.get("conditions") or []}
-    worker: dict[str, Any] = next(
-        (each for each in status.get("containerStatuses") or [] if each["name"] == WORKER), {}
-    )
-    state = worker.get("state") or {}
-    ended = state.get("terminated") or {}
-    started = "running" in state or bool(ended)
-    return PodView(
-        exit_code=ended.get("exitCode"),
-        report=ended.get("message") or "",
-        started=started,
-        disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        pending="" if started else _why_pending(conditions, state.get("waiting") or {}),
-    )
-
-
-def _why_pending(conditions: dict[str, Any], waiting: dict[str, Any]) -> str:
-    """The scheduler's words while there is no node, then kubelet's."""
-    scheduled = conditions.get("PodScheduled", {})
-    cause = scheduled if scheduled.get("status") == "False" else waiting
-    return ": ".join(part for part in (cause.get("reason"), cause.get("message")) if part)

@@ -19,6 +19,9 @@ MAX_DISRUPTIONS = 20
 MAX_MESSAGE = 4096
 _FIRST_WAIT_SECONDS = 5
 _LONGEST_WAIT_SECONDS = 60
+_GANG_FIRST_WAIT_SECONDS = 10  # as the Job controller waits between the pods of other Jobs
+_GANG_LONGEST_WAIT_SECONDS = 360
+_LOST_AFTER = timedelta(seconds=30)  # kubelet kills at the end of the grace, and says so soon after
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def advance(
         case JobState.SUCCEEDED:
             return _succeeded(status, job, now)
         case JobState.FAILED:
-            return _failed(status, job, pods, now, wait_for_inputs=wait_for_inputs)
+            return _failed(status, job, config, pods, now, wait_for_inputs=wait_for_inputs)
         case JobState.ACTIVE:
             return _active(status, job, pods, now)
 
@@ -158,7 +161,13 @@ def _idle(stage: Stage, result: StageResult) -> str:
 
 
 def _failed(
-    status: StageStatus, job: JobView, pods: PodDefaults, now: datetime, *, wait_for_inputs: bool
+    status: StageStatus,
+    job: JobView,
+    config: StageConfig,
+    pods: PodDefaults,
+    now: datetime,
+    *,
+    wait_for_inputs: bool,
 ) -> Progress:
     code = job.pod.exit_code if job.pod else None
     report = _report(job.pod)
@@ -178,7 +187,18 @@ def _failed(
     else:
         reason = Reason.JOB_FAILED
         message = f"{message} (exit code {code})" if code is not None else message
+    mendable = job.failure == "BackoffLimitExceeded" and code not in set(ExitCode) - {ExitCode.DONE}
+    if config.nodes > 1 and mendable and status.failures < pods.retries:
+        return _gang_again(status, now, message)
     return Progress(failed(status, now, reason, message))
+
+
+def _gang_again(status: StageStatus, now: datetime, message: str) -> Progress:
+    """A Job of several nodes has no retries of its own: one pod that starts again would hang the others."""
+    wait = min(_GANG_FIRST_WAIT_SECONDS * 2**status.failures, _GANG_LONGEST_WAIT_SECONDS)
+    again = _another_attempt(status, now, message, disrupted=False, wait_seconds=wait)
+    counted = again.status.model_copy(update={"failures": status.failures + 1})
+    return Progress(counted, wake_at=again.wake_at)
 
 
 def _input_missing(
@@ -201,8 +221,15 @@ def _input_missing(
 
 
 def _active(status: StageStatus, job: JobView, pods: PodDefaults, now: datetime) -> Progress:
+    lost_at = job.pod.gone_by + _LOST_AFTER if job.pod and job.pod.gone_by else None
+    if lost_at and now >= lost_at:
+        # The Job controller waits for that pod for ever. The store's one manifest fences it.
+        message = f"a pod of Job {job.name} is Terminating past its grace: its node is lost"
+        again = _another_attempt(status, now, message, disrupted=True)
+        return Progress(again.status, (DeleteJob(job.name, job.uid),), again.wake_at)
     if job.pod and job.pod.started:
-        return Progress(status.model_copy(update={"state": "Running", "message": None, **_computing(status)}))
+        running = status.model_copy(update={"state": "Running", "message": None, **_computing(status)})
+        return Progress(running, wake_at=lost_at)
     # A pod that replaces a disrupted one begins to wait now, however old its Job is.
     since = status.pending_since or instants.spell(now)
     cause = job.pod.pending if job.pod else ""
@@ -210,7 +237,7 @@ def _active(status: StageStatus, job: JobView, pods: PodDefaults, now: datetime)
     if now < deadline:
         said = (cause or status.message or "")[:MAX_MESSAGE] or None
         waiting = status.model_copy(update={"state": "Pending", "message": said, "pending_since": since})
-        return Progress(waiting, wake_at=deadline)
+        return Progress(waiting, wake_at=min(filter(None, (deadline, lost_at))))
     message = f"no worker has started within {pods.pending_deadline_seconds} s: {cause or 'no pod was made'}"
     return Progress(
         failed(status, now, Reason.PENDING_DEADLINE_EXCEEDED, message), (DeleteJob(job.name, job.uid),)

@@ -7,13 +7,12 @@ from typing import Any
 from alignment_api import digests, names
 from alignment_api.model import Model
 from alignment_api.pods import PodDefaults
-from alignment_api.stage import ExitCode
 from alignment_operator.observed import Owner, Settings
 from alignment_operator.planned import StartJob
+from alignment_operator.render.layout import WORKER, layout
 from alignment_operator.render.mounts import CONFIG_FILE, mounts_of
 from alignment_operator.render.ownership import owner_kind, owner_reference, stage_labels
 
-WORKER = "worker"
 _NONROOT = 65_532
 
 
@@ -33,43 +32,21 @@ def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, A
             "ownerReferences": [owner_reference(owner_kind(config.stage), owner)],
         },
         "spec": {
-            "backoffLimit": pods.retries,
+            **layout(config, pods.retries),
             "activeDeadlineSeconds": pods.active_deadline_seconds,
-            "podFailurePolicy": _pod_failure_policy(),
+            "podReplacementPolicy": "Failed",
             "template": {
                 "metadata": {
                     "labels": {**(pods.pod_labels or {}), **labels},
                     "annotations": {**(pods.pod_annotations or {}), **annotations},
                 },
-                "spec": _pod_spec(start, settings),
+                "spec": _pod_spec(owner, start, settings),
             },
         },
     }
 
 
-def _pod_failure_policy() -> dict[str, Any]:
-    """The first rule that matches decides: a disruption costs no retry, even if the worker noticed and exited.
-
-    An input that is not there yet ends the Job too: the planner starts another attempt later, so that no pod
-    holds an accelerator while it waits.
-    """
-    final = list(range(64, 80))
-    return {
-        "rules": [
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            {
-                "action": "FailJob",
-                "onExitCodes": {
-                    "containerName": WORKER,
-                    "operator": "In",
-                    "values": [int(ExitCode.INPUT_MISSING), *final],
-                },
-            },
-        ]
-    }
-
-
-def _pod_spec(start: StartJob, settings: Settings) -> dict[str, Any]:
+def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
     pods = start.pods
     mounts = mounts_of(start.config, pods.shared_memory)
     spec: dict[str, Any] = {
@@ -77,6 +54,7 @@ def _pod_spec(start: StartJob, settings: Settings) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": _pod_security_context(pods),
+        **_network(start, owner),
         "containers": [
             {
                 "name": WORKER,
@@ -98,6 +76,13 @@ def _pod_spec(start: StartJob, settings: Settings) -> dict[str, Any]:
     if pods.resources is not None:
         spec["containers"][0]["resources"] = pods.resources.to_wire()
     return spec | _scheduling(pods)
+
+
+def _network(start: StartJob, owner: Owner) -> dict[str, str]:
+    """Pods that compute together have names in DNS: JOB-INDEX.SERVICE."""
+    if start.config.nodes == 1:
+        return {}
+    return {"subdomain": names.service_name(owner.name, owner.uid)}
 
 
 def _scheduling(pods: PodDefaults) -> dict[str, Any]:

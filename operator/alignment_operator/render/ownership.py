@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from alignment_api import names
@@ -10,6 +11,7 @@ from alignment_api.stage import Stage
 from alignment_operator.observed import Owner
 
 _RECOMMENDED = "app.kubernetes.io"
+_VERSION = version("alignment-operator").replace("+", "_")  # as a label's value may have it
 
 
 def owner_kind(stage: Stage) -> str:
@@ -46,6 +48,7 @@ def stage_labels(owner: Owner, stage: Stage, iteration: int, attempt: int) -> di
     return {
         f"{_RECOMMENDED}/name": "alignment-worker",
         f"{_RECOMMENDED}/component": stage.value,
+        f"{_RECOMMENDED}/version": _VERSION,
         **owner_labels(owner_kind(stage), owner),
         names.LABEL_STAGE: stage.value,
         names.LABEL_ITERATION: str(iteration),
