@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -87,6 +87,8 @@ class _Operator:
             registry=self._registry(),
             settings=_kopf_settings(),
             standalone=True,
+            # Without one, kopf asks for the user's name, and the user of a pod has none.
+            identity=cast("Any", names.FIELD_MANAGER),
             clusterwide=not self._options.namespaces,
             namespaces=list(self._options.namespaces),
             liveness_endpoint=f"http://0.0.0.0:{port}/healthz" if port else None,
