@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, Reason
@@ -50,9 +51,12 @@ class NameTakenError(Exception):
     """An object of the name that we need is there, and is not the one that we would make."""
 
 
+Status = TypeVar("Status", AlignmentCycleStatus, PreferenceDatasetStatus)
+
+
 @dataclass(frozen=True)
-class Applied:
-    """`resource_version`: of the status write, None if nothing changed.
+class Applied(Generic[Status]):
+    """`status` was written, and got `resource_version`; both None if nothing changed.
 
     `unseen`: it made or found what only the next pass will see, and what no watch need announce.
     """
@@ -62,19 +66,22 @@ class Applied:
     refused: bool = False
 
 
-async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> Applied:
+async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> Applied[AlignmentCycleStatus]:
     """Raises ConflictError if the cycle was written meanwhile, NameTakenError, and what the API raises."""
     targets = observed.spec.promotion.targets or [] if observed.spec else []
     keys = [(target.config_map.name, target.config_map.key) for target in targets if target.config_map]
     pass_ = _Pass(api, CYCLE, observed.owner, observed.settings, keys)
     started = await pass_.act(plan.actions)
     status = pass_.refusals_in(_with_job_uids(plan.status, started))
-    version = None if status == observed.status else await pass_.write_status(status)
+    written = None if status == observed.status else status
+    version = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
-    return Applied(version, pass_.unseen, bool(pass_.refused))
+    return Applied(written, version, pass_.unseen, bool(pass_.refused))
 
 
-async def apply_dataset(api: Api, observed: ObservedDataset, plan: DatasetPlan) -> Applied:
+async def apply_dataset(
+    api: Api, observed: ObservedDataset, plan: DatasetPlan
+) -> Applied[PreferenceDatasetStatus]:
     """As `apply_cycle`."""
     pass_ = _Pass(api, DATASET, observed.owner, observed.settings, ())
     started = await pass_.act(plan.actions)
@@ -82,9 +89,10 @@ async def apply_dataset(api: Api, observed: ObservedDataset, plan: DatasetPlan) 
     if status.ingest is not None:
         ingest = pass_.refusal_in(_with_uid(status.ingest, started))
         status = status.model_copy(update={"ingest": ingest})
-    version = None if status == observed.status else await pass_.write_status(status)
+    written = None if status == observed.status else status
+    version = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
-    return Applied(version, pass_.unseen, bool(pass_.refused))
+    return Applied(written, version, pass_.unseen, bool(pass_.refused))
 
 
 def _with_job_uids(status: AlignmentCycleStatus, started: dict[str, str]) -> AlignmentCycleStatus:

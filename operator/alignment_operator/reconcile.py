@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_operator import apply
 from alignment_operator.api import CYCLE, DATASET, Api, Kind
 from alignment_operator.observe import JobSource, UnreadableError, observe_cycle, observe_dataset
@@ -15,6 +17,13 @@ from alignment_operator.plan import cycle, dataset
 _REFUSED_AGAIN = timedelta(seconds=30)
 _LOOK_AGAIN = timedelta(seconds=5)
 _LOOK_AGAIN_AT_LEAST_EVERY = timedelta(minutes=5)
+
+
+Change = (
+    tuple[AlignmentCycleStatus, AlignmentCycleStatus]
+    | tuple[PreferenceDatasetStatus, PreferenceDatasetStatus]
+)
+"""A status before and after it was written."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Pass:
     wake_at: datetime | None = None
     written: str | None = None
     gone: bool = False
+    change: Change | None = None
 
 
 async def one_pass(
@@ -62,19 +72,24 @@ async def _pass(
             return Pass(gone=True)
         cycle_plan = cycle.plan(seen_cycle, now)
         applied = await apply.apply_cycle(api, seen_cycle, cycle_plan)
-        return _outcome(cycle_plan.wake_at, applied, seen_cycle.jobs, now)
+        outcome = _outcome(cycle_plan.wake_at, applied, seen_cycle.jobs, now)
+        return replace(outcome, change=(seen_cycle.status, applied.status) if applied.status else None)
     if kind == DATASET:
         seen_dataset = await observe_dataset(api, namespace, name, settings, jobs)
         if seen_dataset is None:
             return Pass(gone=True)
         dataset_plan = dataset.plan(seen_dataset, now)
-        applied = await apply.apply_dataset(api, seen_dataset, dataset_plan)
-        return _outcome(dataset_plan.wake_at, applied, seen_dataset.jobs, now)
+        ingested = await apply.apply_dataset(api, seen_dataset, dataset_plan)
+        outcome = _outcome(dataset_plan.wake_at, ingested, seen_dataset.jobs, now)
+        return replace(outcome, change=(seen_dataset.status, ingested.status) if ingested.status else None)
     raise ValueError(f"{kind.kind} is not a kind that is reconciled")
 
 
 def _outcome(
-    wake_at: datetime | None, applied: apply.Applied, jobs: Iterable[JobView], now: datetime
+    wake_at: datetime | None,
+    applied: apply.Applied[AlignmentCycleStatus] | apply.Applied[PreferenceDatasetStatus],
+    jobs: Iterable[JobView],
+    now: datetime,
 ) -> Pass:
     refused = now + _REFUSED_AGAIN if applied.refused else None
     wakes = [wake_at, now if applied.unseen else None, refused, *(_look_again(job, now) for job in jobs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -22,8 +23,8 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self, first_backoff_seconds: float = 0.2, longest_backoff_seconds: float = 300.0) -> None:
         self._ready: asyncio.Queue[Key] = asyncio.Queue()
-        self._queued: set[Key] = set()
-        self._working: set[Key] = set()
+        self._queued: dict[Key, float] = {}  # since when, by the monotonic clock; the oldest first
+        self._working: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._backoffs: dict[Key, Backoff] = {}
@@ -33,12 +34,17 @@ class WorkQueue(Generic[Key]):
         """Keys that wait to be taken."""
         return len(self._queued)
 
+    def oldest_seconds(self) -> float:
+        """How long the key that waits or is worked on longest has done so; 0 if there is none."""
+        oldest = [next(iter(keys.values())) for keys in (self._queued, self._working) if keys]
+        return time.monotonic() - min(oldest) if oldest else 0.0
+
     def add(self, key: Key) -> None:
         """As soon as a worker is free."""
         if key in self._working:
             self._again.add(key)
         elif key not in self._queued:
-            self._queued.add(key)
+            self._queued[key] = time.monotonic()
             self._ready.put_nowait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -50,8 +56,8 @@ class WorkQueue(Generic[Key]):
     async def take(self) -> Key:
         """The next key; it is the caller's until `done` or `failed`."""
         key = await self._ready.get()
-        self._queued.remove(key)
-        self._working.add(key)
+        del self._queued[key]
+        self._working[key] = time.monotonic()
         self._cancel_timer(key)
         return key
 
@@ -67,7 +73,7 @@ class WorkQueue(Generic[Key]):
         return seconds
 
     def _release(self, key: Key) -> None:
-        self._working.discard(key)
+        self._working.pop(key, None)
         if key in self._again:
             self._again.remove(key)
             self.add(key)
