@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from alignment_api.pods import PodDefaults
-from alignment_api.stage import ExitCode, Located, Stage
+from alignment_api.stage import ExitCode, Expected, Located, Stage
 from alignment_operator.observed import JobState, PodView, TargetView
 from alignment_operator.planned import Action, ExpireJob, StartJob
 from tests.operator.plan_world import World, cycle_spec
@@ -90,6 +90,14 @@ def test_the_first_stage_is_given_every_input_and_later_ones_verify_what_it_foun
     evaluate = next(job.config for job in world.jobs.values() if job.config.stage == Stage.EVALUATE)
     assert all(input_.digest for input_ in evaluate.inputs.values())
     assert evaluate.inputs["goldSet"].digest == world.iteration["inputs"]["goldSet"]
+
+
+def test_the_first_stage_alone_is_told_what_the_gates_will_need_of_the_inputs() -> None:
+    world = started(gates={"winRate": {}, "goldSet": {"categories": [{"name": "code", "maxDropPoints": 1}]}})
+    world.settle()
+    expected = {job.config.stage: job.config.expected for job in world.jobs.values()}
+    assert expected.pop(Stage.SAMPLE) == Expected(held_out_prompts=100, gold_categories=["code"])
+    assert set(expected.values()) == {None}
 
 
 def test_an_offline_cycle_trains_without_sampling() -> None:

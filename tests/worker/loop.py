@@ -93,7 +93,6 @@ class Loop:
         inputs = {
             "answers": an_input(self.folder / "evaluate", InputKind.STAGE, evaluated.result.manifest.digest),
             "judge": an_input(self.reward, InputKind.REWARD_MODEL),
-            "heldOutPrompts": self.measured_on()["heldOutPrompts"],
         }
         parameters = CompareParameters(
             comparison=Comparison(judge=judge, **{"min_comparisons": 5} | settings),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from alignment_api import digests
 from alignment_api.judges import ComparisonJudge, Verifier
-from alignment_api.stage import ExitCode, Input, InputKind, StageConfig
+from alignment_api.stage import ExitCode, Expected, Input, InputKind, StageConfig
 from alignment_worker import rows
 from alignment_worker.failures import failure_of
 from alignment_worker.main import main
@@ -229,9 +229,38 @@ def test_too_many_categories_of_gold_and_held_out_together(loop: Loop) -> None:
     refused(loop.run(config), ExitCode.TOO_MANY_CATEGORIES, "18 categories", "at most 16")
 
 
+def test_category_names_that_no_report_could_hold(loop: Loop) -> None:
+    config = loop.sample()
+    long = [f"{number}{'x' * 59}" for number in range(6)]
+    loop.data("gold", [row | {"category": long[n]} for n, row in enumerate(tiny.gold_rows(6))])
+    refused(
+        loop.run(config), ExitCode.TOO_MANY_CATEGORIES, "take 3", "at most 320 fit a report. Shorten them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        (Expected(held_out_prompts=13), "minComparisons: 13: DATA/heldout.jsonl has 12 prompts"),
+        (
+            Expected(gold_categories=["law"]),
+            "categories: 'law': DATA/gold.jsonl has no item of this category",
+        ),
+    ],
+)
+def test_what_a_gate_would_miss_stops_the_first_stage(loop: Loop, expected: Expected, said: str) -> None:
+    config = loop.sample().model_copy(update={"expected": expected})
+    refused(loop.run(config), ExitCode.INVALID_CONFIG, said.replace("DATA", str(loop.folder / "data")))
+
+
+def test_what_the_gates_need_is_there(loop: Loop) -> None:
+    expected = Expected(held_out_prompts=12, gold_categories=["facts", "code"])
+    assert loop.run(loop.sample().model_copy(update={"expected": expected})).code == 0
+
+
 def test_sixteen_categories_fit_the_report(loop: Loop) -> None:
     config = loop.evaluate(initial=True)
-    names = [f"a category with the name number {number:02d}" for number in range(16)]
+    names = [f"a category number {number:02d}" for number in range(16)]
     loop.data("gold", [row | {"category": names[n % 16]} for n, row in enumerate(tiny.gold_rows(96))])
     loop.data("heldout", [row | {"category": names[n % 16]} for n, row in enumerate(tiny.held_out_rows(96))])
     done = loop.run(config)

@@ -59,7 +59,7 @@ class Inputs:
 def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
     """All inputs: those with a digest verified, those without one checked and digested.
 
-    Raises InputMissingError, DigestMismatchError, and what `rows.check` and `models.check` raise.
+    Raises InputMissingError, DigestMismatchError, and what `rows.read` and `models.check` raise.
     """
     progress.begin(len(config.inputs), "inputs", "checking inputs")
     paths = {role: _path(role, entry, places) for role, entry in config.inputs.items()}
@@ -100,7 +100,7 @@ def _check(role: str, kind: InputKind, path: Path) -> None:
 
         models.check(role, path, reward=kind is InputKind.REWARD_MODEL)
     elif kind is not InputKind.STAGE:
-        rows.check(path, kind)
+        rows.read(path, kind)
 
 
 def _digest(role: str, kind: InputKind, path: Path) -> str:

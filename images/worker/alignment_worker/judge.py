@@ -10,21 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import pstdev
+from statistics import fmean, pstdev
 from typing import Any
 
 from alignment_api.cycle import Judge
-from alignment_api.measurements import SCORE_SPREAD
+from alignment_api.measurements import SCORE_SPREAD, Measurement
 from alignment_api.stage import JudgeParameters
 from alignment_worker import rows
 from alignment_worker.artifacts import PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.scoring import Question, scorer
-from alignment_worker.statistics.mean_change import mean
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
-
-_CONFIDENCE = 0.95
 
 
 def run(workspace: Workspace) -> Outcome:
@@ -66,7 +63,9 @@ def run(workspace: Workspace) -> Outcome:
             "ties": sum(choice.ties for choice in made),
             "tooClose": sum(choice.too_close for choice in made),
         },
-        measurements={SCORE_SPREAD: mean([pstdev(values) for values in scores], _CONFIDENCE)},
+        measurements={
+            SCORE_SPREAD: Measurement(estimate=fmean(map(pstdev, scores)), n=len(scores)),
+        },
     )
 
 

@@ -65,7 +65,7 @@ def run(arguments: Arguments) -> StageResult:
         return done
     progress = Progress(arguments.progress)
     opened = inputs.opened(config, arguments.places, progress)
-    preflight.check(opened)
+    preflight.check(opened, config.expected)
     run_folder = folder.new_run()
     workspace = Workspace(config, opened, arguments.places, folder.path, run_folder, progress)
     try:

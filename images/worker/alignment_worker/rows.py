@@ -18,12 +18,12 @@ from alignment_worker.failures import (
     InputMissingError,
     InvalidRowError,
     NoPromptsError,
-    TooFewPairsError,
     TooManyCategoriesError,
 )
 
 MAX_CATEGORIES = 16
 MAX_CATEGORY_LENGTH = 63
+MAX_CATEGORY_BYTES = 320  # of all names together: sixteen of 20 characters fit the fullest report
 
 Message = dict[str, str]
 Prompt = str | list[Message]
@@ -75,22 +75,11 @@ class RowProblemError(ValueError):
     """What is wrong with one row."""
 
 
-def check(path: Path, kind: InputKind) -> None:
-    """Read the whole file once.
-
-    Raises InvalidRowError, NoPromptsError, TooFewPairsError, TooManyCategoriesError, InputMissingError.
-    """
-    if kind is InputKind.PAIRS:
-        if next(iter(read_pairs(path)), None) is None:
-            raise TooFewPairsError(f"{path}: holds no rows; there is nothing to train on")
-        for _ in read_pairs(path):
-            pass
-        return
-    read(path, kind)
-
-
 def read(path: Path, kind: InputKind) -> list[Row]:
-    """Every row of a file of prompts. Raises as `check`."""
+    """Every row of a file of prompts.
+
+    Raises InvalidRowError, NoPromptsError, TooManyCategoriesError, InputMissingError.
+    """
     parse = _PARSERS[kind]
     found = [_strict(path, raw, parse) for raw in raw_rows(path)]
     if not found:
@@ -106,6 +95,12 @@ def check_categories(where_from: str, some: Iterable[Row]) -> None:
         raise TooManyCategoriesError(
             f"{where_from}: has {len(categories)} categories ({', '.join(sorted(categories)[:3])}, …); at most "
             f"{MAX_CATEGORIES} can be reported. Merge some."
+        )
+    taken = sum(len(category.encode()) for category in categories)
+    if taken > MAX_CATEGORY_BYTES:
+        raise TooManyCategoriesError(
+            f"{where_from}: the names of its {len(categories)} categories take {taken} bytes; at most "
+            f"{MAX_CATEGORY_BYTES} fit a report. Shorten them, {max(categories, key=len)!r} for example."
         )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
-from alignment_api.measurements import MEAN_TOKENS
+from alignment_api.measurements import MEAN_TOKENS, Measurement
 from alignment_api.stage import SampleParameters
 from alignment_worker import exclusion, models, prompts, rows
 from alignment_worker.artifacts import SAMPLES
@@ -18,11 +19,8 @@ from alignment_worker.failures import NoPromptsError, NoWorkDoneError
 from alignment_worker.generate import Completion, Decoding, generate
 from alignment_worker.models import LanguageModel
 from alignment_worker.rows import Row
-from alignment_worker.statistics.mean_change import mean
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
-
-_CONFIDENCE = 0.95
 
 
 def run(workspace: Workspace) -> Outcome:
@@ -69,7 +67,7 @@ def run(workspace: Workspace) -> Outcome:
             "truncated": sum(answer.truncated for answers in completions for answer in answers),
             "excluded": len(there) - len(usable),
         },
-        measurements={MEAN_TOKENS: mean(lengths, _CONFIDENCE)},
+        measurements={MEAN_TOKENS: Measurement(estimate=fmean(lengths), n=len(lengths))},
     )
 
 

@@ -15,23 +15,21 @@ from alignment_worker import precision
 from alignment_worker.failures import InvalidConfigError
 from alignment_worker.train_pairs import TokenPair
 
-LEARNING_RATE = 5e-7
-LORA_LEARNING_RATE = 1e-5
 _ACTIVATION_BYTES = 34  # a token, layer and hidden unit in 16 bits: Korthikanti et al. 2022, equation 2
 _ACTIVATION_SHARE = 0.25  # of the memory that is free; weights, gradients and optimizer need the rest
 
 
 def learning_rate(training: Training) -> float:
-    """As given, or the documented default."""
-    if training.learning_rate is not None:
-        return training.learning_rate
-    return LORA_LEARNING_RATE if training.lora else LEARNING_RATE
+    """Raises InvalidConfigError if there is none: the operator fills the method's default in."""
+    if training.learning_rate is None:
+        raise InvalidConfigError("parameters.training.learningRate: is missing; give one")
+    return training.learning_rate
 
 
 def configuration(training: Training, folder: Path, *, recompute: bool) -> DPOConfig:
     """`recompute`: activations are computed again in the backward pass instead of kept.
 
-    Raises InvalidConfigError if this machine cannot compute in the precision asked for.
+    Raises InvalidConfigError without a learning rate, or if this machine cannot compute in the precision asked for.
     """
     where = precision.device()
     dtype = precision.dtype_of(training.precision, where)

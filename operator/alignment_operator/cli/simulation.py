@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 from alignment_api import digests, names
 from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, Iteration, StageStatus
@@ -13,6 +12,7 @@ from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
 from alignment_api.stage import Located, Stage, StageConfig, StageResult
 from alignment_api.uris import join
 from alignment_api.validation import parse_cycle, parse_dataset
+from alignment_operator import release
 from alignment_operator.api import Manifest
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.observed import DatasetView, Frozen, ObservedCycle, ObservedDataset, Owner, Settings
@@ -45,7 +45,7 @@ class SimulatedCycle(Simulated):
 
 def settings() -> Settings:
     """As an operator of this version is installed by default."""
-    return Settings(worker_image=f"ghcr.io/alignment-dev/worker:{version('alignment-operator')}")
+    return Settings(worker_image=release.worker_image())
 
 
 def simulate_cycle(manifest: Manifest, datasets: Sequence[Manifest]) -> SimulatedCycle:

@@ -12,6 +12,7 @@ from alignment_api.judges import ComparisonJudge
 from alignment_api.stage import (
     CompareParameters,
     EvaluateParameters,
+    Expected,
     Input,
     InputKind,
     JudgeParameters,
@@ -83,8 +84,17 @@ def stage_config(stage: Stage, context: Context) -> StageConfig:
         output=join(context.prefix, "iterations", str(context.frozen.number), stage.value),
         # The first stage checks and digests everything early; later ones verify what they read.
         inputs=_all_inputs(context) | work.inputs if first else work.inputs,
+        expected=_expected(context.spec) if first else None,
         parameters=work.parameters,
         seed=work.seed,
+    )
+
+
+def _expected(spec: AlignmentCycleSpec) -> Expected:
+    comparison, limits = spec.evaluation.comparison, spec.gates.gold_set.categories
+    return Expected(
+        held_out_prompts=comparison.min_comparisons if comparison and spec.gates.win_rate else 0,
+        gold_categories=[category.name for category in limits or []],
     )
 
 
@@ -136,7 +146,7 @@ def _compare(context: Context, inputs: dict[str, Input]) -> _Work:
         min_percent=spec.gates.win_rate.min_percent if spec.gates.win_rate else 50.0,
         confidence_percent=spec.evaluation.confidence_percent,
     )
-    needed = _select(inputs, "answers", "heldOutPrompts") | _optional(inputs, "judge", "comparisonJudge")
+    needed = _select(inputs, "answers") | _optional(inputs, "judge", "comparisonJudge")
     return _Work(parameters, needed, context.frozen.number)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from importlib.metadata import version
 
 import click
+
+from alignment_operator import release
 
 
 @click.group()
@@ -47,8 +48,9 @@ def run(namespaces: tuple[str, ...], worker_image: str | None, health_port: int,
     from alignment_operator.runtime import operator  # noqa: PLC0415
 
     _log_to_stderr(verbose=verbose)
-    image = worker_image or f"ghcr.io/alignment-dev/worker:{version('alignment-operator')}"
-    options = operator.Options(Settings(worker_image=image), namespaces, health_port or None)
+    options = operator.Options(
+        Settings(worker_image=worker_image or release.worker_image()), namespaces, health_port or None
+    )
     try:
         asyncio.run(operator.run(options))
     except NoClusterError as error:

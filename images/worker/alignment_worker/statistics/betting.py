@@ -87,28 +87,6 @@ class WinRate:
             self._bounds = (low, high)
 
 
-def win_rate(
-    scores: Sequence[float],
-    min_percent: float,
-    min_comparisons: int,
-    max_comparisons: int,
-    confidence: float,
-) -> tuple[Measurement, int]:
-    """The win rate in percent, and how many of the scores, in the given order, it took to decide.
-
-    Stops, after `min_comparisons` at the earliest, as soon as an end of the interval has passed `min_percent`,
-    and after `max_comparisons` or the last score in any case. Raises ValueError.
-    """
-    rate = WinRate(confidence)
-    used = 0
-    for score in scores[:max_comparisons]:
-        rate.update(score)
-        used += 1
-        if used >= min_comparisons and rate.decided(min_percent / 100):
-            break
-    return rate.measurement(), used
-
-
 class HeadToHead(NamedTuple):
     """What a comparison measured, and how many scores it took."""
 
