@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from alignment_api import digests
 
@@ -19,7 +20,8 @@ STAGES = ["sample", "judge", "train", "evaluate", "compare"]
 pytestmark = pytest.mark.timeout(1800)
 
 
-def run(manifest: str, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(manifest: str | Path, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """`manifest`: below examples/, or a file of the test's own."""
     command = [str(Path(sys.prefix) / "bin" / "alignctl"), "run", "-f", str(ROOT / "examples" / manifest)]
     command += ["--state", str(state), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1700, check=False)
@@ -74,6 +76,20 @@ def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
     assert "promoted" not in status
     assert "The incumbent stays." in done.stdout
     assert local(iteration["candidate"]["uri"], tmp_path).is_dir()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("name", "verdict"), [("cycle", 0), ("cycle-length-biased", 3)])
+def test_other_seeds_of_sampling_and_training_give_the_same_verdicts(
+    tmp_path: Path, name: str, verdict: int, seed: int
+) -> None:
+    manifest = yaml.safe_load((ROOT / "examples" / "quickstart" / f"{name}.yaml").read_text())
+    for section in ("sampling", "training"):
+        manifest["spec"][section]["seed"] = seed
+    file = tmp_path / "cycle.yaml"
+    file.write_text(yaml.safe_dump(manifest))
+    done = run(file, tmp_path / "state", "--claim", f"quickstart-assets={ASSETS}")
+    assert done.returncode == verdict, done.stdout + done.stderr
 
 
 def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: Path) -> None:
