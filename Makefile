@@ -42,7 +42,7 @@ format: venv ## format and mend what can be mended
 	@$(BIN)/ruff check --fix .
 
 .PHONY: crds
-crds: venv ## generate crds/ from the models
+crds: venv ## generate crds/ and the chart's copies from the models
 	@$(BIN)/python -m alignment_operator.cli.crds --write
 
 .PHONY: constraints

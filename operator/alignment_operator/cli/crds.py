@@ -1,4 +1,4 @@
-"""`python -m alignment_operator.cli.crds --write|--check`: keep crds/*.yaml and docs/api.md as the models say."""
+"""`python -m alignment_operator.cli.crds --write|--check`: keep crds/, its copies in the chart and docs/api.md true."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ _Dumper.add_representer(str, _text)
 
 def files(root: Path) -> dict[Path, str]:
     """What is generated, by path; the same models always give the same bytes."""
-    crds = {root / "crds" / f"{GROUP}_{resource.plural}.yaml": crd_text(resource) for resource in RESOURCES}
+    folders = (root / "crds", root / "charts" / "alignment-operator" / "files" / "crds")
+    crds = {
+        folder / f"{GROUP}_{resource.plural}.yaml": crd_text(resource)
+        for folder in folders
+        for resource in RESOURCES
+    }
     return crds | {root / "docs" / "api.md": reference.markdown()}
 
 
