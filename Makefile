@@ -4,6 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REGISTRY ?= ghcr.io/alignment-dev
 
 .PHONY: help
 help: ## this list
@@ -45,10 +47,25 @@ format: venv ## format and mend what can be mended
 crds: venv ## generate crds/ and the chart's copies from the models
 	@$(BIN)/python -m alignment_operator.cli.crds --write
 
+.PHONY: images
+images: ## build both images with docker or podman (docs/images.md)
+	@for engine in $(ENGINE) docker podman none; do $$engine info >/dev/null 2>&1 && break; done; \
+	if [ $$engine = none ]; then \
+	  echo "make images: neither docker nor podman answers; start one, or name another: make images ENGINE=nerdctl" >&2; exit 1; \
+	fi; \
+	for image in operator worker; do \
+	  $$engine build --file images/$$image/Dockerfile --tag $(REGISTRY)/$$image:$(VERSION) .; \
+	done
+
 .PHONY: constraints
 constraints: ## pin the newest versions that fit pyproject.toml, with hashes
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade --quiet \
 	  --generate-hashes --no-header --no-annotate -o constraints.txt
+
+.PHONY: linters
+linters: .venv/.installed ## pin the newest versions of the chart's linters, with hashes
+	$(BIN)/uv pip compile tests/chart/linters.in --universal --python-version 3.11 --upgrade --quiet \
+	  --generate-hashes --no-header --no-annotate -o tests/chart/linters.txt
 
 # --- the test bed (docs/test-bed.md)
 .PHONY: cluster cluster-down
