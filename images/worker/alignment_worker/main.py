@@ -8,21 +8,24 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from alignment_api import names
-from alignment_api.stage import CONTRACT_VERSION, Stage, StageConfig, StageResult
-from alignment_worker import inputs, preflight, report
+from alignment_api.stage import CONTRACT_VERSION, Stage, StageConfig, StageReport, StageResult
+from alignment_worker import inputs, preflight, report, shards
 from alignment_worker.failures import Interrupted, InvalidConfigError, WorkerError, exit_code_of
 from alignment_worker.progress import Progress
+from alignment_worker.shards import Shard
 from alignment_worker.store import Outcome, Places, StageFolder
 from alignment_worker.workspace import Workspace
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(words)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        report.write_result(arguments.report, run(arguments))
+        report.write(arguments.report, run(arguments))
     except (Exception, Interrupted) as error:  # noqa: BLE001 - the report must say why, whatever it was
         if not isinstance(error, WorkerError | Interrupted):
             traceback.print_exc()
@@ -55,35 +58,65 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(arguments: Arguments) -> StageResult:
+def run(arguments: Arguments) -> StageReport:
     """Do the stage, or report what an earlier run has sealed. Raises WorkerError, Interrupted."""
     config, config_hash = read_config(arguments.config, arguments.stage)
     output = arguments.places.output or arguments.places.path(config.output)
     folder = StageFolder(output, config, config_hash)
     done = folder.finished()
     if done is not None:
-        return done
-    progress = Progress(arguments.progress)
-    opened = inputs.opened(config, arguments.places, progress)
-    preflight.check(opened, config.expected)
-    run_folder = folder.new_run()
-    workspace = Workspace(config, opened, arguments.places, folder.path, run_folder, progress)
+        return StageReport(result=done)
+    shard = shards.mine(config)
+    if shard is None:
+        return StageReport(result=_done(arguments, config, folder, None))
+    return _sharded(arguments, config, folder, shard)
+
+
+def _done(arguments: Arguments, config: StageConfig, folder: StageFolder, shard: Shard | None) -> StageResult:
+    def compute() -> StageResult:
+        progress = Progress(arguments.progress)
+        opened = inputs.opened(config, arguments.places, progress)
+        preflight.check(opened, config.expected)
+        with folder.run() as run_folder:
+            workspace = Workspace(config, opened, arguments.places, folder.path, run_folder, progress, shard)
+            outcome: Outcome = _module(config.stage).run(workspace)
+            return folder.seal(run_folder, outcome, dict(opened.found))
+
+    return _unless_sealed(folder, compute)
+
+
+def _sharded(arguments: Arguments, config: StageConfig, folder: StageFolder, shard: Shard) -> StageReport:
+    """The part of one shard; whoever then finds the parts of all makes the whole of them."""
+
+    def merge() -> StageResult | None:
+        mine = folder.part(shard.index)
+        if mine.finished() is None:
+            _done(arguments, config, mine, shard)
+        parts = [folder.part(index).sealed() for index in range(shard.count)]
+        there = [part for part in parts if part is not None]
+        if len(there) < shard.count:
+            return None
+        with folder.run() as run_folder:
+            return folder.seal(run_folder, _module(config.stage).merge(there, run_folder), there[0].inputs)
+
+    result = _unless_sealed(folder, merge)
+    return StageReport(part=shard.index) if result is None else StageReport(result=result)
+
+
+def _unless_sealed(folder: StageFolder, work: Callable[[], T]) -> T | StageResult:
+    """Another pod may win meanwhile, and clear away what this one works with."""
     try:
-        result = folder.seal(run_folder, compute(workspace), dict(opened.found))
-    except BaseException as error:
-        folder.discard(run_folder)
-        done = folder.finished() if isinstance(error, Exception) else None
+        return work()
+    except Exception:
+        done = folder.finished()
         if done is None:
             raise
-        return done  # another pod won meanwhile, and cleared this run's files away
-    return result
+        return done
 
 
-def compute(workspace: Workspace) -> Outcome:
+def _module(stage: Stage) -> Any:
     """Each stage is the module of its name."""
-    module = importlib.import_module(f"alignment_worker.{workspace.config.stage.value}")
-    outcome: Outcome = module.run(workspace)
-    return outcome
+    return importlib.import_module(f"alignment_worker.{stage.value}")
 
 
 def read_config(file: Path, stage: Stage) -> tuple[StageConfig, str]:

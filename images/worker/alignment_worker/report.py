@@ -5,25 +5,25 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from alignment_api.stage import ReportTooLargeError, StageReport, StageResult
+from alignment_api.stage import ReportTooLargeError, StageReport
 from alignment_worker.failures import TooManyCategoriesError, failure_of
 
 DEFAULT_PATH = Path("/dev/termination-log")
 
 
-def encode(result: StageResult) -> str:
+def encode(said: StageReport) -> str:
     """Raises TooManyCategoriesError if the measurements do not fit the termination message."""
     try:
-        return StageReport(result=result).encode()
+        return said.encode()
     except ReportTooLargeError as error:
         raise TooManyCategoriesError(
             f"The measurements by category do not fit a report: {error}. Use fewer categories, or shorter names."
         ) from error
 
 
-def write_result(path: Path, result: StageResult) -> None:
+def write(path: Path, said: StageReport) -> None:
     """Raises OSError: a stage whose report is lost is done again, and then only reported."""
-    path.write_text(encode(result))
+    path.write_text(encode(said))
 
 
 def write_failure(path: Path, error: BaseException) -> None:

@@ -6,9 +6,11 @@ and `completions`, each with `ids` (EOS counted), `text`, `log_probs` (raw, nats
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 from collections.abc import Sequence
-from statistics import fmean
+from pathlib import Path
 from typing import Any
 
 from alignment_api.measurements import MEAN_TOKENS, Measurement
@@ -19,7 +21,7 @@ from alignment_worker.failures import NoPromptsError, NoWorkDoneError
 from alignment_worker.generate import Completion, Decoding, generate
 from alignment_worker.models import LanguageModel
 from alignment_worker.rows import Row
-from alignment_worker.store import Outcome
+from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
 
 
@@ -37,6 +39,8 @@ def run(workspace: Workspace) -> Outcome:
             "be trained on; give other prompts"
         )
     drawn = draw(usable, parameters.per_iteration, workspace.config.seed)
+    if workspace.shard:
+        drawn = workspace.shard.part(drawn)
     sampling = parameters.sampling
     decoding = Decoding(
         samples=sampling.completions_per_prompt,
@@ -56,19 +60,42 @@ def run(workspace: Workspace) -> Outcome:
             for row, ids, answers in zip(drawn, encoded, completions, strict=True)
         ),
     )
-    lengths = [len(answer.ids) for answers in completions for answer in answers]
-    if not lengths:
-        raise NoWorkDoneError("no completion was sampled")
-    return Outcome(
-        counts={
+    answers = [answer for of_prompt in completions for answer in of_prompt]
+    return _outcome(
+        {
             "prompts": count,
-            "completions": len(lengths),
-            "tokens": sum(lengths),
-            "truncated": sum(answer.truncated for answers in completions for answer in answers),
+            "completions": len(answers),
+            "tokens": sum(len(answer.ids) for answer in answers),
+            "truncated": sum(answer.truncated for answer in answers),
             "excluded": len(there) - len(usable),
         },
-        measurements={MEAN_TOKENS: Measurement(estimate=fmean(lengths), n=len(lengths))},
+        whole=workspace.shard is None,
     )
+
+
+def merge(parts: Sequence[SealedFolder], run_folder: Path) -> Outcome:
+    """The whole from the parts of all shards: the rows in the order of the draw, as one pod would have written them.
+
+    Raises DigestMismatchError, NoWorkDoneError, OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(part.verified(SAMPLES).open(encoding="utf-8")) for part in parts]
+        whole = stack.enter_context((run_folder / SAMPLES).open("w", encoding="utf-8"))
+        for lines in itertools.zip_longest(*files, fillvalue=""):
+            whole.writelines(lines)
+    summed = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
+    return _outcome(summed | {"excluded": parts[0].counts["excluded"]}, whole=True)
+
+
+def _outcome(counts: dict[str, int], *, whole: bool) -> Outcome:
+    """A part may be empty; the whole may not."""
+    completions = counts["completions"]
+    if completions == 0 and not whole:
+        return Outcome(counts)
+    if completions == 0:
+        raise NoWorkDoneError("no completion was sampled")
+    mean = Measurement(estimate=counts["tokens"] / completions, n=completions)
+    return Outcome(counts, measurements={MEAN_TOKENS: mean})
 
 
 def draw(usable: Sequence[Row], count: int | None, seed: int) -> list[Row]:

@@ -11,7 +11,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from pydantic import ValidationError
 
 from alignment_api import digests, uris
 from alignment_api.measurements import Measurement
-from alignment_api.stage import CONTRACT_VERSION, Digest, Located, StageConfig, StageResult
+from alignment_api.stage import CONTRACT_VERSION, Digest, Located, StageConfig, StageReport, StageResult
 from alignment_worker import report
-from alignment_worker.failures import InvalidConfigError, StoreConflictError, StoreError
+from alignment_worker.failures import DigestMismatchError, InvalidConfigError, StoreConflictError, StoreError
 
 CLAIMS = Path("/alignment/claims")
 MANIFEST = "manifest.json"
@@ -88,11 +89,31 @@ class StageFolder:
         self._keep_only(manifest["run"])
         return _result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
 
+    def part(self, index: int) -> StageFolder:
+        """Where the shard of that index seals its part."""
+        inside = ("shards", str(index))
+        config = self._config.model_copy(update={"output": uris.join(self._config.output, *inside)})
+        return StageFolder(self.path.joinpath(*inside), config, self._hash)
+
+    def sealed(self) -> SealedFolder | None:
+        """None if nothing is sealed yet. Raises StoreConflictError as `finished`."""
+        return SealedFolder.open(self.path) if self.finished() else None
+
     def new_run(self) -> Path:
         """A fresh folder for one run's files. Raises OSError."""
         run = self.path / f"run-{secrets.token_hex(4)}"
         run.mkdir(parents=True)
         return run
+
+    @contextmanager
+    def run(self) -> Iterator[Path]:
+        """A fresh folder for one run's files, which goes if the run fails. Raises OSError."""
+        run = self.new_run()
+        try:
+            yield run
+        except BaseException:
+            shutil.rmtree(run, ignore_errors=True)
+            raise
 
     def seal(self, run: Path, outcome: Outcome, inputs: dict[str, Digest]) -> StageResult:
         """Create the manifest over the run's files; if another run was first, its result counts.
@@ -111,14 +132,11 @@ class StageFolder:
         }
         data = digests.canonical_json(manifest)
         sealed = _result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
-        report.encode(sealed)
+        report.encode(StageReport(result=sealed))
         create_exclusively(self.path / MANIFEST, data)
         finished = self.finished()
         assert finished is not None
         return finished
-
-    def discard(self, run: Path) -> None:
-        shutil.rmtree(run, ignore_errors=True)
 
     def _published(self, run: Path, files: Mapping[str, str]) -> str:
         """Name the run after its content, so that equal runs have equal manifests."""
@@ -187,6 +205,25 @@ class SealedFolder:
 
     def file(self, name: str) -> Path:
         return self.path / str(self.manifest["run"]) / name
+
+    def verified(self, name: str) -> Path:
+        """A file that is what the manifest says. Raises DigestMismatchError, OSError."""
+        file = self.file(name)
+        if digests.of_file(file) != self.digest_of(name):
+            raise DigestMismatchError(
+                f"{file} is not what its manifest says: it was changed or damaged; delete it"
+            )
+        return file
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Of the result."""
+        return dict(self.manifest["result"]["counts"])
+
+    @property
+    def inputs(self) -> dict[str, Digest]:
+        """Digests of the inputs that the stage found."""
+        return dict(self.manifest["result"]["inputs"])
 
 
 def parse_manifest(file: Path, data: bytes) -> dict[str, Any]:

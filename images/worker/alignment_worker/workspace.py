@@ -8,6 +8,7 @@ from pathlib import Path
 from alignment_api.stage import StageConfig
 from alignment_worker.inputs import Inputs
 from alignment_worker.progress import Progress
+from alignment_worker.shards import Shard
 from alignment_worker.store import Places
 
 
@@ -25,3 +26,4 @@ class Workspace:
     stage_folder: Path
     run_folder: Path
     progress: Progress
+    shard: Shard | None = None  # the part that this pod does; None: all of it

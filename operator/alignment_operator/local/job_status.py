@@ -39,8 +39,9 @@ def concluded(job: Manifest, ended: Ended) -> Conclusion:
     if ended.exit_code == 0 and not ended.disrupted:
         return Conclusion("Complete", reason="CompletionsReached")
     failed = job.get("status", {}).get("failed", 0)
-    limit = job["spec"].get("backoffLimit", _DEFAULT_BACKOFF_LIMIT)
-    for index, rule in enumerate(job["spec"].get("podFailurePolicy", {}).get("rules", [])):
+    spec = job["spec"]
+    limit = spec.get("backoffLimitPerIndex", spec.get("backoffLimit", _DEFAULT_BACKOFF_LIMIT))
+    for index, rule in enumerate(spec.get("podFailurePolicy", {}).get("rules", [])):
         matched = _matched(rule, ended)
         if matched is None:
             continue

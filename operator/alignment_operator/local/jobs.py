@@ -130,7 +130,9 @@ class Node:
     async def _run(self, job: Manifest) -> None:
         started = datetime.now(UTC)
         try:
-            await self._write_status(job, {"startTime": _spelled(started), "active": 1})
+            # One process does what the cluster's pods would do together: all of them are ready with it.
+            pods = job["spec"].get("completions", 1)
+            await self._write_status(job, {"startTime": _spelled(started), "active": pods, "ready": pods})
             async with asyncio.timeout(job["spec"].get("activeDeadlineSeconds")):
                 await self._run_pods(job)
         except TimeoutError:
@@ -230,10 +232,14 @@ class Node:
         status: dict[str, Any] = {"failed": live.get("status", {}).get("failed", 0) + conclusion.counted}
         match conclusion.next:
             case "Complete":
-                status |= {"active": 0, "succeeded": 1, "completionTime": now}
+                status |= {"active": 0, "ready": 0, "succeeded": 1, "completionTime": now}
                 status["conditions"] = _conditions("SuccessCriteriaMet", "Complete", conclusion, now)
             case "Failed":
-                status |= {"active": 0, "conditions": _conditions("FailureTarget", "Failed", conclusion, now)}
+                status |= {
+                    "active": 0,
+                    "ready": 0,
+                    "conditions": _conditions("FailureTarget", "Failed", conclusion, now),
+                }
         await self._write_status(live, status)
         self.changed.set()
 
