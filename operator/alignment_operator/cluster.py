@@ -28,13 +28,17 @@ from alignment_operator.api import (
 
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 
-_TIMEOUT = aiohttp.ClientTimeout(total=30)
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 30.0
 _PAGE = 500
+_METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _NOTE_BYTES = 1024  # of an Event, by its API
 # The server ends a watch after the first; a connection on which nothing came for the second is taken for dead. Both
 # are cheap: the next watch goes on from the last version seen.
-_WATCH_SECONDS = 290
-_SILENCE = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
+WATCH_SECONDS = 290
+SILENCE_SECONDS = 90.0
+_TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+_SILENCE = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
 
 
 class NoClusterError(Exception):
@@ -47,6 +51,10 @@ class ServerError(Exception):
 
 class ExpiredError(Exception):
     """410: what happened since that version is forgotten; list again."""
+
+
+UNREACHABLE = (aiohttp.ClientError, TimeoutError, ServerError, RefusedError, NotFoundError, OSError)
+"""What every method may raise while the server is away, overloaded or not ours yet: try again later."""
 
 
 async def login() -> Configuration:
@@ -151,6 +159,22 @@ class Cluster:
                 return found, page["metadata"]["resourceVersion"]
             query["continue"] = token
 
+    async def versions(self, kind: Kind, namespace: str) -> AsyncIterator[tuple[str, str, str]]:
+        """Namespace, name and resourceVersion of every object; an empty namespace is all of them.
+
+        Raises ExpiredError too, when it takes longer than the server remembers.
+        """
+        query = {"limit": str(_PAGE)}
+        while True:
+            page = await self._call("GET", _path(kind, namespace), query=query, accept=_METADATA_ALONE)
+            for item in page["items"] or ():  # null, where an ordinary list is empty
+                metadata = item["metadata"]
+                yield metadata["namespace"], metadata["name"], metadata["resourceVersion"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
     async def plurals(self, api_version: str) -> set[str]:
         """The kinds that the server knows of a group and version."""
         try:
@@ -171,7 +195,7 @@ class Cluster:
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
-            "timeoutSeconds": str(_WATCH_SECONDS),
+            "timeoutSeconds": str(WATCH_SECONDS),
         }
         response = await self._request("GET", _path(kind, namespace), query, None, None, _SILENCE)
         try:
@@ -199,8 +223,9 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Manifest | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Manifest:
-        response = await self._request(method, path, query, body, content_type, _TIMEOUT)
+        response = await self._request(method, path, query, body, content_type, _TIMEOUT, accept)
         data = await response.read()
         if response.status >= 400:
             raise _error(response.status, data)
@@ -215,13 +240,13 @@ class Cluster:
         body: Manifest | None,
         content_type: str | None,
         patience: aiohttp.ClientTimeout,
+        accept: str = "application/json",
     ) -> Any:
         request = await self._client.param_serialize(
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json"}
-            | ({"Content-Type": content_type} if content_type else {}),
+            header_params={"Accept": accept} | ({"Content-Type": content_type} if content_type else {}),
             body=body,
             auth_settings=["BearerToken"],
         )

@@ -33,6 +33,8 @@ def operator(namespace: Namespace, crds: None, tmp_path: Path) -> Iterator[Child
         namespace.name,
         "--health-port",
         "0",
+        "--metrics-port",
+        "0",
     ]
     child = Child(
         "operator",

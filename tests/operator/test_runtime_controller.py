@@ -13,6 +13,7 @@ from alignment_operator.api import CYCLE, DATASET, Manifest
 from alignment_operator.reconcile import Pass
 from alignment_operator.runtime import controller as controller_module
 from alignment_operator.runtime.controller import Controller, Key
+from alignment_operator.runtime.metrics import Live, Metrics
 from tests.operator.edges import SETTINGS, Recorder, now
 
 SUPPORT = Key(CYCLE, "team", "support")
@@ -32,9 +33,13 @@ def owned(**labels: str) -> Manifest:
     return {"metadata": {"name": "any", "namespace": "team", "labels": labels}}
 
 
+def new_metrics() -> Metrics:
+    return Metrics("0.1.0", lambda: Live(0, 0.0, {}))
+
+
 def new_controller() -> Controller:
     nothing: Any = None
-    return Controller(Recorder(nothing), SETTINGS, lambda *_: [])
+    return Controller(Recorder(nothing), SETTINGS, lambda *_: [], new_metrics())
 
 
 async def woken(controller: Controller) -> list[Key]:

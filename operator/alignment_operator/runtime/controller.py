@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple, NoReturn
 
@@ -25,6 +26,7 @@ from alignment_operator.cluster import ServerError
 from alignment_operator.observe import JobSource, UnreadableError
 from alignment_operator.observed import Settings
 from alignment_operator.reconcile import Pass, one_pass
+from alignment_operator.runtime.metrics import Metrics
 from alignment_operator.runtime.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -53,19 +55,21 @@ class Key(NamedTuple):
 class Controller:
     """Nothing that it hears is acted upon: it only says which object to look at again."""
 
-    def __init__(self, api: Api, settings: Settings, jobs: JobSource) -> None:
+    def __init__(self, api: Api, settings: Settings, jobs: JobSource, metrics: Metrics) -> None:
         self.queue: WorkQueue[Key] = WorkQueue()
         self._api = api
         self._settings = settings
         self._jobs = jobs
+        self._metrics = metrics
         self._written: dict[Key, str] = {}
+        self._versions: dict[Key, str] = {}  # heard last
         self._datasets_of: dict[Key, frozenset[str]] = {}
         self._users_of: dict[tuple[str, str], set[Key]] = {}
 
     def heard_of_cycle(self, manifest: Manifest, *, deleted: bool) -> None:
         key = _key(CYCLE, manifest)
-        wanted = manifest.get("spec", {}).get("datasets") or []
-        self._index(key, frozenset() if deleted else frozenset(_names(wanted)))
+        if not deleted:
+            self._index(key, frozenset(_names(manifest.get("spec", {}).get("datasets") or [])))
         self._heard(key, manifest, deleted=deleted)
 
     def heard_of_dataset(self, manifest: Manifest, *, deleted: bool) -> None:
@@ -87,33 +91,48 @@ class Controller:
         """Pass after pass, until it is cancelled. Several may run side by side."""
         while True:
             key = await self.queue.take()
+            began = time.monotonic()
             try:
                 outcome = await self._pass(key)
-            except ConflictError as error:
-                log.debug("%s/%s: %s", key.namespace, key.name, error)
-                self.queue.failed(key)
-            except Exception as error:  # one object's trouble must not stop the others
-                seconds = self.queue.failed(key)
-                expected = isinstance(error, _EXPECTED)
-                log.warning(
-                    "%s %s/%s: %s; again in %.1f s",
-                    key.kind.kind,
-                    key.namespace,
-                    key.name,
-                    str(error) or type(error).__name__,
-                    seconds,
-                    exc_info=not expected,
-                )
+            except Exception as error:  # noqa: BLE001 - one object's trouble must not stop the others
+                self._metrics.reconciled(key, time.monotonic() - began, error)
+                self._failed(key, error)
             else:
+                self._metrics.reconciled(key, time.monotonic() - began, None)
                 self._settle(key, outcome)
+
+    def unheard(self, kind: Kind, there: Mapping[Key, str]) -> set[tuple[Key, str]]:
+        """What is not known of the objects that are there, by resourceVersion; each with the version heard last."""
+        known = {key: version for key, version in self._versions.items() if key.kind == kind}
+        missed = {key for key, version in there.items() if known.get(key) != version}
+        return {(key, known.get(key, "")) for key in missed | (known.keys() - there.keys())}
 
     async def _pass(self, key: Key) -> Pass:
         now = datetime.now(UTC)
         return await one_pass(self._api, key.kind, key.namespace, key.name, now, self._settings, self._jobs)
 
+    def _failed(self, key: Key, error: Exception) -> None:
+        seconds = self.queue.failed(key)
+        if isinstance(error, ConflictError):
+            log.debug("%s/%s: %s", key.namespace, key.name, error)
+            return
+        log.warning(
+            "%s %s/%s: %s; again in %.1f s",
+            key.kind.kind,
+            key.namespace,
+            key.name,
+            str(error) or type(error).__name__,
+            seconds,
+            exc_info=None if isinstance(error, _EXPECTED) else error,
+        )
+
     def _settle(self, key: Key, outcome: Pass) -> None:
+        if outcome.gone:
+            self._forget(key)
         if outcome.written:
             self._written[key] = outcome.written
+        if outcome.change:
+            self._metrics.written(outcome.change)
         self.queue.done(key)
         if outcome.wake_at is not None:
             seconds = (outcome.wake_at - datetime.now(UTC)).total_seconds()
@@ -122,10 +141,19 @@ class Controller:
 
     def _heard(self, key: Key, manifest: Manifest, *, deleted: bool) -> None:
         if deleted:
-            self._written.pop(key, None)
-        elif manifest["metadata"]["resourceVersion"] == self._written.get(key):
-            return  # it is what this operator wrote last, and nobody wrote since
+            self._forget(key)
+        else:
+            version = self._versions[key] = manifest["metadata"]["resourceVersion"]
+            self._metrics.heard(key.kind, manifest)
+            if version == self._written.get(key):
+                return  # it is what this operator wrote last, and nobody wrote since
         self.queue.add(key)
+
+    def _forget(self, key: Key) -> None:
+        self._index(key, frozenset())
+        self._written.pop(key, None)
+        self._versions.pop(key, None)
+        self._metrics.forget(key)
 
     def _index(self, key: Key, datasets: frozenset[str]) -> None:
         before = self._datasets_of.pop(key, frozenset())

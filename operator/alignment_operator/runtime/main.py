@@ -35,10 +35,24 @@ def main() -> None:
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="Port of /healthz; 0: none.",
+    help="Port of /healthz and /readyz; 0: none.",
+)
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=9090,
+    show_default=True,
+    help="Port of /metrics; 0: none.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Log what is tried again, too.")
-def run(namespaces: tuple[str, ...], worker_image: str | None, health_port: int, *, verbose: bool) -> None:
+def run(
+    namespaces: tuple[str, ...],
+    worker_image: str | None,
+    health_port: int,
+    metrics_port: int,
+    *,
+    verbose: bool,
+) -> None:
     """Run the operator until it is told to stop.
 
     It logs in by KUBECONFIG, else by the pod's ServiceAccount, else by ~/.kube/config.
@@ -46,14 +60,18 @@ def run(namespaces: tuple[str, ...], worker_image: str | None, health_port: int,
     from alignment_operator.cluster import NoClusterError  # noqa: PLC0415 - a second of imports that --help needs not
     from alignment_operator.observed import Settings  # noqa: PLC0415
     from alignment_operator.runtime import operator  # noqa: PLC0415
+    from alignment_operator.runtime.web import PortTakenError  # noqa: PLC0415
 
     _log_to_stderr(verbose=verbose)
     options = operator.Options(
-        Settings(worker_image=worker_image or release.worker_image()), namespaces, health_port or None
+        Settings(worker_image=worker_image or release.worker_image()),
+        namespaces,
+        health_port=health_port or None,
+        metrics_port=metrics_port or None,
     )
     try:
         asyncio.run(operator.run(options))
-    except NoClusterError as error:
+    except (NoClusterError, PortTakenError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(130)

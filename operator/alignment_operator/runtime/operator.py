@@ -1,4 +1,4 @@
-"""kopf's part: it watches our two kinds, logs in, answers probes and shuts down in order.
+"""kopf's part: it watches our two kinds, logs in and shuts down in order.
 
 Handlers only wake keys. kopf writes nothing: no annotation, no finalizer, no event.
 """
@@ -9,22 +9,37 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, cast
 
 import kopf
 
 from alignment_api import names
 from alignment_api.model import API_VERSION, GROUP, VERSION
-from alignment_operator.api import CONFIG_MAP, JOB, Manifest
-from alignment_operator.cluster import Cluster, connect, login
+from alignment_operator.api import CONFIG_MAP, CYCLE, DATASET, JOB, Manifest
+from alignment_operator.cluster import (
+    CONNECT_SECONDS,
+    REQUEST_SECONDS,
+    SILENCE_SECONDS,
+    WATCH_SECONDS,
+    Cluster,
+    connect,
+    login,
+)
 from alignment_operator.observe.jobs import slim as slim_job
 from alignment_operator.observed import Settings
+from alignment_operator.runtime.audit import Audit
 from alignment_operator.runtime.controller import Controller
+from alignment_operator.runtime.hearing import Hearing
+from alignment_operator.runtime.metrics import Live, Metrics
+from alignment_operator.runtime.probes import Probes
 from alignment_operator.runtime.reflector import Reflector, Selection
+from alignment_operator.runtime.web import served
 
 log = logging.getLogger(__name__)
 
 WORKERS = 8
+_AUDIT_SECONDS = 300.0
 _CRD_SECONDS = 5.0
 _EXIT_SECONDS = 20.0
 
@@ -36,6 +51,7 @@ class Options:
     settings: Settings
     namespaces: Sequence[str] = ()
     health_port: int | None = None
+    metrics_port: int | None = None
 
 
 async def run(options: Options) -> None:
@@ -59,7 +75,9 @@ class _Operator:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
         self._failure: BaseException | None = None
-        self._controller = Controller(cluster, options.settings, self._jobs)
+        self._metrics = Metrics(version("alignment-operator"), self._live)
+        self._controller = Controller(cluster, options.settings, self._jobs, self._metrics)
+        namespaces = options.namespaces or [""]
         self._job_reflectors = {
             namespace: Reflector(
                 cluster,
@@ -68,9 +86,9 @@ class _Operator:
                 group=lambda job: job["metadata"]["labels"][names.LABEL_OWNER_UID],
                 changed=self._controller.heard_of_owned,
             )
-            for namespace in options.namespaces or [""]
+            for namespace in namespaces
         }
-        self._target_reflectors = [
+        target_reflectors = [
             Reflector(
                 cluster,
                 Selection(CONFIG_MAP, namespace, names.LABEL_CYCLE),
@@ -78,22 +96,28 @@ class _Operator:
                 group=lambda target: target["metadata"]["labels"][names.LABEL_CYCLE],
                 changed=self._controller.heard_of_owned,
             )
-            for namespace in options.namespaces or [""]
+            for namespace in namespaces
         ]
+        self._reflectors = [*self._job_reflectors.values(), *target_reflectors]
+        self._audits = {kind: Audit(cluster, self._controller, kind, namespaces) for kind in (CYCLE, DATASET)}
 
     async def run(self) -> None:
-        port = self._options.health_port
-        await kopf.operator(
-            registry=self._registry(),
-            settings=_kopf_settings(),
-            standalone=True,
-            # Without one, kopf asks for the user's name, and the user of a pod has none.
-            identity=cast("Any", names.FIELD_MANAGER),
-            clusterwide=not self._options.namespaces,
-            namespaces=list(self._options.namespaces),
-            liveness_endpoint=f"http://0.0.0.0:{port}/healthz" if port else None,
-            stop_flag=self._stop,
-        )
+        probes = Probes(self._hearings, self._controller.queue, self._unsynced)
+        health = {"/healthz": probes.healthz, "/readyz": probes.readyz}
+        async with (
+            served(self._options.health_port, health),
+            served(self._options.metrics_port, {"/metrics": self._metrics.serve}),
+        ):
+            await kopf.operator(
+                registry=self._registry(),
+                settings=_kopf_settings(),
+                standalone=True,
+                # Without one, kopf asks for the user's name, and the user of a pod has none.
+                identity=cast("Any", names.FIELD_MANAGER),
+                clusterwide=not self._options.namespaces,
+                namespaces=list(self._options.namespaces),
+                stop_flag=self._stop,
+            )
         if self._failure is not None:
             raise self._failure
 
@@ -106,22 +130,38 @@ class _Operator:
         kopf.on.login(registry=registry)(_connection)
         kopf.on.startup(registry=registry)(self._start)
         kopf.on.cleanup(registry=registry)(self._end)
-        kopf.on.probe(id="queue", registry=registry)(self._queue_length)
         kopf.on.event(GROUP, VERSION, names.CYCLE_PLURAL, registry=registry)(self._cycle_event)
         kopf.on.event(GROUP, VERSION, names.DATASET_PLURAL, registry=registry)(self._dataset_event)
         return registry
 
     async def _start(self, **_: Any) -> None:
-        reflectors = [*self._job_reflectors.values(), *self._target_reflectors]
-        for reflector in reflectors:
+        for reflector in self._reflectors:
             self._spawn(reflector.run(), reflector.selection.kind.plural)
+        for audit in self._audits.values():
+            self._spawn(audit.run(_AUDIT_SECONDS), f"audit of {audit.kind.plural}")
         for number in range(WORKERS):
-            self._spawn(self._work(reflectors), f"worker {number}")
+            self._spawn(self._work(), f"worker {number}")
 
-    async def _work(self, reflectors: Sequence[Reflector]) -> None:
-        for reflector in reflectors:
+    async def _work(self) -> None:
+        for reflector in self._reflectors:
             await reflector.synced.wait()
         await self._controller.work()
+
+    def _hearings(self) -> list[tuple[str, Hearing]]:
+        """What is followed, by the name of its resource; one for each namespace that is served."""
+        reflected = [(each.selection.kind.plural, each.hearing) for each in self._reflectors]
+        return [*reflected, *((audit.kind.plural, audit.hearing) for audit in self._audits.values())]
+
+    def _unsynced(self) -> list[str]:
+        reflected = {each.selection.kind.plural for each in self._reflectors if not each.synced.is_set()}
+        return sorted(reflected | {audit.kind.plural for audit in self._audits.values() if not audit.synced})
+
+    def _live(self) -> Live:
+        heard: dict[str, float] = {}
+        for name, hearing in self._hearings():
+            heard[name] = min(heard.get(name, hearing.heard_at), hearing.heard_at)
+        queue = self._controller.queue
+        return Live(len(queue), queue.oldest_seconds(), heard)
 
     def _spawn(self, work: Any, name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -139,13 +179,12 @@ class _Operator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _queue_length(self, **_: Any) -> int:
-        return len(self._controller.queue)
-
     async def _cycle_event(self, event: kopf.RawEvent, **_: Any) -> None:
+        self._audits[CYCLE].hearing.heard()
         self._controller.heard_of_cycle(dict(event["object"]), deleted=event["type"] == "DELETED")
 
     async def _dataset_event(self, event: kopf.RawEvent, **_: Any) -> None:
+        self._audits[DATASET].hearing.heard()
         self._controller.heard_of_dataset(dict(event["object"]), deleted=event["type"] == "DELETED")
 
 
@@ -178,6 +217,11 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.process.ultimate_exiting_timeout = _EXIT_SECONDS
+    # The server says something at least once a minute (a bookmark): who is silent for longer is dead.
+    settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.inactivity_timeout = SILENCE_SECONDS
+    settings.networking.connect_timeout = CONNECT_SECONDS
+    settings.networking.request_timeout = REQUEST_SECONDS
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.persistence.progress_storage = _NoProgress()
     return settings

@@ -8,15 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-import aiohttp
-
-from alignment_operator.api import Kind, Manifest, NotFoundError, RefusedError
-from alignment_operator.cluster import Cluster, ExpiredError, ServerError
+from alignment_operator.api import Kind, Manifest
+from alignment_operator.cluster import UNREACHABLE, Cluster, ExpiredError
 from alignment_operator.runtime.backoff import Backoff
+from alignment_operator.runtime.hearing import Hearing
 
 log = logging.getLogger(__name__)
-
-_UNREACHABLE = (aiohttp.ClientError, TimeoutError, ServerError, RefusedError, NotFoundError, OSError)
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,7 @@ class Reflector:
     group: Callable[[Manifest], str]
     changed: Callable[[Manifest], None]
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+    hearing: Hearing = field(default_factory=Hearing)
     _objects: dict[str, Manifest] = field(default_factory=dict)
     _groups: dict[str, set[str]] = field(default_factory=dict)
 
@@ -58,15 +56,19 @@ class Reflector:
             try:
                 if not version:
                     version = await self._list()
+                    self.hearing.heard()
                     self.synced.set()
                 async for event, item in self._watch(version):
                     version = item["metadata"]["resourceVersion"]
+                    self.hearing.heard()
                     self._see(event, item)
                     backoff.reset()
+                self.hearing.tried()
             except ExpiredError:
                 version = ""
                 await asyncio.sleep(backoff.next())
-            except _UNREACHABLE as error:
+            except UNREACHABLE as error:
+                self.hearing.tried()
                 seconds = backoff.next()
                 log.info("%s: %s; again in %.1f s", self.selection.kind.plural, _said(error), seconds)
                 await asyncio.sleep(seconds)
