@@ -362,7 +362,21 @@ class StageOverrides(Model):
 class History(Model):
     """How much of the past is kept."""
 
-    iterations: int = Field(10, ge=1, le=100, description="Rows in status.history.")
+    iterations: int = Field(
+        10, ge=1, le=100, description="Rows in status.history, and ControllerRevisions that are kept."
+    )
+    keep_promoted: int = Field(
+        5,
+        ge=1,
+        le=20,
+        description="Promoted checkpoints that are kept in the store, the one in service among them.",
+    )
+    keep_candidates: int = Field(
+        3,
+        ge=0,
+        le=20,
+        description="Iterations without a promotion whose artifacts are kept; at most those in status.history.",
+    )
 
 
 class AlignmentCycleSpec(Model):

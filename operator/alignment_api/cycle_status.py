@@ -94,6 +94,9 @@ class Iteration(Model):
     evidence_digest: str | None = Field(None, max_length=71, description="What an approval must name.")
 
 
+MAX_PROMOTIONS = 20
+
+
 class Promoted(Model):
     """What is promoted."""
 
@@ -116,6 +119,14 @@ class HistoryRow(Model):
     candidate_digest: str | None = Field(None, max_length=71, description="The checkpoint that it trained.")
 
 
+class Collection(Model):
+    """The stage `collect` of the last iteration after which artifacts had to go."""
+
+    iteration: int = Field(ge=1, description="The newest iteration that it looks at.")
+    kept: list[int] = Field(max_length=64, description="Iterations whose artifacts stay.")
+    stage: StageStatus = Field(description="Where it stands.")
+
+
 class AlignmentCycleStatus(Model):
     """What the operator knows of the cycle."""
 
@@ -132,11 +143,12 @@ class AlignmentCycleStatus(Model):
     iteration: Iteration | None = Field(None, description="The running iteration, or the last.")
     promoted: Promoted | None = Field(None, description="What is promoted.")
     promotions: list[Promoted] = Field(
-        [], max_length=5, description="What was promoted before it, the newest first."
+        [], max_length=MAX_PROMOTIONS, description="What was promoted before it, the newest first."
     )
     history: list[HistoryRow] = Field(
         [], max_length=100, description="Iterations that ended, the newest first."
     )
+    collection: Collection | None = Field(None, description="What retention last let go.")
 
     @classmethod
     def of(cls, wire: dict[str, Any] | None) -> AlignmentCycleStatus:

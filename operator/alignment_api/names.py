@@ -63,10 +63,15 @@ def cycle_prefix(store: str, namespace: str, name: str, uid: str) -> str:
     return join(store, namespace, name, uid)
 
 
+def iterations_prefix(cycle_prefix: str) -> str:
+    """One folder an iteration, one folder a stage in it."""
+    return join(cycle_prefix, "iterations")
+
+
 def ledger_prefix(cycle_prefix: str) -> str:
     """What was sealed for promotion, one file an iteration; `status.promotions` says what was then promoted."""
     return join(cycle_prefix, "ledger")
 
 
 def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:
-    return join(cycle_prefix(store, namespace, name, uid), "iterations", str(iteration), stage)
+    return join(iterations_prefix(cycle_prefix(store, namespace, name, uid)), str(iteration), stage)

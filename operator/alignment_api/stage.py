@@ -31,7 +31,7 @@ MAX_MESSAGE_LENGTH = 1200
 
 
 class Stage(StrEnum):
-    """One step of an iteration, one Job; `ingest` is the one step of a PreferenceDataset's refresh."""
+    """One step of an iteration, one Job; `collect` comes after it, `ingest` is a PreferenceDataset's refresh."""
 
     SAMPLE = "sample"
     JUDGE = "judge"
@@ -39,6 +39,7 @@ class Stage(StrEnum):
     EVALUATE = "evaluate"
     COMPARE = "compare"
     PROMOTE = "promote"
+    COLLECT = "collect"
     INGEST = "ingest"
 
 
@@ -50,6 +51,7 @@ WORK = {
     Stage.EVALUATE: "answers",
     Stage.COMPARE: "comparisons",
     Stage.PROMOTE: "sealed",
+    Stage.COLLECT: "iterations",
     Stage.INGEST: "read",
 }
 
@@ -157,6 +159,15 @@ class PromoteParameters(Model):
     cycle_prefix: str
 
 
+class CollectParameters(Model):
+    """No inputs. Of the iterations up to StageConfig.iteration, only those in `kept` keep their artifacts."""
+
+    stage: Literal["collect"] = "collect"
+    cycle_prefix: str
+    kept: list[int]
+    keep_promoted: int
+
+
 class IngestParameters(Model):
     """Inputs: source/NAME."""
 
@@ -171,6 +182,7 @@ Parameters = (
     | EvaluateParameters
     | CompareParameters
     | PromoteParameters
+    | CollectParameters
     | IngestParameters
 )
 

@@ -8,7 +8,7 @@ that the plan was made from, or not at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,6 +22,7 @@ from alignment_operator.api import (
     CYCLE,
     DATASET,
     JOB,
+    SERVICE,
     AlreadyExistsError,
     Api,
     ConflictError,
@@ -36,13 +37,20 @@ from alignment_operator.planned import (
     CyclePlan,
     DatasetPlan,
     DeleteJob,
+    DeleteRevision,
     Event,
     ExpireJob,
     Freeze,
     PointTarget,
     StartJob,
 )
-from alignment_operator.render import parse_revision, render_job, render_revision, render_target
+from alignment_operator.render import (
+    parse_revision,
+    render_job,
+    render_revision,
+    render_service,
+    render_target,
+)
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +69,8 @@ class Applied(Generic[Status]):
     `unseen`: it made or found what only the next pass will see, and what no watch need announce.
     """
 
-    resource_version: str | None = None
+    status: Status | None
+    resource_version: str | None
     unseen: bool = False
     refused: bool = False
 
@@ -72,7 +81,7 @@ async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> App
     keys = [(target.config_map.name, target.config_map.key) for target in targets if target.config_map]
     pass_ = _Pass(api, CYCLE, observed.owner, observed.settings, keys)
     started = await pass_.act(plan.actions)
-    status = pass_.refusals_in(_with_job_uids(plan.status, started))
+    status = pass_.refusals_in(_each_stage(plan.status, lambda stage: _with_uid(stage, started)))
     written = None if status == observed.status else status
     version = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
@@ -95,11 +104,17 @@ async def apply_dataset(
     return Applied(written, version, pass_.unseen, bool(pass_.refused))
 
 
-def _with_job_uids(status: AlignmentCycleStatus, started: dict[str, str]) -> AlignmentCycleStatus:
-    if status.iteration is None or not started:
-        return status
-    stages = [_with_uid(stage, started) for stage in status.iteration.stages]
-    return status.model_copy(update={"iteration": status.iteration.model_copy(update={"stages": stages})})
+def _each_stage(
+    status: AlignmentCycleStatus, change: Callable[[StageStatus], StageStatus]
+) -> AlignmentCycleStatus:
+    """The status with every stage that may have a Job changed: the iteration's and `collect`."""
+    if iteration := status.iteration:
+        stages = [change(stage) for stage in iteration.stages]
+        status = status.model_copy(update={"iteration": iteration.model_copy(update={"stages": stages})})
+    if collection := status.collection:
+        stage = change(collection.stage)
+        status = status.model_copy(update={"collection": collection.model_copy(update={"stage": stage})})
+    return status
 
 
 def _with_uid(stage: StageStatus, started: dict[str, str]) -> StageStatus:
@@ -133,6 +148,10 @@ class _Pass:
                     await self._freeze(action)
                 case DeleteJob():
                     await self._api.delete(JOB, self._owner.namespace, action.name, action.uid)
+                case DeleteRevision():
+                    await self._api.delete(
+                        CONTROLLER_REVISION, self._owner.namespace, action.name, action.uid
+                    )
                 case ExpireJob():
                     await self._expire(action)
                 case PointTarget():
@@ -143,9 +162,7 @@ class _Pass:
         """The status with what the API server refused: a stage's Job, or a write to a target."""
         if not self.refused:
             return status
-        if iteration := status.iteration:
-            stages = [self.refusal_in(stage) for stage in iteration.stages]
-            status = status.model_copy(update={"iteration": iteration.model_copy(update={"stages": stages})})
+        status = _each_stage(status, self.refusal_in)
         targets = [
             f"ConfigMap {name}: {self.refused[name]}" for name, _ in self._target_keys if name in self.refused
         ]
@@ -187,6 +204,8 @@ class _Pass:
 
     async def _start(self, action: StartJob) -> str | None:
         """Its UID; None if the API server would not have it, for a quota or an admission policy."""
+        if action.config.nodes > 1:
+            await self._serve()
         manifest = render_job(self._owner, action, self._settings)
         try:
             created = await self._create(JOB, manifest)
@@ -200,6 +219,16 @@ class _Pass:
             await self._require_ours(created, "Job", action.hash)
             self.unseen = True
         return str(created["metadata"]["uid"])
+
+    async def _serve(self) -> None:
+        """Before the Job: its pods find each other by it."""
+        manifest = render_service(self._owner)
+        if await self._create(SERVICE, manifest) is None:
+            name = manifest["metadata"]["name"]
+            there = await self._api.get(SERVICE, self._owner.namespace, name)
+            if there is None:
+                raise ConflictError(f"Service {name} was there and is gone; next time it is made again")
+            await self._require_ours(there, "Service", None)
 
     async def _freeze(self, action: Freeze) -> None:
         manifest = render_revision(self._owner, action.frozen)

@@ -93,6 +93,15 @@ class Frozen:
 
 
 @dataclass(frozen=True)
+class RevisionView:
+    """A ControllerRevision of the cycle."""
+
+    name: str
+    uid: str
+    number: int
+
+
+@dataclass(frozen=True)
 class DatasetView:
     """A PreferenceDataset that the cycle names; `revision` is None while it is not Ready."""
 
@@ -126,6 +135,7 @@ class ObservedCycle:
     frozen: Mapping[int, Frozen] = field(
         default_factory=dict
     )  # by iteration number: the current and the next
+    revisions: tuple[RevisionView, ...] = ()  # all there are, looked at only while no iteration runs
     datasets: tuple[DatasetView, ...] = ()  # in the order of spec.datasets
     targets: tuple[TargetView, ...] = ()  # in the order of spec.promotion.targets
 

@@ -51,6 +51,14 @@ class ExpireJob:
 
 
 @dataclass(frozen=True)
+class DeleteRevision:
+    """Delete a ControllerRevision that nothing reads any more."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class PointTarget:
     """Server-side apply of the promoted model's URI and digest to a target."""
 
@@ -60,7 +68,7 @@ class PointTarget:
     digest: str
 
 
-Action = Freeze | StartJob | DeleteJob | ExpireJob | PointTarget
+Action = Freeze | StartJob | DeleteJob | ExpireJob | DeleteRevision | PointTarget
 
 
 @dataclass(frozen=True)

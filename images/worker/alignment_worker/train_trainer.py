@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -154,15 +154,22 @@ class _Report(TrainerCallback):  # type: ignore[misc]
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._steps_before = 0  # done by the run that this one goes on from
 
     def on_train_begin(
         self, _args: DPOConfig, state: TrainerState, _control: TrainerControl, **_: Any
     ) -> None:
         self._progress.begin(state.max_steps, "steps", "training", done=state.global_step)
+        self._steps_before = state.global_step
 
     def on_log(self, _args: DPOConfig, state: TrainerState, _control: TrainerControl, **kwargs: Any) -> None:
         if "loss" in kwargs["logs"]:
+            self._count("steps", state.global_step - self._steps_before)
+            self._count("tokens", int(kwargs["logs"].get("num_tokens", 0)))
             self._progress.reach(state.global_step, f"loss {kwargs['logs']['loss']:.4f}")
+
+    def _count(self, what: Literal["steps", "tokens"], so_far: int) -> None:
+        self._progress.count(what, so_far - self._progress.counts[what])
 
 
 def _columns(pairs: Sequence[TokenPair]) -> Dataset:

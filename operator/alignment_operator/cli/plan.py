@@ -13,6 +13,7 @@ from rich.text import Text
 from alignment_api.cycle import AlignmentCycleSpec, Gates
 from alignment_api.judges import ComparisonJudge
 from alignment_api.stage import (
+    CollectParameters,
     CompareParameters,
     EvaluateParameters,
     IngestParameters,
@@ -61,13 +62,15 @@ class Counting:
 
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
+        self._uris: dict[str, str] = {}
 
     def rows(self, config: StageConfig, role: str) -> int | None:
-        """None if the file is not here, or another format."""
-        if role not in config.inputs:
+        """None if the file is not here, or another format. A role is what the last stage that had it was given."""
+        self._uris |= {role: item.uri for role, item in config.inputs.items()}
+        if role not in self._uris:
             return None
         with suppress(OSError, ValueError):
-            path = self._claims.path(config.inputs[role].uri)
+            path = self._claims.path(self._uris[role])
             if path.suffix == ".jsonl":
                 with path.open("rb") as file:
                     return sum(1 for line in file if line.strip())
@@ -136,6 +139,8 @@ def amount(config: StageConfig, counting: Counting) -> str:
             return f"candidate against incumbent, {least} to {most} comparisons by {judged}"
         case PromoteParameters():
             return "seals measurements, verdicts and digests as the evidence; only if the gates let it"
+        case CollectParameters(kept=kept):
+            return f"deletes the artifacts of all iterations but {', '.join(map(str, kept))}"
         case IngestParameters():
             return "reads the sources, sets aside what is no pair, seals a revision"
 

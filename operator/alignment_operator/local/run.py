@@ -151,7 +151,9 @@ class _Runner:
             status = _status_of(manifest)
             if _holds(status, ConditionType.WAITING_FOR_APPROVAL) or _holds(status, ConditionType.STALLED):
                 return True
-            iteration = status.iteration
+            iteration, collection = status.iteration, status.collection
+            if collection is not None and collection.stage.state in {"Pending", "Running"}:
+                return False
             return iteration is not None and iteration.number != before and iteration.outcome is not None
 
         return await self._settled(CYCLE, asked, done)

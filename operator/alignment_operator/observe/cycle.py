@@ -14,7 +14,15 @@ from alignment_api.validation import parse_cycle
 from alignment_operator.api import CONFIG_MAP, CONTROLLER_REVISION, CYCLE, DATASET, Api, Manifest
 from alignment_operator.observe.jobs import JobSource, observe_jobs
 from alignment_operator.observe.objects import UnreadableError, live, owner_of, status_of
-from alignment_operator.observed import DatasetView, Frozen, ObservedCycle, Owner, Settings, TargetView
+from alignment_operator.observed import (
+    DatasetView,
+    Frozen,
+    ObservedCycle,
+    Owner,
+    RevisionView,
+    Settings,
+    TargetView,
+)
 from alignment_operator.render import parse_revision
 
 
@@ -31,8 +39,11 @@ async def observe_cycle(
     owner = owner_of(manifest)
     spec, problems = parse_cycle(manifest)
     status = status_of(AlignmentCycleStatus, manifest)
-    stages = status.iteration.stages if status.iteration else []
-    views, frozen, datasets, targets = await asyncio.gather(
+    stages = [
+        *(status.iteration.stages if status.iteration else ()),
+        *([status.collection.stage] if status.collection else ()),
+    ]
+    views, (frozen, revisions), datasets, targets = await asyncio.gather(
         observe_jobs(api, owner, stages, jobs),
         _frozen(api, manifest, owner, status),
         _datasets(api, namespace, spec),
@@ -46,6 +57,7 @@ async def observe_cycle(
         status=status,
         jobs=views,
         frozen=frozen,
+        revisions=revisions,
         datasets=datasets,
         targets=targets,
     )
@@ -56,10 +68,14 @@ _LAST_REVISIONS = 3
 
 async def _frozen(
     api: Api, cycle: Manifest, owner: Owner, status: AlignmentCycleStatus
-) -> Mapping[int, Frozen]:
-    """Raises UnreadableError if the running iteration froze what this operator cannot read."""
+) -> tuple[Mapping[int, Frozen], tuple[RevisionView, ...]]:
+    """What the last iterations froze, and every ControllerRevision that was looked at.
+
+    Raises UnreadableError if the running iteration froze what this operator cannot read.
+    """
     found: dict[int, Frozen] = {}
-    for manifest in await _revisions(api, owner, status):
+    manifests = await _revisions(api, owner, status)
+    for manifest in manifests[-_LAST_REVISIONS:]:
         try:
             frozen = parse_revision(manifest)
         except (ValueError, KeyError) as error:
@@ -69,15 +85,20 @@ async def _frozen(
             )
             raise UnreadableError(message[:1000], cycle) from error
         found[frozen.number] = frozen
-    return found
+    return found, tuple(_revision(manifest) for manifest in manifests)
+
+
+def _revision(manifest: Manifest) -> RevisionView:
+    metadata = manifest["metadata"]
+    return RevisionView(metadata["name"], metadata["uid"], int(manifest["revision"]))
 
 
 async def _revisions(api: Api, owner: Owner, status: AlignmentCycleStatus) -> list[Manifest]:
-    """The running iteration's; with none running, the last ones: a status put back may not know of them."""
+    """The running iteration's; with none running, all: a status put back may not know of the last ones."""
     if status.iteration is None or status.iteration.outcome:
         listed = await api.list(CONTROLLER_REVISION, owner.namespace, {names.LABEL_OWNER_UID: owner.uid})
         ours = [revision for revision in listed if controlled_by(revision, owner.uid)]
-        return sorted(ours, key=lambda revision: int(revision["revision"]))[-_LAST_REVISIONS:]
+        return sorted(ours, key=lambda revision: int(revision["revision"]))
     name = names.revision_name(owner.name, status.iteration.number)
     revision = await api.get(CONTROLLER_REVISION, owner.namespace, name)
     return [revision] if revision and controlled_by(revision, owner.uid) else []

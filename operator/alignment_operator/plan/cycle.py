@@ -9,7 +9,17 @@ from alignment_api.conditions import Reason
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.stage import Stage
 from alignment_operator.observed import ObservedCycle
-from alignment_operator.plan import conditions, housekeeping, iteration, record, start, targets, verbs
+from alignment_operator.plan import (
+    conditions,
+    housekeeping,
+    instants,
+    iteration,
+    record,
+    retention,
+    start,
+    targets,
+    verbs,
+)
 from alignment_operator.plan.verbs import Request
 from alignment_operator.planned import Action, CyclePlan, Event
 
@@ -21,16 +31,17 @@ def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
     step = _step(observed, requests, stalled, now)
     status, spurned = _handled(step.status, requests, observed)
     follow = None if stalled else targets.follow(observed)
+    retained = retention.Retained(status) if stalled else retention.retain(observed, status, now)
     situation = conditions.Situation(
         stalled=stalled,
         blocked=start.blocked_by(observed) if _asked(observed, requests) else None,
         targets=follow,
     )
     return CyclePlan(
-        actions=(*step.actions, *_tidy(observed), *(follow.actions if follow else ())),
-        status=conditions.settle(observed, status, situation, now),
-        events=(*step.events, *spurned),
-        wake_at=step.wake_at,
+        actions=(*step.actions, *_tidy(observed), *(follow.actions if follow else ()), *retained.actions),
+        status=conditions.settle(observed, retained.status, situation, now),
+        events=(*step.events, *spurned, *retained.events),
+        wake_at=instants.earliest(step.wake_at, retained.wake_at),
     )
 
 
@@ -134,8 +145,9 @@ def _tidy(observed: ObservedCycle) -> tuple[Action, ...]:
     def ttl(stage: Stage) -> int:
         return iteration.settled_pods(observed.spec, stage).ttl_seconds_after_finished
 
+    jobs = [job for job in observed.jobs if job.stage != Stage.COLLECT]
     if awaited is None:
-        return housekeeping.tidy(observed.jobs, None, number, None, ttl)
+        return housekeeping.tidy(jobs, None, number, None, ttl)
     entry, config = awaited
     expected = (names.stage_hash(config.owner_uid, config.to_wire()), entry.attempt)
-    return housekeeping.tidy(observed.jobs, entry, number, expected, ttl)
+    return housekeeping.tidy(jobs, entry, number, expected, ttl)

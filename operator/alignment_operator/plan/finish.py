@@ -15,7 +15,7 @@ from alignment_api.stage import Located
 from alignment_operator.plan import instants
 from alignment_operator.plan.stage import MAX_MESSAGE
 
-KEPT_PROMOTIONS = 5
+_REMEMBERED = 5
 
 
 def finish(
@@ -48,9 +48,12 @@ def finish(
 
 
 def promote(
-    status: AlignmentCycleStatus, iteration: Iteration, candidate: Located, now: datetime
+    status: AlignmentCycleStatus, iteration: Iteration, candidate: Located, keep: int, now: datetime
 ) -> AlignmentCycleStatus:
-    """The swap. It is written with the resourceVersion that it was decided from, or not at all."""
+    """The swap. It is written with the resourceVersion that it was decided from, or not at all.
+
+    `keep`: how many promoted checkpoints are kept. A few more are remembered, for targets that carry them still.
+    """
     promoted = Promoted(
         iteration=iteration.number,
         uri=candidate.uri,
@@ -60,5 +63,5 @@ def promote(
     )
     earlier = [status.promoted] if status.promoted else []
     return status.model_copy(
-        update={"promoted": promoted, "promotions": [*earlier, *status.promotions][:KEPT_PROMOTIONS]}
+        update={"promoted": promoted, "promotions": [*earlier, *status.promotions][: max(keep, _REMEMBERED)]}
     )

@@ -135,12 +135,12 @@ def pods(observed: ObservedCycle, frozen: Frozen, name: Stage) -> PodDefaults:
 
 
 def settled_pods(spec: AlignmentCycleSpec | None, name: Stage) -> PodDefaults:
-    """The spec's word on one stage's pods. `promote` computes nothing, so it gets no accelerator."""
+    """The spec's word on one stage's pods. `promote` and `collect` compute nothing, so they get no accelerator."""
     if spec is None:
         return PodDefaults()
     override = getattr(spec.stages, name.value, None) if spec.stages else None
     found = settled(spec.defaults, override)
-    if name != Stage.PROMOTE or found.resources is None:
+    if name not in {Stage.PROMOTE, Stage.COLLECT} or found.resources is None:
         return found
     return found.model_copy(update={"resources": found.resources.without_extended()})
 
@@ -233,7 +233,9 @@ def _promoted(observed: ObservedCycle, iteration: Iteration, now: datetime) -> C
     if start.incumbent_of(observed) != frozen.incumbent:
         message = "another checkpoint was promoted since the iteration started; what it proves is not about that one"
         return _end(observed, status, iteration, "Failed", Reason.INCUMBENT_CHANGED, message, now)
-    status = finish.promote(status, iteration, iteration.candidate, now)
+    status = finish.promote(
+        status, iteration, iteration.candidate, (observed.spec or frozen.spec).history.keep_promoted, now
+    )
     reason = iteration.reason or Reason.ALL_GATES_PASSED
     return _end(observed, status, iteration, "Promoted", reason, iteration.message or "", now)
 

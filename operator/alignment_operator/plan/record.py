@@ -9,10 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from alignment_api.conditions import Reason
-from alignment_api.cycle_status import AlignmentCycleStatus, Promoted
+from alignment_api.cycle_status import MAX_PROMOTIONS, AlignmentCycleStatus, Promoted
 from alignment_operator.observed import ObservedCycle
 from alignment_operator.plan import instants
-from alignment_operator.plan.finish import KEPT_PROMOTIONS
 from alignment_operator.plan.verbs import Request
 from alignment_operator.planned import Event
 
@@ -66,7 +65,7 @@ def adopt(observed: ObservedCycle, request: Request, now: datetime) -> tuple[Ali
         _as_promoted(observed, digest, stray, now) for digest, stray in carried.items() if digest not in known
     ]
     status = status.model_copy(
-        update={"promoted": promoted, "promotions": [*others, *status.promotions][:KEPT_PROMOTIONS]}
+        update={"promoted": promoted, "promotions": [*others, *status.promotions][:MAX_PROMOTIONS]}
     )
     return status, Event("Adopted", f"{request.digest} is what is promoted")
 

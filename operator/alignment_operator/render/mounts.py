@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_api import names, uris
-from alignment_api.stage import PromoteParameters, StageConfig
+from alignment_api.stage import CollectParameters, PromoteParameters, StageConfig
 
 CONFIG_FILE = "/alignment/config/stage.json"
 CLAIMS_FOLDER = "/alignment/claims"
@@ -27,7 +27,7 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
 
     One volume a claim: a pod that reads and writes the same claim attaches it once.
     """
-    read = sorted({uris.parse(input_.uri).claim for input_ in config.inputs.values()} - {""})
+    read = sorted({uris.parse(uri).claim for uri in _read(config)} - {""})
     written = _written(config)
     claims = sorted({*read, *(place.location.claim for place in written)})
     volume = {claim: f"claim-{number}" for number, claim in enumerate(claims)}
@@ -61,6 +61,12 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
     )
 
 
+def _read(config: StageConfig) -> list[str]:
+    """URIs of the inputs; `collect` has none, and reads the cycle's folder."""
+    prefixes = [config.parameters.cycle_prefix] if isinstance(config.parameters, CollectParameters) else []
+    return [*(input_.uri for input_ in config.inputs.values()), *prefixes]
+
+
 @dataclass(frozen=True)
 class _Written:
     location: uris.Location
@@ -68,12 +74,20 @@ class _Written:
 
 
 def _written(config: StageConfig) -> list[_Written]:
-    """The stage's own folder; for `promote` the ledger too, at its place in the claim that is mounted read-only."""
+    """The stage's own folder; for `promote` the ledger too, for `collect` all iterations: what they are there for."""
     places = [_Written(uris.parse(config.output), OUTPUT_FOLDER)]
-    if isinstance(config.parameters, PromoteParameters):
-        ledger = uris.parse(names.ledger_prefix(config.parameters.cycle_prefix))
-        places.append(_Written(ledger, f"{CLAIMS_FOLDER}/{ledger.claim}/{ledger.path}"))
+    match config.parameters:
+        case PromoteParameters(cycle_prefix=prefix):
+            places.append(_in_its_claim(names.ledger_prefix(prefix)))
+        case CollectParameters(cycle_prefix=prefix):
+            places.append(_in_its_claim(names.iterations_prefix(prefix)))
     return [place for place in places if place.location.claim]
+
+
+def _in_its_claim(uri: str) -> _Written:
+    """At its place in the claim that is mounted read-only."""
+    location = uris.parse(uri)
+    return _Written(location, f"{CLAIMS_FOLDER}/{location.claim}/{location.path}")
 
 
 def _config_volume() -> dict[str, Any]:
