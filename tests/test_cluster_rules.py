@@ -10,7 +10,7 @@ from tests.cluster.api import Json
 from tests.cluster.build import NAMES, binaries
 from tests.cluster.environment import ConfigError, References, environment, expand, field_value, quantity
 from tests.cluster.images import Bind, Image, find_image
-from tests.cluster.status import ContainerState, Role, phase
+from tests.cluster.status import ContainerState, Role, address_of, phase
 
 POD: Json = {
     "metadata": {
@@ -66,7 +66,8 @@ def test_the_last_image_of_a_name_wins() -> None:
         ("metadata.annotations['x/y']", 'say "hi"\n'),
         ("metadata.annotations", 'x/y="say \\"hi\\"\\n"'),
         ("metadata.labels['absent']", ""),
-        ("status.podIP", "127.0.0.1"),
+        ("status.hostIP", "127.0.0.1"),
+        ("status.podIP", address_of(POD)),
     ],
 )
 def test_the_downward_api_yields_fields(path: str, value: str) -> None:

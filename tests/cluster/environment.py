@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tests.cluster.api import Json
+from tests.cluster.status import ADDRESS, address_of
 
 _REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))")
 _KEYED = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
@@ -49,7 +50,7 @@ def quantity(text: str | float) -> float:
 
 def field_value(pod: Json, path: str) -> str:
     """What a fieldRef yields. ConfigError for a path that the downward API does not know."""
-    metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
+    metadata, spec = pod["metadata"], pod["spec"]
     if keyed := _KEYED.fullmatch(path):
         return str(metadata.get(keyed[1], {}).get(keyed[2], ""))
     if path in {"metadata.labels", "metadata.annotations"}:
@@ -61,15 +62,12 @@ def field_value(pod: Json, path: str) -> str:
         "metadata.uid": metadata["uid"],
         "spec.nodeName": spec.get("nodeName", ""),
         "spec.serviceAccountName": spec.get("serviceAccountName", ""),
-        **{
-            f"status.{name}": status.get(name, "127.0.0.1")
-            for name in ("hostIP", "podIP", "hostIPs", "podIPs")
-        },
+        **dict.fromkeys(("status.hostIP", "status.hostIPs"), ADDRESS),
+        **dict.fromkeys(("status.podIP", "status.podIPs"), address_of(pod)),
     }
     if path not in plain:
         raise ConfigError(f"unsupported fieldPath: {path}")
-    value = plain[path]
-    return value if isinstance(value, str) else ",".join(row["ip"] for row in value)
+    return str(plain[path])
 
 
 def resource_value(pod: Json, container: str, reference: Json, allocatable: Mapping[str, str]) -> str:

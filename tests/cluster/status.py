@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,12 @@ from tests.cluster.api import Json
 
 Role = Literal["init", "sidecar", "main"]
 ADDRESS = "127.0.0.1"
+
+
+def address_of(pod: Json) -> str:
+    """The pod's own address, on the loopback like all others: who listens on it alone collides with no other pod."""
+    first, second, third = hashlib.sha256(pod["metadata"]["uid"].encode()).digest()[:3]
+    return f"127.{1 + first % 254}.{second}.{1 + third % 254}"
 
 
 def now() -> str:
@@ -150,8 +157,8 @@ def pod_status(
         "startTime": start_time,
         "hostIP": ADDRESS,
         "hostIPs": [{"ip": ADDRESS}],
-        "podIP": ADDRESS,
-        "podIPs": [{"ip": ADDRESS}],
+        "podIP": address_of(pod),
+        "podIPs": [{"ip": address_of(pod)}],
         "initContainerStatuses": [each.to_json() for each in states if each.role != "main"],
         "containerStatuses": [each.to_json() for each in states if each.role == "main"],
     }

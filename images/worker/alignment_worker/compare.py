@@ -118,6 +118,7 @@ def _fought(
     result: HeadToHead | None = None
     for start, stop in _rounds(len(ordered), parameters.comparison.min_comparisons):
         contests += judged(judging, ordered[start:stop])
+        workspace.progress.count("judgements", 2 * (stop - start))
         workspace.progress.reach(stop)
         result = head_to_head(
             [contest.won for contest in contests],

@@ -76,6 +76,7 @@ def generate(
         for index, answers in zip(batch, found, strict=True):
             completions[index] = answers
         if progress is not None:
+            progress.count("tokens", sum(len(answer.ids) for answers in found for answer in answers))
             progress.advance(len(batch))
     return completions
 

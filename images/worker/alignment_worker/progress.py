@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any, Literal
 
 _INTERVAL_SECONDS = 0.3
 
 
 class Progress:
-    """A JSON file, replaced atomically a few times a second at most; without a path, nothing.
+    """Is told and asked; with a path also a JSON file, replaced atomically a few times a second at most.
 
-    The file holds `{"done", "total", "unit", "seconds_left", "detail"}`.
+    The file holds `{"done", "total", "unit", "seconds_left", "detail"}`. `counts` is work of the whole stage: tokens,
+    judgements, steps.
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        self.counts: Counter[str] = Counter()
         self._path = path
         self._done = self._done_before = self._total = 0
         self._unit = self._detail = ""
@@ -37,6 +41,20 @@ class Progress:
         if time.monotonic() - self._written >= _INTERVAL_SECONDS or done >= self._total:
             self._write()
 
+    def count(self, what: Literal["tokens", "judgements", "steps"], number: int = 1) -> None:
+        """So much was done since it was called last."""
+        self.counts[what] += number
+
+    def told(self) -> dict[str, Any]:
+        """What the file holds."""
+        return {
+            "done": self._done,
+            "total": self._total,
+            "unit": self._unit,
+            "seconds_left": self._seconds_left(),
+            "detail": self._detail,
+        }
+
     def _seconds_left(self) -> float | None:
         done_now = self._done - self._done_before
         if not done_now:
@@ -48,15 +66,7 @@ class Progress:
         self._written = time.monotonic()
         if self._path is None:
             return
-        text = json.dumps(
-            {
-                "done": self._done,
-                "total": self._total,
-                "unit": self._unit,
-                "seconds_left": self._seconds_left(),
-                "detail": self._detail,
-            }
-        )
+        text = json.dumps(self.told())
         temporary = self._path.with_name(self._path.name + ".tmp")
         try:
             temporary.write_text(text)

@@ -55,6 +55,7 @@ class Verifier:
                 )
             found.append(float(graders.is_right(question.grader, question.answer, question.text)))
             if progress is not None:
+                progress.count("judgements")
                 progress.advance()
         return found
 
@@ -76,6 +77,7 @@ class RewardModel:
             for index, score in zip(batch, self._score([encoded[index] for index in batch]), strict=True):
                 found[index] = score
             if progress is not None:
+                progress.count("judgements", len(batch))
                 progress.advance(len(batch))
         return found
 
