@@ -1,4 +1,4 @@
-"""`python -m tests.cluster up | status | down`: a cluster on this machine, behind `make cluster`."""
+"""`python -m tests.cluster up | status | down | helm`: a cluster on this machine, behind `make cluster`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import yaml
 
+from tests.cluster import build
 from tests.cluster.bed import REPOSITORY, Bed, BedOptions
 from tests.cluster.build import BuildError, binaries
 from tests.cluster.images import Image
@@ -125,6 +126,15 @@ def status(folder: Path) -> None:
         click.echo(f"no cluster in {supervisor.folder}")
         sys.exit(3)
     click.echo(_usage(supervisor.folder))
+
+
+@main.command()
+def helm() -> None:
+    """Say where helm is; one is built, once and in some minutes, if none is on the PATH."""
+    try:
+        click.echo(build.helm())
+    except BuildError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command(hidden=True)
