@@ -7,6 +7,7 @@ import importlib
 import json
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 
 from alignment_api import names
 from alignment_api.stage import CONTRACT_VERSION, Stage, StageConfig, StageReport, StageResult
-from alignment_worker import inputs, preflight, report, shards
+from alignment_worker import gang, inputs, preflight, report, shards, telemetry
 from alignment_worker.failures import Interrupted, InvalidConfigError, WorkerError, exit_code_of
 from alignment_worker.progress import Progress
 from alignment_worker.shards import Shard
@@ -37,6 +38,7 @@ class Arguments:
     places: Places
     report: Path
     progress: Path | None
+    coordinator: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,40 +51,61 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(words)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        report.write(arguments.report, run(arguments))
+        code, said = run(arguments, words)
+        report.write(arguments.report, said)
     except (Exception, Interrupted) as error:  # noqa: BLE001 - the report must say why, whatever it was
         if not isinstance(error, WorkerError | Interrupted):
             traceback.print_exc()
         report.write_failure(arguments.report, error)
         return exit_code_of(error)
-    return 0
+    return code
 
 
-def run(arguments: Arguments) -> StageReport:
-    """Do the stage, or report what an earlier run has sealed. Raises WorkerError, Interrupted."""
+def run(arguments: Arguments, words: Sequence[str]) -> tuple[int, StageReport]:
+    """Do the stage, or report what an earlier run has sealed: exit code and report. Raises WorkerError, Interrupted.
+
+    `words` are the command line, for the processes of a gang.
+    """
     config, config_hash = read_config(arguments.config, arguments.stage)
     output = arguments.places.output or arguments.places.path(config.output)
     folder = StageFolder(output, config, config_hash)
     done = folder.finished()
     if done is not None:
-        return StageReport(result=done)
+        return 0, StageReport(result=done)
+    if to_launch := gang.to_launch(config, arguments.coordinator):
+        return gang.launch(to_launch, words)
+    if gang.rank() > 0:
+        return 0, _helped(arguments, config, folder)
     shard = shards.mine(config)
     if shard is None:
-        return StageReport(result=_done(arguments, config, folder, None))
-    return _sharded(arguments, config, folder, shard)
+        return 0, StageReport(result=_done(arguments, config, folder, None))
+    return 0, _sharded(arguments, config, folder, shard)
 
 
 def _done(arguments: Arguments, config: StageConfig, folder: StageFolder, shard: Shard | None) -> StageResult:
     def compute() -> StageResult:
         progress = Progress(arguments.progress)
-        opened = inputs.opened(config, arguments.places, progress)
-        preflight.check(opened, config.expected)
-        with folder.run() as run_folder:
-            workspace = Workspace(config, opened, arguments.places, folder.path, run_folder, progress, shard)
-            outcome: Outcome = _module(config.stage).run(workspace)
-            return folder.seal(run_folder, outcome, dict(opened.found))
+        with telemetry.served(config.stage, progress):
+            opened = inputs.opened(config, arguments.places, progress)
+            preflight.check(opened, config.expected)
+            with folder.run() as run_folder:
+                workspace = Workspace(
+                    config, opened, arguments.places, folder.path, run_folder, progress, shard
+                )
+                outcome: Outcome = _module(config.stage).run(workspace)
+                return folder.seal(run_folder, outcome, dict(opened.found))
 
     return _unless_sealed(folder, compute)
+
+
+def _helped(arguments: Arguments, config: StageConfig, folder: StageFolder) -> StageReport:
+    """As one of a gang, of which the first seals and reports."""
+    opened = inputs.opened(config, arguments.places, Progress())
+    with tempfile.TemporaryDirectory() as scratch:
+        _module(config.stage).help_with(
+            Workspace(config, opened, arguments.places, folder.path, Path(scratch), Progress())
+        )
+    return StageReport(part=gang.rank())
 
 
 def _sharded(arguments: Arguments, config: StageConfig, folder: StageFolder, shard: Shard) -> StageReport:
@@ -161,6 +184,9 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
     parser.add_argument("--output", type=Path, help="the folder that the config's output is")
     parser.add_argument("--report", type=Path, default=report.DEFAULT_PATH, help="where the report goes")
     parser.add_argument("--progress", type=Path, help="a JSON file, replaced as the stage goes on")
+    parser.add_argument(
+        "--coordinator", default="", metavar="HOST:PORT", help="where the nodes of a gang meet"
+    )
     parsed = parser.parse_args(words)
     claims = {}
     for claim in parsed.claim:
@@ -169,7 +195,12 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
             parser.error(f"--claim {claim}: write NAME=DIR")
         claims[name] = Path(folder)
     return Arguments(
-        Stage(parsed.stage), parsed.config, Places(claims, parsed.output), parsed.report, parsed.progress
+        Stage(parsed.stage),
+        parsed.config,
+        Places(claims, parsed.output),
+        parsed.report,
+        parsed.progress,
+        parsed.coordinator,
     )
 
 

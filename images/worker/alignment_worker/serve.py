@@ -8,7 +8,6 @@ code, or the signal's negative number. At the end of stdin it ends, and its chil
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -22,9 +21,9 @@ from typing import Any, NoReturn
 
 from alignment_api.stage import Stage
 from alignment_worker.main import main
+from alignment_worker.processes import die_with_parent
 
 _GRACE_SECONDS = 3.0
-_PR_SET_PDEATHSIG = 1
 
 
 def serve() -> int:
@@ -125,7 +124,7 @@ def _child(request: dict[str, Any], parent: int) -> NoReturn:
     """The stage, in a fork; never returns into the server's loop."""
     code = 1
     try:
-        _die_with(parent)
+        die_with_parent(parent)
         for number in (signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -142,11 +141,3 @@ def _child(request: dict[str, Any], parent: int) -> NoReturn:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
-
-
-def _die_with(parent: int) -> None:
-    """If the server is killed, its stage must not go on alone. Linux only; elsewhere it goes on to its end."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(128 + signal.SIGKILL)

@@ -61,6 +61,16 @@ def run(workspace: Workspace) -> Outcome:
     return Outcome(counts, train_log.measured(steps), model=workspace.run_folder / MODEL)
 
 
+def help_with(workspace: Workspace) -> None:
+    """The same training in the other processes of a gang; the first stores what comes of it. Raises as `run`."""
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, TrainParameters)
+    start = workspace.inputs.path("start")
+    with without_known_warnings(), scoring_completions_only():
+        trainer, _ = _trainer(workspace, parameters, start, workspace.run_folder)
+        trainer.train_or_resume()
+
+
 def _trainer(
     workspace: Workspace, parameters: TrainParameters, start: Path, scratch: Path
 ) -> tuple[PairTrainer, Gathered]:

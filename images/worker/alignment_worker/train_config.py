@@ -11,7 +11,7 @@ import torch
 from trl import DPOConfig
 
 from alignment_api.cycle import Training
-from alignment_worker import precision
+from alignment_worker import gang, precision
 from alignment_worker.failures import InvalidConfigError
 from alignment_worker.train_pairs import TokenPair
 
@@ -46,6 +46,7 @@ def configuration(training: Training, folder: Path, *, recompute: bool) -> DPOCo
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         max_length=None,  # what is longer was dropped; a completion is never cut
         use_cpu=where.type == "cpu",
+        ddp_backend="gloo" if where.type == "cpu" and gang.member() else None,
         bf16=dtype is torch.bfloat16,
         fp16=dtype is torch.float16,
         activation_checkpointing=recompute,

@@ -6,6 +6,7 @@ reference's log-probabilities on disk (`_precompute_ref_logps`), and writes a mo
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer import utils
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from alignment_worker import models
+from alignment_worker import gang, models
 from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
@@ -89,8 +90,10 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
 
     def train_or_resume(self) -> None:
         """From the last complete checkpoint of this training, if there is one. Raises TrainingDivergedError."""
-        checkpoint = self._checkpoints.newest()
+        first = self._checkpoints.newest() if gang.rank() == 0 else None
+        checkpoint = gang.of_first(first)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        gang.leave()
 
     def trained_model(self) -> Any:
         """The model in FP32, adapters merged; of no use to the trainer afterwards."""
@@ -105,17 +108,20 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         """Longest first, so that padding wastes little, and a batch that is too large fails at once."""
         rows = list(dataset)
         order = sorted(range(len(rows)), key=lambda index: -_length(rows[index]))
-        chosen, rejected = [0.0] * len(rows), [0.0] * len(rows)
-        self._progress.begin(len(rows), "pairs", "reference log-probabilities")
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        mine = batches[gang.rank() :: self.args.world_size]
+        found: dict[int, tuple[float, float]] = {}
+        self._progress.begin(sum(map(len, mine)), "pairs", "reference log-probabilities")
+        for batch in mine:
             inputs = self._prepare_inputs(self.data_collator([rows[index] for index in batch]))
-            of_batch = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-            for of_all, found in zip((chosen, rejected), of_batch, strict=True):
-                for index, value in zip(batch, found.tolist(), strict=True):
-                    of_all[index] = value
+            chosen, rejected = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+            found |= dict(zip(batch, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
             self._progress.advance(len(batch))
-        return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
+        everything = {index: both for part in gang.gathered(found) for index, both in part.items()}
+        columns = [
+            list(column) for column in zip(*(everything[index] for index in range(len(rows))), strict=True)
+        ]
+        return dataset.add_column("ref_chosen_logps", columns[0]).add_column("ref_rejected_logps", columns[1])
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Raises TrainingDivergedError."""
@@ -128,17 +134,30 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         """Nothing leaves the pod."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if self.state.global_step < self.state.max_steps:  # at the end the model itself is stored
-            self._checkpoints.keep(self.state.global_step, self._write_checkpoint)
+        if self.state.global_step == self.state.max_steps:
+            return  # the model itself is stored
+        random_states = gang.gathered(self._random_state())
+        if gang.rank() == 0:
+            self._checkpoints.keep(
+                self.state.global_step, lambda folder: self._write_checkpoint(folder, random_states)
+            )
 
-    def _write_checkpoint(self, folder: Path) -> None:
-        """What `train(resume_from_checkpoint=…)` reads: weights in FP32, optimizer, scheduler, random state."""
+    def _write_checkpoint(self, folder: Path, random_states: list[tuple[str, bytes]]) -> None:
+        """What `train(resume_from_checkpoint=…)` reads: weights in FP32, optimizer, scheduler, random states."""
         folder.mkdir()
         self.model.save_pretrained(folder)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_scaler(str(folder))
-        self._save_rng_state(str(folder))
+        for name, data in random_states:
+            (folder / name).write_bytes(data)
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def _random_state(self) -> tuple[str, bytes]:
+        """This process's own: name and content of the file that it is read from again."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._save_rng_state(folder)
+            (file,) = Path(folder).iterdir()
+            return file.name, file.read_bytes()
 
 
 def diverged(what: str, step: int, learning_rate: float) -> TrainingDivergedError:

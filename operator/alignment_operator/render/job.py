@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment_api import digests, names
+from alignment_api import digests, names, telemetry
 from alignment_api.model import Model
 from alignment_api.pods import PodDefaults
 from alignment_operator.observed import Owner, Settings
 from alignment_operator.planned import StartJob
 from alignment_operator.render.layout import WORKER, layout
+from alignment_operator.render.meeting import meeting_of
 from alignment_operator.render.mounts import CONFIG_FILE, mounts_of
 from alignment_operator.render.ownership import owner_kind, owner_reference, stage_labels
 
 _NONROOT = 65_532
+_POD_IP = "ALIGNMENT_POD_IP"  # a variable that others refer to
 
 
 def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
@@ -49,19 +51,21 @@ def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, A
 def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
     pods = start.pods
     mounts = mounts_of(start.config, pods.shared_memory)
+    meeting = meeting_of(owner, start)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": _pod_security_context(pods),
-        **_network(start, owner),
+        **meeting.pod,
         "containers": [
             {
                 "name": WORKER,
                 "image": pods.image or settings.worker_image,
                 "command": ["python", "-m", "alignment_worker", start.config.stage.value],
-                "args": ["--config", CONFIG_FILE, *mounts.flags],
+                "args": ["--config", CONFIG_FILE, *mounts.flags, *meeting.flags],
                 "env": _environment(pods),
+                "ports": [{"name": telemetry.PORT_NAME, "containerPort": telemetry.PORT}],
                 "volumeMounts": mounts.mounts,
                 "terminationMessagePolicy": "File",
                 "securityContext": {
@@ -78,13 +82,6 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
     return spec | _scheduling(pods)
 
 
-def _network(start: StartJob, owner: Owner) -> dict[str, str]:
-    """Pods that compute together have names in DNS: JOB-INDEX.SERVICE."""
-    if start.config.nodes == 1:
-        return {}
-    return {"subdomain": names.service_name(owner.name, owner.uid)}
-
-
 def _scheduling(pods: PodDefaults) -> dict[str, Any]:
     given: dict[str, Any] = {
         "serviceAccountName": pods.service_account_name,
@@ -96,11 +93,17 @@ def _scheduling(pods: PodDefaults) -> dict[str, Any]:
     return {field: value for field, value in given.items() if value}
 
 
-def _environment(pods: PodDefaults) -> list[dict[str, str]]:
-    """Libraries keep caches under HOME, and only /tmp is writable."""
-    ours = {"HOME": "/tmp"}  # noqa: S108 - an emptyDir of this pod alone
+def _environment(pods: PodDefaults) -> list[dict[str, Any]]:
+    """Libraries keep caches under HOME, and only /tmp is writable. The worker listens on the pod's address alone."""
+    ours = {
+        "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod alone
+        telemetry.ADDRESS_VARIABLE: f"$({_POD_IP}):{telemetry.PORT}",
+    }
     theirs = {variable.name: variable.value for variable in pods.env or []}
-    return [{"name": name, "value": value} for name, value in (ours | theirs).items()]
+    return [
+        {"name": _POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        *({"name": name, "value": value} for name, value in (ours | theirs).items()),
+    ]
 
 
 def _pod_security_context(pods: PodDefaults) -> dict[str, Any]:
