@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.measurements import Measurement
 from alignment_api.stage import (
     WORK,
+    CollectParameters,
     ExitCode,
     Located,
     PromoteParameters,
@@ -28,6 +30,7 @@ from alignment_operator.observed import (
     ObservedCycle,
     Owner,
     PodView,
+    RevisionView,
     Settings,
     TargetView,
 )
@@ -36,6 +39,7 @@ from alignment_operator.planned import (
     Action,
     CyclePlan,
     DeleteJob,
+    DeleteRevision,
     ExpireJob,
     Freeze,
     PointTarget,
@@ -133,6 +137,10 @@ class World:
             status=AlignmentCycleStatus.of(self.status),
             jobs=tuple(job.view for job in self.jobs.values()),
             frozen=dict(self.frozen),
+            revisions=tuple(
+                RevisionView(frozen.name, f"revision-{number}", number)
+                for number, frozen in self.frozen.items()
+            ),
             targets=(self.target,),
         )
 
@@ -155,6 +163,8 @@ class World:
             case DeleteJob(name, uid):
                 if name in self.jobs and self.jobs[name].view.uid == uid:
                     self.change(name, deleting=True)
+            case DeleteRevision(_, uid):
+                self.frozen.pop(int(uid.removeprefix("revision-")))
             case ExpireJob(name, uid):
                 if name in self.jobs and self.jobs[name].view.uid == uid:
                     self.change(name, ttl_set=True)
@@ -220,6 +230,8 @@ class World:
         if isinstance(config.parameters, PromoteParameters):
             assert config.parameters.evidence.digest() == config.parameters.evidence_digest
             self.sealed[config.parameters.evidence_digest] = config.parameters
+        if isinstance(config.parameters, CollectParameters):
+            self._collect(config, set(config.parameters.kept))
         result = StageResult(
             manifest=Located(uri=config.output, digest=digest),
             inputs={
@@ -231,6 +243,20 @@ class World:
         )
         self.manifests[config.output] = (hash_, result)
         return result
+
+    def _collect(self, config: StageConfig, kept: set[int]) -> None:
+        own = f"/iterations/{config.iteration}/collect"
+        gone = {f"/iterations/{number}/" for number in range(1, config.iteration + 1) if number not in kept}
+        self.manifests = {
+            output: there
+            for output, there in self.manifests.items()
+            if output.endswith(own) or not any(folder in output for folder in gone)
+        }
+
+    def stored(self) -> set[int]:
+        """Iterations that have artifacts other than the record of a collection."""
+        found = (re.search(r"/iterations/([0-9]+)/(?!collect)", output) for output in self.manifests)
+        return {int(match[1]) for match in found if match}
 
     def _model(self, config: StageConfig, digest: str) -> Located | None:
         """What train made, and what evaluate and compare say that they measured."""
@@ -261,7 +287,8 @@ class World:
 
 
 def _with_uids(status: dict[str, Any], uids: dict[str, str]) -> dict[str, Any]:
-    for stage in status.get("iteration", {}).get("stages", []):
+    collection = [status["collection"]["stage"]] if "collection" in status else []
+    for stage in [*status.get("iteration", {}).get("stages", []), *collection]:
         if stage.get("job") in uids:
             stage["jobUID"] = uids[stage["job"]]
     return status
