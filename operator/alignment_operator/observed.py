@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
+from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, StageProgress
 from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
 from alignment_api.stage import Located, Stage
 from alignment_api.validation import Problem
@@ -74,6 +74,8 @@ class JobView:
     message: str = ""
     deleting: bool = False
     ttl_set: bool = False
+    failures: int = 0  # pods that failed and cost a retry
+    progress: StageProgress | None = None  # as its workers said last
     pod: PodView | None = None
 
 

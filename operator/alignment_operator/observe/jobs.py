@@ -15,7 +15,10 @@ from alignment_operator.observe import pods
 from alignment_operator.observed import JobState, JobView, Owner, PodView
 
 JobSource = Callable[[str, str], Sequence[Manifest]]
-"""(namespace, UID of the owner) → its Jobs as `slim` leaves them. It may be behind the API server."""
+"""(namespace, UID of the owner) → its Jobs as `slim` leaves them. It may be behind the API server.
+
+A Job may carry `progress`, a StageProgress, where its workers were asked.
+"""
 
 LABEL_POD_OF = "batch.kubernetes.io/controller-uid"  # the Job controller sets it to the Job's UID
 _KEPT_LABELS = (
@@ -27,7 +30,7 @@ _KEPT_LABELS = (
     names.LABEL_ATTEMPT,
 )
 _KEPT_SPEC = ("ttlSecondsAfterFinished", "completionMode", "completions", "backoffLimitPerIndex")
-_KEPT_STATUS = ("startTime", "active", "ready", "terminating")
+_KEPT_STATUS = ("startTime", "active", "ready", "terminating", "failed")
 
 
 def slim(job: Manifest) -> Manifest:
@@ -108,8 +111,18 @@ async def _view(api: Api, job: Manifest, *, ask: bool) -> JobView | None:
         message=ended.get("message", "") if state is JobState.FAILED else "",
         deleting="deletionTimestamp" in metadata,
         ttl_set=job.get("spec", {}).get("ttlSecondsAfterFinished") is not None,
+        failures=_failures(job, state),
+        progress=job.get("progress"),
         pod=await _pod(api, job, state) if ask else None,
     )
+
+
+def _failures(job: Manifest, state: JobState) -> int:
+    """Pods that were, or are being, replaced: not the last one of a Job that failed, and none of a gang."""
+    if pods.layout_of(job) is pods.Layout.GANG:
+        return 0
+    failed: int = job.get("status", {}).get("failed") or 0
+    return max(0, failed - (state is JobState.FAILED))
 
 
 def _ended(job: Manifest) -> dict[str, Any] | None:

@@ -53,6 +53,7 @@ def advance(
         return _another_attempt(status, now, f"Job {status.job} is gone", disrupted=True)
     if job.deleting:
         return Progress(status)
+    status = _watched(status, job)
     match job.state:
         case JobState.SUCCEEDED:
             return _succeeded(status, job, now)
@@ -60,6 +61,12 @@ def advance(
             return _failed(status, job, config, pods, now, wait_for_inputs=wait_for_inputs)
         case JobState.ACTIVE:
             return _active(status, job, pods, now)
+
+
+def _watched(status: StageStatus, job: JobView) -> StageStatus:
+    """With what a person watches and nothing depends on."""
+    progress = job.progress or status.progress if job.state is JobState.ACTIVE else None
+    return status.model_copy(update={"retries": job.failures, "progress": progress})
 
 
 def _begin(
@@ -114,6 +121,8 @@ def _another_attempt(
             "state": "Pending",
             "job": None,
             "job_uid": None,
+            "retries": 0,
+            "progress": None,
             "attempt": status.attempt + 1,
             "disruptions": disruptions,
             "retry_at": instants.spell(due) if wait_seconds else None,

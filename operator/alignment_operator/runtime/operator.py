@@ -33,6 +33,7 @@ from alignment_operator.runtime.controller import Controller
 from alignment_operator.runtime.hearing import Hearing
 from alignment_operator.runtime.metrics import Live, Metrics
 from alignment_operator.runtime.probes import Probes
+from alignment_operator.runtime.progress import ProgressReader
 from alignment_operator.runtime.reflector import Reflector, Selection
 from alignment_operator.runtime.web import served
 
@@ -99,6 +100,7 @@ class _Operator:
             for namespace in namespaces
         ]
         self._reflectors = [*self._job_reflectors.values(), *target_reflectors]
+        self._progress = ProgressReader(cluster, self._computing, self._controller.heard_of_owned)
         self._audits = {kind: Audit(cluster, self._controller, kind, namespaces) for kind in (CYCLE, DATASET)}
 
     async def run(self) -> None:
@@ -123,7 +125,13 @@ class _Operator:
 
     def _jobs(self, namespace: str, owner_uid: str) -> list[Manifest]:
         reflector = self._job_reflectors.get(namespace) or self._job_reflectors[""]
-        return reflector.grouped(owner_uid)
+        jobs = reflector.grouped(owner_uid)
+        return [{**job, "progress": self._progress.of(job["metadata"]["uid"])} for job in jobs]
+
+    def _computing(self) -> list[Manifest]:
+        """Jobs whose workers run."""
+        jobs = (job for reflector in self._job_reflectors.values() for job in reflector.all())
+        return [job for job in jobs if job["status"].get("ready") and "conditions" not in job["status"]]
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -139,6 +147,7 @@ class _Operator:
             self._spawn(reflector.run(), reflector.selection.kind.plural)
         for audit in self._audits.values():
             self._spawn(audit.run(_AUDIT_SECONDS), f"audit of {audit.kind.plural}")
+        self._spawn(self._progress.run(), "progress")
         for number in range(WORKERS):
             self._spawn(self._work(), f"worker {number}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -47,6 +47,10 @@ class Reflector:
     def grouped(self, group: str) -> list[Manifest]:
         """The objects of which `group` says so."""
         return [self._objects[uid] for uid in self._groups.get(group, ())]
+
+    def all(self) -> Iterable[Manifest]:
+        """Every object."""
+        return self._objects.values()
 
     async def run(self) -> NoReturn:
         """Until it is cancelled."""
