@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -184,11 +184,12 @@ class Cluster:
         return {resource["name"] for resource in found["resources"]}
 
     async def watch(
-        self, kind: Kind, namespace: str, selector: str, version: str
+        self, kind: Kind, namespace: str, selector: str, version: str, heard: Callable[[], None]
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """What changes from that version on, until the server ends it: (ADDED, MODIFIED, DELETED or BOOKMARK, object).
 
-        Raises ExpiredError too.
+        `heard` is called whenever the server says something, that it will tell included: of a kind that nobody changes
+        it has nothing else to say. Raises ExpiredError too.
         """
         query = {
             "labelSelector": selector,
@@ -201,7 +202,9 @@ class Cluster:
         try:
             if response.status >= 400:
                 raise _error(response.status, await response.read())
+            heard()
             async for line in _lines(response.response.content):
+                heard()
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise _error(event["object"].get("code", 500), line)

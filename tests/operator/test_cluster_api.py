@@ -153,7 +153,7 @@ def test_a_watch_tells_what_changes_after_the_list(on_api: OnApi[Any], namespace
         made = await api.create(CONFIG_MAP, big)
         await api.delete(CONFIG_MAP, namespace.name, "after", made["metadata"]["uid"])
         heard = []
-        async for event, item in api.watch(CONFIG_MAP, namespace.name, "batch", version):
+        async for event, item in api.watch(CONFIG_MAP, namespace.name, "batch", version, lambda: None):
             if event != "BOOKMARK":
                 heard.append((event, item["metadata"]["name"]))
             if event == "DELETED":
@@ -170,7 +170,7 @@ def test_a_version_that_is_too_old_to_watch_from_has_expired(
         # The server remembers of a kind what happened since the kind was made known, long after version 1.
         async with asyncio.timeout(20):
             with pytest.raises(ExpiredError):
-                async for _ in api.watch(CYCLE, namespace.name, "", "1"):
+                async for _ in api.watch(CYCLE, namespace.name, "", "1", lambda: None):
                     pass
 
     on_api(work)

@@ -136,7 +136,7 @@ class Forgetful(Cluster):
     def watch(self, *arguments: Any) -> AsyncIterator[tuple[str, Manifest]]:
         if not self.forgot:
             self.forgot = True
-            arguments = (*arguments[:-1], "1")
+            arguments = (*arguments[:3], "1", *arguments[4:])
         return super().watch(*arguments)
 
 
@@ -166,7 +166,7 @@ class Deaf(Cluster):
     async def watch(self, *arguments: Any) -> AsyncIterator[tuple[str, Manifest]]:
         if self.lists < 2:
             await self.opened.wait()
-            arguments = (*arguments[:-1], "1")
+            arguments = (*arguments[:3], "1", *arguments[4:])
         async for each in super().watch(*arguments):
             yield each
 

@@ -226,7 +226,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.process.ultimate_exiting_timeout = _EXIT_SECONDS
-    # The server says something at least once a minute (a bookmark): who is silent for longer is dead.
+    # Who is silent for so long may be dead: the watch is begun anew, from the last version heard.
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.inactivity_timeout = SILENCE_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS

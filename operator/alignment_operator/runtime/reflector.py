@@ -64,7 +64,6 @@ class Reflector:
                     self.synced.set()
                 async for event, item in self._watch(version):
                     version = item["metadata"]["resourceVersion"]
-                    self.hearing.heard()
                     self._see(event, item)
                     backoff.reset()
                 self.hearing.tried()
@@ -89,7 +88,9 @@ class Reflector:
 
     def _watch(self, version: str) -> AsyncIterator[tuple[str, Manifest]]:
         selection = self.selection
-        return self.cluster.watch(selection.kind, selection.namespace, selection.selector, version)
+        return self.cluster.watch(
+            selection.kind, selection.namespace, selection.selector, version, self.hearing.heard
+        )
 
     def _see(self, event: str, item: Manifest) -> None:
         if event == "DELETED":
