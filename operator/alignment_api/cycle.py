@@ -357,6 +357,10 @@ class StageOverrides(Model):
     compare: PodSettings | None = Field(
         None, description="Settings of the stage compare, over those of defaults."
     )
+    promote: PodSettings | None = Field(
+        None,
+        description="Settings of the stage promote, over those of defaults. It gets no accelerator.",
+    )
 
 
 class History(Model):

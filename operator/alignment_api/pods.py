@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from alignment_api import names
+from alignment_api.affinity import Affinity, LabelValue
 from alignment_api.model import Model
 
 QUANTITY_PATTERN = r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?$"
@@ -20,8 +21,6 @@ Quantity = Annotated[
     ),
 ]
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
-LABEL_VALUE_PATTERN = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
-LabelValue = Annotated[str, StringConstraints(pattern=LABEL_VALUE_PATTERN, max_length=63)]
 ObjectName = Annotated[str, StringConstraints(pattern=names.DOTTED_NAME_PATTERN, max_length=253)]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 
@@ -90,6 +89,9 @@ class PodSettings(Model):
         None, description="Absent: the namespace's `default`. Its token is never mounted."
     )
     priority_class_name: ObjectName | None = Field(None, description="A PriorityClass.")
+    queue_name: Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)] | None = Field(
+        None, description="A LocalQueue of Kueue's, which says when the stage's Job starts."
+    )
     active_deadline_seconds: int | None = Field(
         None, ge=1, le=31_536_000, description="A stage that runs longer than this fails."
     )
@@ -114,6 +116,7 @@ class PodSettings(Model):
     node_selector: dict[str, LabelValue] | None = Field(
         None, max_length=32, description="Labels that the node must have."
     )
+    affinity: Affinity | None = Field(None, description="Nodes and pods to be together with, or apart from.")
     tolerations: list[Toleration] | None = Field(
         None, max_length=32, description="Taints that the pod puts up with."
     )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from alignment_api import names, pods, uris
+from alignment_api import affinity, names, pods, uris
 
 Schema = dict[str, Any]
 
@@ -16,7 +16,7 @@ PATTERNS = {
     names.NAME_PATTERN: "must be lower-case letters, digits and '-', and a letter or digit at both ends",
     names.DOTTED_NAME_PATTERN: "must be lower-case letters, digits, '-' and '.', not at its ends",
     names.CONFIG_MAP_KEY_PATTERN: "must be letters, digits, '-', '_' and '.'",
-    pods.LABEL_VALUE_PATTERN: "must be letters, digits, '-', '_' and '.', and a letter or digit at both ends",
+    affinity.LABEL_VALUE_PATTERN: "must be letters, digits, '-', '_' and '.', and a letter or digit at both ends",
     pods.VARIABLE_PATTERN: "must be letters, digits and '_', and not begin with a digit",
     pods.QUANTITY_PATTERN: "is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example",
 }

@@ -73,6 +73,8 @@ class JobView:
     )
     message: str = ""
     deleting: bool = False
+    suspended: bool = False
+    queue: str = ""  # of Kueue's, which alone may suspend the Job and resume it
     ttl_set: bool = False
     failures: int = 0  # pods that failed and cost a retry
     progress: StageProgress | None = None  # as its workers said last

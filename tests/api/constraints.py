@@ -145,6 +145,85 @@ def mapping(path: str, *required: str, kind: str = CYCLE) -> Row:
     return Row(kind, path, (), (*absent, "a", (f"{path}.unknownField", 1)))
 
 
+_IF_EXECUTING = "DuringSchedulingIgnoredDuringExecution"
+
+
+def _requirements(path: str, most: int, *operators: str) -> tuple[Row, ...]:
+    return (
+        items(path, 0, most, lambda index: {"key": f"k{index}", "operator": "Exists"}),
+        mapping(f"{path}[0]", "key", "operator"),
+        text(f"{path}[0].key", 1, 317),
+        choice(f"{path}[0].operator", *operators),
+        items(f"{path}[0].values", 0, 32, lambda index: f"v{index}"),
+        label_value(f"{path}[0].values[0]"),
+    )
+
+
+def _node_term(path: str) -> tuple[Row, ...]:
+    operators = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
+    return (
+        mapping(path),
+        *_requirements(f"{path}.matchExpressions", 16, *operators),
+        *_requirements(f"{path}.matchFields", 4, *operators),
+    )
+
+
+def _selector(path: str) -> tuple[Row, ...]:
+    return (
+        mapping(path),
+        entries(f"{path}.matchLabels", 16),
+        label_value(f"{path}.matchLabels.app"),
+        *_requirements(f"{path}.matchExpressions", 16, "In", "NotIn", "Exists", "DoesNotExist"),
+    )
+
+
+def _pod_term(path: str) -> tuple[Row, ...]:
+    return (
+        mapping(path, "topologyKey"),
+        text(f"{path}.topologyKey", 1, 317),
+        *_selector(f"{path}.labelSelector"),
+        *_selector(f"{path}.namespaceSelector"),
+        items(f"{path}.namespaces", 0, 16, lambda index: f"team-{index}"),
+        text(f"{path}.namespaces[0]", 1, 63),
+    )
+
+
+def _preferred(path: str, preferred: str, term: Manifest) -> tuple[Row, ...]:
+    return (
+        items(path, 0, 16, lambda index: {"weight": index + 1, preferred: term}),
+        mapping(f"{path}[0]", "weight", preferred),
+        whole(f"{path}[0].weight", 1, 100),
+    )
+
+
+def _pod_affinity(path: str) -> tuple[Row, ...]:
+    required, preferred = f"{path}.required{_IF_EXECUTING}", f"{path}.preferred{_IF_EXECUTING}"
+    term = {"topologyKey": "zone"}
+    return (
+        mapping(path),
+        items(required, 0, 16, lambda index: {"topologyKey": f"zone-{index}"}),
+        *_pod_term(f"{required}[0]"),
+        *_preferred(preferred, "podAffinityTerm", term),
+        *_pod_term(f"{preferred}[0].podAffinityTerm"),
+    )
+
+
+def _affinity(path: str) -> tuple[Row, ...]:
+    node = f"{path}.nodeAffinity"
+    required, preferred = f"{node}.required{_IF_EXECUTING}", f"{node}.preferred{_IF_EXECUTING}"
+    return (
+        mapping(path),
+        mapping(node),
+        mapping(required, "nodeSelectorTerms"),
+        items(f"{required}.nodeSelectorTerms", 1, 16, lambda _: {}),
+        *_node_term(f"{required}.nodeSelectorTerms[0]"),
+        *_preferred(preferred, "preference", {}),
+        *_node_term(f"{preferred}[0].preference"),
+        *_pod_affinity(f"{path}.podAffinity"),
+        *_pod_affinity(f"{path}.podAntiAffinity"),
+    )
+
+
 def _pod(path: str) -> tuple[Row, ...]:
     resource_maps = (f"{path}.resources.requests", f"{path}.resources.limits")
     return (
@@ -152,6 +231,7 @@ def _pod(path: str) -> tuple[Row, ...]:
         text(f"{path}.image", 1, 512),
         dotted_name(f"{path}.serviceAccountName"),
         dotted_name(f"{path}.priorityClassName"),
+        name(f"{path}.queueName"),
         whole(f"{path}.activeDeadlineSeconds", 1, 31_536_000),
         whole(f"{path}.pendingDeadlineSeconds", 0, 31_536_000),
         whole(f"{path}.retries", 0, 20),
@@ -162,6 +242,7 @@ def _pod(path: str) -> tuple[Row, ...]:
         quantity(f"{path}.sharedMemory"),
         entries(f"{path}.nodeSelector", 32),
         label_value(f"{path}.nodeSelector.pool"),
+        *_affinity(f"{path}.affinity"),
         items(f"{path}.tolerations", 0, 32, lambda _: {}),
         mapping(f"{path}.tolerations[0]"),
         text(f"{path}.tolerations[0].key", 0, 253),
@@ -211,6 +292,7 @@ ROWS: tuple[Row, ...] = (
     number("spec.sampling.topP", 0, 1, above=True),
     whole("spec.sampling.maxNewTokens", 1, 131_072),
     whole("spec.sampling.seed", 0, 2_147_483_647),
+    whole("spec.sampling.shards", 1, 32),
     mapping("spec.judge"),
     mapping("spec.judge.verifier"),
     mapping("spec.judge.rewardModel", "uri"),
@@ -234,6 +316,8 @@ ROWS: tuple[Row, ...] = (
     choice("spec.training.precision", "Auto", "BF16", "FP16", "FP32"),
     whole("spec.training.checkpointEverySteps", 1),
     whole("spec.training.seed", 0, 2_147_483_647),
+    whole("spec.training.nodes", 1, 64),
+    whole("spec.training.processesPerNode", 1, 64),
     mapping("spec.evaluation", "goldSet", "heldOutPrompts"),
     mapping("spec.evaluation.goldSet", "uri"),
     uri("spec.evaluation.goldSet.uri"),

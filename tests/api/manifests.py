@@ -10,10 +10,42 @@ Manifest = dict[str, Any]
 
 MISSING = object()
 
+
+def _node_term() -> Manifest:
+    return {
+        "matchExpressions": [{"key": "gpu.example.com/model", "operator": "In", "values": ["a100", "h100"]}],
+        "matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["node-1"]}],
+    }
+
+
+def _selector() -> Manifest:
+    return {
+        "matchLabels": {"app": "web"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["front"]}],
+    }
+
+
+def _pod_term() -> Manifest:
+    return {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": _selector(),
+        "namespaces": ["team"],
+        "namespaceSelector": _selector(),
+    }
+
+
+def _pod_affinity() -> Manifest:
+    return {
+        "requiredDuringSchedulingIgnoredDuringExecution": [_pod_term()],
+        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 50, "podAffinityTerm": _pod_term()}],
+    }
+
+
 _POD: Manifest = {
     "image": "ghcr.io/alignment-dev/worker:0.1.0",
     "serviceAccountName": "worker",
     "priorityClassName": "batch",
+    "queueName": "team-a",
     "activeDeadlineSeconds": 600,
     "pendingDeadlineSeconds": 60,
     "retries": 1,
@@ -24,6 +56,14 @@ _POD: Manifest = {
     },
     "sharedMemory": "1Gi",
     "nodeSelector": {"pool": "gpu"},
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [_node_term()]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 50, "preference": _node_term()}],
+        },
+        "podAffinity": _pod_affinity(),
+        "podAntiAffinity": _pod_affinity(),
+    },
     "tolerations": [
         {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 60}
     ],
@@ -50,6 +90,7 @@ CYCLE: Manifest = {
             "topP": 0.9,
             "maxNewTokens": 128,
             "seed": 1,
+            "shards": 4,
         },
         "judge": {
             "rewardModel": {"uri": "pvc://models/reward", "batchSize": 8},
@@ -68,6 +109,8 @@ CYCLE: Manifest = {
             "precision": "FP32",
             "checkpointEverySteps": 10,
             "seed": 1,
+            "nodes": 2,
+            "processesPerNode": 8,
         },
         "evaluation": {
             "goldSet": {
@@ -108,7 +151,8 @@ CYCLE: Manifest = {
         },
         "defaults": copy.deepcopy(_POD),
         "stages": {
-            stage: copy.deepcopy(_POD) for stage in ("sample", "judge", "train", "evaluate", "compare")
+            stage: copy.deepcopy(_POD)
+            for stage in ("sample", "judge", "train", "evaluate", "compare", "promote")
         },
         "history": {"iterations": 5},
     },

@@ -37,6 +37,7 @@ _STAGE = {
     "attempt": 1,
     "disruptions": 1,
     "retries": 1,
+    "failures": 1,
     "startedAt": _STARTED,
     "finishedAt": _ENDED,
     "retryAt": _STARTED,
@@ -47,7 +48,14 @@ _STAGE = {
     "result": _RESULT,
 }
 
-_PROMOTE = {"name": "promote", "state": "Running", "attempt": 0, "disruptions": 0, "retries": 0}
+_PROMOTE = {
+    "name": "promote",
+    "state": "Running",
+    "attempt": 0,
+    "disruptions": 0,
+    "retries": 0,
+    "failures": 0,
+}
 
 _CONDITION = {
     "type": "Ready",

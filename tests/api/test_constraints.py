@@ -52,7 +52,7 @@ def test_no_constraint_is_without_examples() -> None:
 def test_all_stages_of_both_kinds_take_the_same_settings() -> None:
     cycle, dataset = (crd.structural(resource.spec)["properties"] for resource in RESOURCES)
     stages = cycle["stages"]["properties"]
-    assert list(stages) == ["sample", "judge", "train", "evaluate", "compare"]
+    assert list(stages) == ["sample", "judge", "train", "evaluate", "compare", "promote"]
     for pod in (*stages.values(), dataset["defaults"]):
         assert _without_words_and_defaults(pod) == _without_words_and_defaults(cycle["defaults"])
 

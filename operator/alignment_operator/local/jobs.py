@@ -26,6 +26,7 @@ from alignment_operator.local.directory import Directory
 from alignment_operator.local.files import CorruptFileError, read_json
 from alignment_operator.local.job_status import Conclusion, Ended, concluded
 from alignment_operator.local.worker import WarmWorker
+from alignment_operator.observe.queue import queue_of
 
 _REPORT_BYTES = 4096  # as much of the termination message as kubelet reads
 _LOG_TAIL_BYTES = 2048  # with terminationMessagePolicy FallbackToLogsOnError
@@ -120,7 +121,9 @@ class Node:
 
     async def _next(self) -> Manifest | None:
         jobs = await self._api.list(JOB, self._namespace, self._labels)
-        active = [job for job in jobs if not _finished(job) and not job["spec"].get("suspend")]
+        active = [
+            job for job in jobs if not _finished(job) and (queue_of(job) or not job["spec"].get("suspend"))
+        ]
         return min(active, key=lambda job: job["metadata"]["creationTimestamp"], default=None)
 
     async def _live(self, job: Manifest) -> Manifest | None:
@@ -130,6 +133,10 @@ class Node:
     async def _run(self, job: Manifest) -> None:
         started = datetime.now(UTC)
         try:
+            if queue_of(job):  # there is no queue here: it is admitted at once
+                await self._api.merge(
+                    JOB, self._namespace, job["metadata"]["name"], {"spec": {"suspend": False}}
+                )
             # One process does what the cluster's pods would do together: all of them are ready with it.
             pods = job["spec"].get("completions", 1)
             await self._write_status(job, {"startTime": _spelled(started), "active": pods, "ready": pods})

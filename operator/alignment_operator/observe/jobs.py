@@ -11,7 +11,7 @@ from alignment_api import names
 from alignment_api.cycle_status import StageStatus
 from alignment_api.stage import Stage
 from alignment_operator.api import JOB, POD, Api, Manifest
-from alignment_operator.observe import pods
+from alignment_operator.observe import pods, queue
 from alignment_operator.observed import JobState, JobView, Owner, PodView
 
 JobSource = Callable[[str, str], Sequence[Manifest]]
@@ -28,8 +28,9 @@ _KEPT_LABELS = (
     names.LABEL_ITERATION,
     names.LABEL_STAGE,
     names.LABEL_ATTEMPT,
+    names.LABEL_QUEUE,
 )
-_KEPT_SPEC = ("ttlSecondsAfterFinished", "completionMode", "completions", "backoffLimitPerIndex")
+_KEPT_SPEC = ("suspend", "ttlSecondsAfterFinished", "completionMode", "completions", "backoffLimitPerIndex")
 _KEPT_STATUS = ("startTime", "active", "ready", "terminating", "failed")
 
 
@@ -110,6 +111,8 @@ async def _view(api: Api, job: Manifest, *, ask: bool) -> JobView | None:
         failure=ended.get("reason", "") if state is JobState.FAILED else "",
         message=ended.get("message", "") if state is JobState.FAILED else "",
         deleting="deletionTimestamp" in metadata,
+        suspended=bool(job.get("spec", {}).get("suspend")),
+        queue=queue.queue_of(job),
         ttl_set=job.get("spec", {}).get("ttlSecondsAfterFinished") is not None,
         failures=_failures(job, state),
         progress=job.get("progress"),
@@ -136,10 +139,15 @@ def _ended(job: Manifest) -> dict[str, Any] | None:
 
 async def _pod(api: Api, job: Manifest, state: JobState) -> PodView | None:
     metadata, status = job["metadata"], job.get("status", {})
-    if state is JobState.ACTIVE and pods.computing(job):
+    suspended = state is JobState.ACTIVE and job["spec"].get("suspend")
+    if state is JobState.ACTIVE and not suspended and pods.computing(job):
         return PodView(started=True)
     found = await api.list(POD, metadata["namespace"], {LABEL_POD_OF: metadata["uid"]})
-    if view := pods.view_of(job, found, state):
+    view = pods.view_of(job, found, state)
+    if suspended:
+        gone_by = view.gone_by if view else None
+        return PodView(pending=await queue.why_suspended(api, job), gone_by=gone_by)
+    if view:
         return view
     if state is JobState.ACTIVE and "startTime" in status and not status.get("active"):
         hint = f"no pod could be made: `kubectl describe job {metadata['name']}` says why"

@@ -236,8 +236,13 @@ def _active(status: StageStatus, job: JobView, pods: PodDefaults, now: datetime)
         message = f"a pod of Job {job.name} is Terminating past its grace: its node is lost"
         again = _another_attempt(status, now, message, disrupted=True)
         return Progress(again.status, (DeleteJob(job.name, job.uid),), again.wake_at)
+    if job.suspended:
+        # However long the queue is: what is waited for is somebody else's end, and nothing is amiss.
+        said = (job.pod.pending if job.pod else "") or status.message
+        queued = status.model_copy(update={"state": "Pending", **_waited(status), "message": said})
+        return Progress(queued, wake_at=lost_at)
     if job.pod and job.pod.started:
-        running = status.model_copy(update={"state": "Running", "message": None, **_computing(status)})
+        running = status.model_copy(update={"state": "Running", "message": None, **_waited(status)})
         return Progress(running, wake_at=lost_at)
     # A pod that replaces a disrupted one begins to wait now, however old its Job is.
     since = status.pending_since or instants.spell(now)
@@ -253,8 +258,8 @@ def _active(status: StageStatus, job: JobView, pods: PodDefaults, now: datetime)
     )
 
 
-def _computing(status: StageStatus) -> dict[str, None]:
-    """The wait is over, unless the worker runs only to look once more for an input that was missing."""
+def _waited(status: StageStatus) -> dict[str, None]:
+    """The wait for a pod is over, unless its worker only looks once more for an input that was missing."""
     if status.reason == ExitCode.INPUT_MISSING.reason:
         return {}
     return {"reason": None, "pending_since": None}

@@ -29,11 +29,12 @@ def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, A
         "metadata": {
             "name": start.name,
             "namespace": owner.namespace,
-            "labels": labels,
+            "labels": labels | ({names.LABEL_QUEUE: pods.queue_name} if pods.queue_name else {}),
             "annotations": {names.ANNOTATION_STAGE_HASH: start.hash},
             "ownerReferences": [owner_reference(owner_kind(config.stage), owner)],
         },
         "spec": {
+            **({"suspend": True} if pods.queue_name else {}),  # Kueue admits it
             **layout(config, pods.retries),
             "activeDeadlineSeconds": pods.active_deadline_seconds,
             "podReplacementPolicy": "Failed",
@@ -87,6 +88,7 @@ def _scheduling(pods: PodDefaults) -> dict[str, Any]:
         "serviceAccountName": pods.service_account_name,
         "priorityClassName": pods.priority_class_name,
         "nodeSelector": pods.node_selector,
+        "affinity": pods.affinity.to_wire() if pods.affinity else None,
         "tolerations": _wire(pods.tolerations),
         "imagePullSecrets": _wire(pods.image_pull_secrets),
     }
