@@ -38,6 +38,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     PROMOTION_RECORD_LOST = "PromotionRecordLost"
     FROZEN_SPEC_LOST = "FrozenSpecLost"
+    NAME_TAKEN = "NameTaken"
     # a verb's annotation
     INVALID_ANNOTATION = "InvalidAnnotation"
     # end of an iteration
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     INCONCLUSIVE = "Inconclusive"
     CANCELLED = "Cancelled"
     INCUMBENT_CHANGED = "IncumbentChanged"
+    EVIDENCE_MISMATCH = "EvidenceMismatch"
     # stages
     JOB_FAILED = "JobFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"

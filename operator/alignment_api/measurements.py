@@ -18,7 +18,7 @@ class Measurement(Model):
     estimate: float | None = Field(None, description="The estimate; null if it could not be computed.")
     low: float | None = Field(None, description="Lower end of the interval.")
     high: float | None = Field(None, description="Upper end of the interval.")
-    n: int = Field(ge=0, description="Sample size.")
+    n: int = Field(ge=0, le=2**53, description="Sample size.")
     p: float | None = Field(None, ge=0, le=1, description="One-sided p-value of harm, where it is tested.")
     discordant: float | None = Field(None, ge=0, le=1, description="Share of items whose outcome changed.")
     lower_bound: float | None = Field(

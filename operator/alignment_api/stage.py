@@ -95,6 +95,7 @@ class InputKind(StrEnum):
 
 
 Digest = Annotated[str, StringConstraints(pattern=digests.PATTERN)]
+Count = Annotated[int, Field(ge=0, le=2**53)]  # every JSON reader has it exactly
 Key = Annotated[str, StringConstraints(max_length=128)]  # a role, a count, a measurement or a category
 
 
@@ -237,7 +238,7 @@ class StageResult(Model):
     model: Located | None = Field(
         None, description="The model that it trained (train) or measured (evaluate, compare): the candidate."
     )
-    counts: dict[Key, int] = Field(
+    counts: dict[Key, Count] = Field(
         {}, max_length=32, description="Work really done: prompts, pairs, steps, comparisons."
     )
     measurements: dict[Key, Measurement] = Field(

@@ -76,11 +76,16 @@ class Applied(Generic[Status]):
 
 
 async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> Applied[AlignmentCycleStatus]:
-    """Raises ConflictError if the cycle was written meanwhile, NameTakenError, and what the API raises."""
+    """Raises ConflictError if the cycle was written meanwhile, and what the API raises."""
     targets = observed.spec.promotion.targets or [] if observed.spec else []
     keys = [(target.config_map.name, target.config_map.key) for target in targets if target.config_map]
     pass_ = _Pass(api, CYCLE, observed.owner, observed.settings, keys)
-    started = await pass_.act(plan.actions)
+    try:
+        started = await pass_.act(plan.actions)
+    except NameTakenError as error:  # a ControllerRevision's: the iteration does not start before it is gone
+        status = _stalled(observed.status, plan.status, str(error))
+        version = await pass_.write_status(status) if status != observed.status else None
+        return Applied(status if version else None, version, refused=True)
     status = pass_.refusals_in(_each_stage(plan.status, lambda stage: _with_uid(stage, started)))
     written = None if status == observed.status else status
     version = await pass_.write_status(written) if written else None
@@ -102,6 +107,28 @@ async def apply_dataset(
     version = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
     return Applied(written, version, pass_.unseen, bool(pass_.refused))
+
+
+def _stalled(
+    before: AlignmentCycleStatus, planned: AlignmentCycleStatus, message: str
+) -> AlignmentCycleStatus:
+    """The status before, with conditions that say why it stays so."""
+    said = {ConditionType.READY: "False", ConditionType.STALLED: "True"}
+    conditions = [
+        condition.model_copy(
+            update={
+                "status": said[ConditionType(condition.type)],
+                "reason": str(Reason.NAME_TAKEN),
+                "message": message,
+            }
+        )
+        if condition.type in said
+        else condition
+        for condition in (before.conditions or planned.conditions)
+    ]
+    return before.model_copy(
+        update={"conditions": conditions, "observed_generation": planned.observed_generation}
+    )
 
 
 def _each_stage(
@@ -188,7 +215,13 @@ class _Pass:
         """The new resourceVersion."""
         identity = self._identity()
         identity["metadata"]["resourceVersion"] = self._owner.resource_version
-        written = await self._api.replace_status(self._kind, {**identity, "status": status.to_wire()})
+        try:
+            written = await self._api.replace_status(self._kind, {**identity, "status": status.to_wire()})
+        except RefusedError as error:
+            await self.tell(
+                [Event("StatusRefused", f"the status was not taken: {error}"[:1024], warning=True)]
+            )
+            raise
         return str(written["metadata"]["resourceVersion"])
 
     async def tell(self, events: Sequence[Event]) -> None:
@@ -204,20 +237,22 @@ class _Pass:
 
     async def _start(self, action: StartJob) -> str | None:
         """Its UID; None if the API server would not have it, for a quota or an admission policy."""
-        if action.config.nodes > 1:
-            await self._serve()
         manifest = render_job(self._owner, action, self._settings)
         try:
+            if action.config.nodes > 1:
+                await self._serve()
             created = await self._create(JOB, manifest)
-        except RefusedError as error:
+            if created is None:
+                created = await self._api.get(JOB, self._owner.namespace, action.name)
+                if created is None:
+                    raise ConflictError(
+                        f"Job {action.name} was there and is gone; next time it is made again"
+                    )
+                await self._require_ours(created, "Job", action.hash)
+                self.unseen = True
+        except (RefusedError, NameTakenError) as error:
             self.refused[action.name] = str(error)
             return None
-        if created is None:
-            created = await self._api.get(JOB, self._owner.namespace, action.name)
-            if created is None:
-                raise ConflictError(f"Job {action.name} was there and is gone; next time it is made again")
-            await self._require_ours(created, "Job", action.hash)
-            self.unseen = True
         return str(created["metadata"]["uid"])
 
     async def _serve(self) -> None:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_operator import apply
 from alignment_operator.api import CYCLE, DATASET, Api, Kind
 from alignment_operator.observe import JobSource, UnreadableError, observe_cycle, observe_dataset
-from alignment_operator.observed import JobState, JobView, Settings
+from alignment_operator.observed import JobState, JobView, Owner, Settings
 from alignment_operator.plan import cycle, dataset
 
 _REFUSED_AGAIN = timedelta(seconds=30)
 _LOOK_AGAIN = timedelta(seconds=5)
 _LOOK_AGAIN_AT_LEAST_EVERY = timedelta(minutes=5)
 
+
+Seen = TypeVar("Seen")
+Decided = TypeVar("Decided")
 
 Change = (
     tuple[AlignmentCycleStatus, AlignmentCycleStatus]
@@ -70,7 +76,7 @@ async def _pass(
         seen_cycle = await observe_cycle(api, namespace, name, settings, jobs)
         if seen_cycle is None:
             return Pass(gone=True)
-        cycle_plan = cycle.plan(seen_cycle, now)
+        cycle_plan = _planned(cycle.plan, seen_cycle, seen_cycle.owner, kind, now)
         applied = await apply.apply_cycle(api, seen_cycle, cycle_plan)
         outcome = _outcome(cycle_plan.wake_at, applied, seen_cycle.jobs, now)
         return replace(outcome, change=(seen_cycle.status, applied.status) if applied.status else None)
@@ -78,11 +84,30 @@ async def _pass(
         seen_dataset = await observe_dataset(api, namespace, name, settings, jobs)
         if seen_dataset is None:
             return Pass(gone=True)
-        dataset_plan = dataset.plan(seen_dataset, now)
+        dataset_plan = _planned(dataset.plan, seen_dataset, seen_dataset.owner, kind, now)
         ingested = await apply.apply_dataset(api, seen_dataset, dataset_plan)
         outcome = _outcome(dataset_plan.wake_at, ingested, seen_dataset.jobs, now)
         return replace(outcome, change=(seen_dataset.status, ingested.status) if ingested.status else None)
     raise ValueError(f"{kind.kind} is not a kind that is reconciled")
+
+
+def _planned(
+    plan: Callable[[Seen, datetime], Decided], seen: Seen, owner: Owner, kind: Kind, now: datetime
+) -> Decided:
+    """Raises UnreadableError if the status contradicts itself, as only somebody's edit of it can."""
+    try:
+        return plan(seen, now)
+    except (KeyError, AssertionError, ValidationError) as error:
+        manifest = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {"name": owner.name, "namespace": owner.namespace, "uid": owner.uid},
+        }
+        message = (
+            f"status contradicts itself ({type(error).__name__}: {error}): somebody edited it, or the "
+            "operator has a defect. Restore it, or end what runs: annotate alignment.dev/cancel=NUMBER"
+        )
+        raise UnreadableError(message[:1000], manifest) from error
 
 
 def _outcome(

@@ -208,8 +208,8 @@ class World:
 
     def succeed(self, name: str, *, lose_result: bool = False) -> None:
         result = self._compute(self.jobs[name].config)
-        report = "" if lose_result else StageReport(result=result).encode()
-        self.change(name, state=JobState.SUCCEEDED, pod=PodView(0, report, started=True))
+        pod = None if lose_result else PodView(0, StageReport(result=result).encode(), started=True)
+        self.change(name, state=JobState.SUCCEEDED, pod=pod)
 
     def fail(self, name: str, code: int, reason: str = "Crashed", *, disrupted: bool = False) -> None:
         report = StageReport(failure=StageFailure(reason=reason, message=f"{reason} it is")).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from alignment_operator.api import (
     ConflictError,
     Manifest,
 )
-from alignment_operator.apply import NameTakenError, apply_cycle
+from alignment_operator.apply import apply_cycle
 from alignment_operator.cluster import Cluster
 from alignment_operator.observe import observe_cycle
 from alignment_operator.observed import ObservedCycle
@@ -155,12 +156,13 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone_and_named(
             del theirs["metadata"]["ownerReferences"]
             theirs["metadata"]["annotations"][names.ANNOTATION_STAGE_HASH] = "f" * 64
         await api.create(JOB, theirs)
-        with pytest.raises(NameTakenError, match=r"support-1-sample-0-abcdef .* delete it to go on"):
-            await apply_cycle(api, observed, plan(observed, start()))
+        applied = await apply_cycle(api, observed, plan(observed, start()))
+        assert applied.refused
 
     on_api(work)
-    events = {event["reason"]: event["type"] for event in namespace.list("events.k8s.io/v1", "events")}
-    assert events["NameTaken"] == "Warning"
+    events = {event["reason"]: event for event in namespace.list("events.k8s.io/v1", "events")}
+    assert events["NameTaken"]["type"] == "Warning"
+    assert re.search(r"support-1-sample-0-abcdef .* delete it to go on", events["NameTaken"]["note"])
     (job,) = namespace.list(JOB.api_version, JOB.plural)
     assert "deletionTimestamp" not in job["metadata"]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.pods import PodDefaults
-from alignment_api.stage import ExitCode, Expected, Located, Stage
+from alignment_api.stage import ExitCode, Expected, Located, Stage, StageReport
 from alignment_operator.observed import JobState, PodView, TargetView
+from alignment_operator.plan import evidence
 from alignment_operator.planned import Action, ExpireJob, StartJob
 from tests.operator.plan_world import World, cycle_spec
 
@@ -489,3 +492,135 @@ def test_a_pass_that_finds_nothing_new_does_nothing() -> None:
         assert not decided.actions
         assert not decided.events
         assert world.status == status
+
+
+def sealed(**changes: object) -> World:
+    """The evidence is sealed, and the next pass would promote."""
+    world = started(**changes)
+    while not any("-promote-" in name for name in world.active()):
+        for name in world.active():
+            world.succeed(name)
+        world.pass_()
+    world.succeed(world.active()[0])
+    world.pass_()
+    return world
+
+
+def test_a_candidate_that_somebody_wrote_into_the_status_is_not_promoted() -> None:
+    world = sealed()
+    world.iteration["candidate"] = {"uri": "pvc://store/evil", "digest": f"sha256:{'e' * 64}"}
+    world.settle()
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Failed", "EvidenceMismatch")
+    assert "promoted" not in world.status
+    assert not world.target.exists
+
+
+def test_verdicts_that_the_measurements_do_not_give_promote_nothing() -> None:
+    world = started()
+    world.quality = "unclear"
+    until_held(world)
+    for gate in world.iteration["gates"]:
+        gate["verdict"] = "Passed"
+    frozen = world.frozen[1]
+    edited = AlignmentCycleStatus.of(world.status).iteration
+    assert edited is not None
+    digest = evidence.of(world.observe().owner, frozen, edited).digest()
+    world.iteration["evidenceDigest"] = digest
+    world.annotations["alignment.dev/approve"] = f"1@{digest}"
+    world.settle()
+    assert world.iteration["outcome"] == "Failed"
+    assert "promoted" not in world.status
+
+
+def test_taking_the_outcome_of_a_refused_candidate_away_makes_it_refused_again() -> None:
+    world = World(annotations=dict(RUN), quality="hacked")
+    world.settle()
+    digest = world.iteration["evidenceDigest"]
+    del world.iteration["outcome"]
+    world.annotations["alignment.dev/approve"] = f"1@{digest}"
+    world.settle()
+    assert world.iteration["outcome"] == "Rejected"
+    assert "promoted" not in world.status
+
+
+def test_an_annotation_of_any_length_is_handled_once_and_does_not_grow_the_status() -> None:
+    world = World(annotations={"alignment.dev/run": "x" * 10_000, "alignment.dev/cancel": "9" * 10_000})
+    world.settle()
+    assert world.iteration["number"] == 1
+    assert max(map(len, world.status["handled"].values())) < 256
+    world.annotations["alignment.dev/run"] = "x" * 10_001
+    world.settle()
+    assert world.iteration["number"] == 2
+
+
+def test_a_worker_that_ends_well_and_says_nothing_is_no_worker() -> None:
+    world = started()
+    (name,) = world.active()
+    world.change(name, state=JobState.SUCCEEDED, pod=PodView(0, "", started=True))
+    world.settle()
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Failed", "ResultInvalid")
+    assert "is its image the worker's?" in world.iteration["message"]
+
+
+ELSEWHERE = Located(uri="pvc://other/evil", digest=f"sha256:{'e' * 64}")
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "said"),
+    [
+        ("sample", {"manifest": ELSEWHERE}, "reports a manifest in pvc://other/evil"),
+        ("train", {"model": ELSEWHERE}, "reports a model in pvc://other/evil"),
+        ("evaluate", {"inputs": {"policy": ELSEWHERE.digest}}, "of policy, which it was not asked for"),
+        (
+            "judge",
+            {"inputs": {"comparisonJudge": ELSEWHERE.digest}},
+            "of comparisonJudge, which it was not asked",
+        ),
+    ],
+)
+def test_a_report_of_something_else_than_was_asked_for_is_not_believed(
+    stage: str, changes: dict[str, object], said: str
+) -> None:
+    world = started()
+    while not any(f"-{stage}-" in name for name in world.active()):
+        for name in world.active():
+            world.succeed(name)
+        world.pass_()
+    (name,) = world.active()
+    world.succeed(name)
+    pod = world.jobs[name].view.pod
+    assert pod is not None
+    result = StageReport.decode(pod.report).result
+    assert result is not None
+    lie = StageReport(result=result.model_copy(update=changes)).encode()
+    world.change(name, pod=replace(pod, report=lie))
+    world.settle()
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Failed", "ResultInvalid")
+    assert said in world.iteration["message"]
+
+
+def test_cancel_ends_an_iteration_whose_status_was_damaged() -> None:
+    world = started()
+    world.succeed(world.active()[0])
+    world.pass_()
+    world.pass_()
+    del world.iteration["stages"][0]["result"]
+    world.annotations["alignment.dev/cancel"] = "1"
+    world.pass_()
+    assert world.iteration["outcome"] == "Cancelled"
+
+
+def test_a_lost_status_leaves_the_running_job_alone_until_its_stage_is_reached_again() -> None:
+    world = started()
+    while not any("-train-" in name for name in world.active()):
+        for name in world.active():
+            world.succeed(name)
+        world.pass_()
+    training = world.active()
+    world.status = {}
+    for _ in range(12):
+        world.pass_()
+    assert world.active() == training
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+    assert world.computed["1/train"] == 1

@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 
 from alignment_operator.api import CYCLE
-from alignment_operator.apply import NameTakenError
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, given
 from alignment_operator.cli.manifests import Located
@@ -73,7 +72,7 @@ def _run(manifests: Given, claims: Claims, state: Path, again: str) -> list[Snap
         raise
     except InterruptedRunError as error:
         raise CommandError(f"stopped; to go on where it stopped: {again}", Exit.INTERRUPTED) from error
-    except (BusyError, StuckError, WorkerError, CorruptFileError, NameTakenError, UnreadableError) as error:
+    except (BusyError, StuckError, WorkerError, CorruptFileError, UnreadableError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

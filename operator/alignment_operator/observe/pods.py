@@ -102,7 +102,7 @@ def _whole(views: Iterable[PodView]) -> PodView:
             continue
         if report.result is not None:
             return view
-    return unreadable or PodView(exit_code=0, started=True)
+    return unreadable or PodView(started=True)
 
 
 def _culprit(pods: Sequence[Manifest], layout: Layout) -> PodView:

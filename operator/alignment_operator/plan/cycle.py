@@ -6,7 +6,7 @@ from datetime import datetime
 
 from alignment_api import names
 from alignment_api.conditions import Reason
-from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.cycle_status import AlignmentCycleStatus, Iteration
 from alignment_api.stage import Stage
 from alignment_operator.observed import ObservedCycle
 from alignment_operator.plan import (
@@ -38,7 +38,12 @@ def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
         targets=follow,
     )
     return CyclePlan(
-        actions=(*step.actions, *_tidy(observed), *(follow.actions if follow else ()), *retained.actions),
+        actions=(
+            *step.actions,
+            *_tidy(observed, step.status),
+            *(follow.actions if follow else ()),
+            *retained.actions,
+        ),
         status=conditions.settle(observed, retained.status, situation, now),
         events=(*step.events, *spurned, *retained.events),
         wake_at=instants.earliest(step.wake_at, retained.wake_at),
@@ -138,16 +143,30 @@ def _in_vain(request: Request, status: AlignmentCycleStatus) -> bool:
     return False
 
 
-def _tidy(observed: ObservedCycle) -> tuple[Action, ...]:
-    awaited = iteration.current_config(observed)
-    number = observed.status.iteration.number if observed.status.iteration else 0
+def _tidy(observed: ObservedCycle, after: AlignmentCycleStatus) -> tuple[Action, ...]:
+    """What an iteration that begins or ends in this very pass needs of its Jobs is seen by the next pass."""
+    current = observed.status.iteration
+    if record.lost(observed) or _stands(current) != _stands(after.iteration):
+        return ()
+    number = current.number if current else 0
+    later = iteration.stages_to_come(observed)
+    jobs = [
+        job
+        for job in observed.jobs
+        # After a lost status, stages that are not reached again yet may have live Jobs: they are adopted then.
+        if job.stage != Stage.COLLECT and not (job.iteration == number and job.stage in later)
+    ]
 
     def ttl(stage: Stage) -> int:
         return iteration.settled_pods(observed.spec, stage).ttl_seconds_after_finished
 
-    jobs = [job for job in observed.jobs if job.stage != Stage.COLLECT]
+    awaited = iteration.current_config(observed)
     if awaited is None:
         return housekeeping.tidy(jobs, None, number, None, ttl)
     entry, config = awaited
     expected = (names.stage_hash(config.owner_uid, config.to_wire()), entry.attempt)
     return housekeeping.tidy(jobs, entry, number, expected, ttl)
+
+
+def _stands(current: Iteration | None) -> tuple[int, str | None] | None:
+    return (current.number, current.outcome) if current else None

@@ -12,7 +12,7 @@ from alignment_api.pods import PodDefaults
 from alignment_api.stage import IngestParameters, Input, InputKind, Stage, StageConfig
 from alignment_api.uris import join
 from alignment_operator.observed import ObservedDataset, Settings
-from alignment_operator.plan import housekeeping, instants, stage
+from alignment_operator.plan import housekeeping, instants, stage, verbs
 from alignment_operator.planned import DatasetPlan, Event
 
 
@@ -65,7 +65,7 @@ def with_image(defaults: PodDefaults, settings: Settings) -> PodDefaults:
 
 
 def _asked(observed: ObservedDataset) -> bool:
-    run = observed.owner.annotations.get(names.verb_annotation("run"), "")
+    run = verbs.asked(observed.owner.annotations, "run")
     new_request = bool(run) and run != observed.status.handled.get("run")
     return new_request or observed.status.ingest_generation != observed.owner.generation
 
@@ -78,7 +78,7 @@ def _begun(
     observed: ObservedDataset, status: PreferenceDatasetStatus, now: datetime
 ) -> PreferenceDatasetStatus:
     number = max(status.ingest_number, *(job.iteration for job in observed.jobs), 0) + 1
-    run = observed.owner.annotations.get(names.verb_annotation("run"), "")
+    run = verbs.asked(observed.owner.annotations, "run")
     return status.model_copy(
         update={
             "ingest": StageStatus(name=Stage.INGEST, state="Pending", started_at=instants.spell(now)),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from alignment_api.conditions import Reason
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, Outcome, StageStatus
+from alignment_api.gates import GateResult
 from alignment_api.pods import PodDefaults, settled
 from alignment_api.stage import Located, Stage, StageConfig
 from alignment_operator.gates.decision import Decision, DecisionKind, decide
@@ -66,6 +68,17 @@ def current_config(observed: ObservedCycle) -> tuple[StageStatus, StageConfig] |
     return entry, _config(observed, frozen, iteration, entry.name)
 
 
+def stages_to_come(observed: ObservedCycle) -> frozenset[Stage]:
+    """Stages of the running iteration that have not begun, the next one left out."""
+    iteration = observed.status.iteration
+    if iteration is None or iteration.outcome or iteration.number not in observed.frozen:
+        return frozenset()
+    frozen = observed.frozen[iteration.number]
+    entry = _current(frozen, iteration)
+    begun = {stage.name for stage in iteration.stages} | ({entry.name} if entry else set())
+    return frozenset({*pipeline.stages(frozen.spec), Stage.PROMOTE} - begun)
+
+
 def _config(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, name: Stage) -> StageConfig:
     sealed = evidence.of(observed.owner, frozen, iteration) if name == Stage.PROMOTE else None
     context = pipeline.Context(observed.owner, frozen, iteration, observed.status.initial, sealed)
@@ -113,7 +126,7 @@ def _learned(
 ) -> AlignmentCycleStatus:
     """What a finished stage adds to the iteration: digests of inputs, the incumbent, the candidate."""
     assert done.result is not None
-    inputs = {**iteration.inputs, **done.result.inputs}
+    inputs = {**done.result.inputs, **iteration.inputs}  # what was frozen stays, whatever a later stage says
     initial = status.initial
     first_digest = inputs.get("initial") or (inputs.get("policy") if frozen.incumbent is None else None)
     if initial is None and first_digest:
@@ -147,15 +160,19 @@ def settled_pods(spec: AlignmentCycleSpec | None, name: Stage) -> PodDefaults:
 
 def _judged(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, now: datetime) -> CyclePlan:
     """The gates' verdicts and the decision that follows from them."""
-    assert iteration.candidate is not None
-    results = {entry.name: entry.result for entry in iteration.stages if entry.result}
-    gates = judge_all(frozen.spec, results, iteration.inputs, iteration.candidate)
+    gates = _verdicts(frozen, iteration)
     iteration = iteration.model_copy(update={"gates": list(gates)})
     sealed = evidence.of(observed.owner, frozen, iteration).digest()
     iteration = iteration.model_copy(update={"evidence_digest": sealed})
     status = observed.status.model_copy(update={"iteration": iteration})
     decision = decide(gates, frozen.spec.gates.on_inconclusive, frozen.spec.promotion.mode)
     return _decided(observed, status, iteration, decision, now)
+
+
+def _verdicts(frozen: Frozen, iteration: Iteration) -> Sequence[GateResult]:
+    assert iteration.candidate is not None
+    results = {entry.name: entry.result for entry in iteration.stages if entry.result}
+    return judge_all(frozen.spec, results, iteration.inputs, iteration.candidate)
 
 
 def _decided(
@@ -201,6 +218,9 @@ def _held(
     requests: dict[str, Request],
     now: datetime,
 ) -> CyclePlan:
+    decision = decide(iteration.gates, frozen.spec.gates.on_inconclusive, frozen.spec.promotion.mode)
+    if decision.kind != DecisionKind.HOLD:  # it ended, and somebody took its outcome away
+        return _decided(observed, observed.status, iteration, decision, now)
     approve = requests.get("approve")
     if approve and approves(approve, iteration):
         return _sealing(observed.status, iteration, Reason.APPROVED, f"approved by {approve.value}", now)
@@ -233,11 +253,28 @@ def _promoted(observed: ObservedCycle, iteration: Iteration, now: datetime) -> C
     if start.incumbent_of(observed) != frozen.incumbent:
         message = "another checkpoint was promoted since the iteration started; what it proves is not about that one"
         return _end(observed, status, iteration, "Failed", Reason.INCUMBENT_CHANGED, message, now)
+    if unproven := _unproven(observed, frozen, iteration):
+        return _end(observed, status, iteration, "Failed", Reason.EVIDENCE_MISMATCH, unproven, now)
     status = finish.promote(
         status, iteration, iteration.candidate, (observed.spec or frozen.spec).history.keep_promoted, now
     )
     reason = iteration.reason or Reason.ALL_GATES_PASSED
     return _end(observed, status, iteration, "Promoted", reason, iteration.message or "", now)
+
+
+def _unproven(observed: ObservedCycle, frozen: Frozen, iteration: Iteration) -> str:
+    """How status contradicts the evidence that was sealed; empty if it does not. Somebody may have edited it."""
+    if evidence.of(observed.owner, frozen, iteration).digest() != iteration.evidence_digest:
+        return f"status is not what the evidence {iteration.evidence_digest} says; it was changed meanwhile"
+    again = _verdicts(frozen, iteration)
+    changed = [gate.name for gate in again if gate.verdict not in _verdicts_of(iteration.gates, gate.name)]
+    if changed or len(again) != len(iteration.gates):
+        return f"the measurements do not give the verdicts in status: {', '.join(changed) or 'a gate is missing'}"
+    return ""
+
+
+def _verdicts_of(gates: Sequence[GateResult], name: str) -> set[str]:
+    return {gate.verdict for gate in gates if gate.name == name}
 
 
 def _cancelled(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:

@@ -56,7 +56,7 @@ def advance(
     status = _watched(status, job)
     match job.state:
         case JobState.SUCCEEDED:
-            return _succeeded(status, job, now)
+            return _succeeded(status, job, config, now)
         case JobState.FAILED:
             return _failed(status, job, config, pods, now, wait_for_inputs=wait_for_inputs)
         case JobState.ACTIVE:
@@ -132,12 +132,15 @@ def _another_attempt(
     return Progress(waiting, wake_at=due)
 
 
-def _succeeded(status: StageStatus, job: JobView, now: datetime) -> Progress:
+def _succeeded(status: StageStatus, job: JobView, config: StageConfig, now: datetime) -> Progress:
     report = _report(job.pod)
     if job.pod and job.pod.report and (report is None or report.result is None):
         message = (
             f"the worker of Job {job.name} reports what this operator cannot read: {job.pod.report[:200]}"
         )
+        return Progress(failed(status, now, Reason.RESULT_INVALID, message))
+    if job.pod and job.pod.exit_code == 0 and not job.pod.report:
+        message = f"the worker of Job {job.name} ended well and reported nothing; is its image the worker's?"
         return Progress(failed(status, now, Reason.RESULT_INVALID, message))
     if report is None or report.result is None:
         # The pod went before its message was read. The next attempt finds the manifest and says it again.
@@ -146,6 +149,8 @@ def _succeeded(status: StageStatus, job: JobView, now: datetime) -> Progress:
         )
     if idle := _idle(status.name, report.result):
         return Progress(failed(status, now, ExitCode.NO_WORK_DONE.reason, idle))
+    if strange := _strange(config, report.result):
+        return Progress(failed(status, now, Reason.RESULT_INVALID, strange))
     done = status.model_copy(
         update={
             "state": "Succeeded",
@@ -166,6 +171,20 @@ def _idle(stage: Stage, result: StageResult) -> str:
         return f"stage {stage.value} reports {result.counts.get(unit, 0)} {unit}; it did nothing"
     if stage == Stage.TRAIN and result.model is None:
         return "stage train reports no model"
+    return ""
+
+
+def _strange(config: StageConfig, result: StageResult) -> str:
+    """How the result is not of what the stage was told to do; empty if it is."""
+    name = config.stage.value
+    if result.manifest.uri != config.output:
+        return f"stage {name} reports a manifest in {result.manifest.uri}; its folder is {config.output}"
+    for role, digest in result.inputs.items():
+        told = config.inputs[role].digest if role in config.inputs else None
+        if role not in config.inputs or (told and told != digest):
+            return f"stage {name} reports {digest} of {role}, which it was not asked for"
+    if result.model and config.stage == Stage.TRAIN and not result.model.uri.startswith(config.output + "/"):
+        return f"stage {name} reports a model in {result.model.uri}; its folder is {config.output}"
     return ""
 
 

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alignment_api import names
+from alignment_api import digests, names
 
+_MAX_LENGTH = 256
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _APPROVAL = re.compile(r"([0-9]{1,9})@(sha256:[0-9a-f]{4,64})")
 
@@ -27,10 +28,18 @@ def pending(annotations: Mapping[str, str], handled: Mapping[str, str]) -> dict[
     """By verb."""
     requests = {}
     for verb in names.VERBS:
-        value = annotations.get(names.verb_annotation(verb), "")
+        value = asked(annotations, verb)
         if value and value != handled.get(verb):
             requests[verb] = _parsed(verb, value)
     return requests
+
+
+def asked(annotations: Mapping[str, str], verb: str) -> str:
+    """The annotation's value; of a long one its beginning and a hash: status keeps it, and must not grow with it."""
+    value = annotations.get(names.verb_annotation(verb), "")
+    if len(value) <= _MAX_LENGTH:
+        return value
+    return f"{value[:64]}… ({digests.of_bytes(value.encode())})"
 
 
 def _parsed(verb: str, value: str) -> Request:

@@ -21,7 +21,6 @@ from alignment_operator.api import (
     NotFoundError,
     RefusedError,
 )
-from alignment_operator.apply import NameTakenError
 from alignment_operator.cluster import ServerError
 from alignment_operator.observe import JobSource, UnreadableError
 from alignment_operator.observed import Settings
@@ -33,7 +32,6 @@ log = logging.getLogger(__name__)
 
 # Their message says all; a traceback would only hide it.
 _EXPECTED = (
-    NameTakenError,
     RefusedError,
     NotFoundError,
     ServerError,
