@@ -127,4 +127,5 @@ def result(config: StageConfig, output: Path, length_ratio: float) -> StageResul
     )
 
 
-main()
+if __name__ == "__main__":
+    main()

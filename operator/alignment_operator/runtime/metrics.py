@@ -25,7 +25,7 @@ from alignment_api.cycle_status import AlignmentCycleStatus, Outcome
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.gates import Gate, Verdict
 from alignment_api.stage import Stage
-from alignment_operator.api import CYCLE, DATASET, Kind, Manifest
+from alignment_operator.api import CYCLE, DATASET, ConflictError, Kind, Manifest
 from alignment_operator.metrics import gauges, transitions
 from alignment_operator.metrics.definitions import (
     COUNTERS,
@@ -143,14 +143,18 @@ class Metrics:
         """A counter that first appears at 1 has not increased, as far as Prometheus can tell."""
         for outcome in get_args(Outcome):
             self._counters["alignment_iterations_total"].labels(outcome)
+            self._histograms["alignment_iteration_duration_seconds"].labels(outcome)
         for stage in Stage:
             self._counters["alignment_stage_retries_total"].labels(stage.value)
             self._counters["alignment_stage_disruptions_total"].labels(stage.value)
+            for state in ("Succeeded", "Failed"):
+                self._histograms["alignment_stage_duration_seconds"].labels(stage.value, state)
         for gate in Gate:
             for verdict in Verdict:
                 self._counters["alignment_gate_verdicts_total"].labels(gate.value, verdict.value)
         for kind in (CYCLE, DATASET):
             self._passes.labels(kind.kind)
+            self._errors.labels(kind.kind, ConflictError.__name__)
 
 
 class _Objects(Collector):

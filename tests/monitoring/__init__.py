@@ -1,0 +1,1 @@
+"""Alerts, dashboard and metrics, judged by a real Prometheus."""
