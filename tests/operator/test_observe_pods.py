@@ -110,7 +110,7 @@ def test_whoever_of_several_has_the_whole_result_speaks_for_all(job: Manifest) -
 @pytest.mark.parametrize("job", [SHARDS, GANG])
 def test_parts_alone_are_no_result_and_no_error(job: Manifest) -> None:
     pods = [ended(0, 0, said=PART), ended(0, 1)]
-    assert view_of(job, pods, JobState.SUCCEEDED) == PodView(0, "", started=True)
+    assert view_of(job, pods, JobState.SUCCEEDED) == PodView(started=True)
 
 
 def test_a_report_that_cannot_be_read_is_shown() -> None:

@@ -14,15 +14,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from alignment_api.gates import Verdict
 from alignment_api.stage import ExitCode
 from alignment_operator.observed import PodView, TargetView
-from tests.operator.plan_world import USER_FAULTS, World
+from tests.operator.plan_world import USER_FAULTS, World, cycle_spec
 
 
 class AnyOrder(RuleBasedStateMachine):
     """Every accident, at any moment."""
 
-    @initialize(quality=st.sampled_from(["good", "hacked", "unclear"]))
-    def begin(self, quality: str) -> None:
-        self.world = World(quality=quality)
+    @initialize(quality=st.sampled_from(["good", "hacked", "unclear"]), pods=st.sampled_from([1, 2]))
+    def begin(self, quality: str, pods: int) -> None:
+        spec = cycle_spec(sampling={"shards": pods}, training={"nodes": pods})
+        self.world = World(spec=spec, quality=quality)
         self.runs = 0
         self.approved: set[str] = set()  # evidence that a person has named
 
@@ -66,6 +67,19 @@ class AnyOrder(RuleBasedStateMachine):
     def pod_starts_or_is_replaced(self, data: st.DataObject, started: bool) -> None:
         name = data.draw(st.sampled_from(self.world.active()))
         self.world.change(name, pod=PodView(started=started))
+
+    @precondition(lambda self: self.world.active())
+    @rule(data=st.data(), started=st.booleans())
+    def its_node_is_lost(self, data: st.DataObject, started: bool) -> None:
+        name = data.draw(st.sampled_from(self.world.active()))
+        gone_by = self.world.now + timedelta(seconds=30)
+        self.world.change(name, pod=PodView(started=started, gone_by=gone_by))
+
+    @precondition(lambda self: self.world.active())
+    @rule(data=st.data(), suspended=st.booleans())
+    def a_queue_evicts_or_admits_it(self, data: st.DataObject, suspended: bool) -> None:
+        name = data.draw(st.sampled_from(self.world.active()))
+        self.world.change(name, suspended=suspended, queue="team-a", pod=None)
 
     @precondition(lambda self: self.world.jobs)
     @rule(data=st.data())
@@ -129,6 +143,13 @@ class AnyOrder(RuleBasedStateMachine):
                 assert Verdict.FAILED not in verdicts
                 assert Verdict.ERROR not in verdicts
                 assert verdicts == {Verdict.PASSED} or seal.evidence_digest in self.approved
+
+    @invariant()
+    def no_gang_is_tried_more_often_than_its_retries(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        stages = self.world.iteration.get("stages", [])
+        assert all(stage.get("failures", 0) <= self.world.spec.defaults.retries for stage in stages)
 
     @invariant()
     def nothing_is_computed_twice(self) -> None:
