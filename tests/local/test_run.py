@@ -177,7 +177,7 @@ def test_a_stage_that_runs_too_long_is_watched_and_ended(
     assert (iteration["outcome"], iteration["reason"]) == ("Failed", "DeadlineExceeded")
     assert runs_of(stand_in, "train") == 1
     progress = [snapshot.progress for snapshot in ran.seen if snapshot.progress]
-    seen = {(item.stage, item.done, item.total, item.unit) for item in progress}
+    seen = {(item.stage, item.said.done, item.said.total, item.said.unit) for item in progress}
     assert ("train", 1, 2, "rows") in seen
 
 

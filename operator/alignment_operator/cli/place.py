@@ -14,6 +14,7 @@ from alignment_operator.api import Api, Kind, Manifest
 from alignment_operator.cli.errors import CommandError
 from alignment_operator.cli.inputs import STATE
 from alignment_operator.local.directory import Directory
+from alignment_operator.local.progress import with_progress
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Place:
 
     async def every(self, kind: Kind) -> list[Manifest]:
         if isinstance(self.api, Directory):
-            return self.api.all(kind)
+            return [with_progress(self.api, item) for item in self.api.all(kind)]
         return await self.api.list(kind, self.namespace, {})
 
     async def one(self, kind: Kind, name: str) -> Manifest:

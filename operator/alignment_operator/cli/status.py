@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from alignment_api import digests
@@ -18,7 +20,9 @@ from alignment_operator.cli.options import namespace_option, output_option, stat
 from alignment_operator.cli.place import Place, place
 from alignment_operator.cli.printing import console_for, print_object, print_table
 from alignment_operator.cli.report import print_gates
-from alignment_operator.cli.watching import counts_of, seconds_of, spelled_seconds
+from alignment_operator.cli.watching import counts_of, seconds_of, spelled_progress, spelled_seconds
+
+_WATCH_SECONDS = 2.0
 
 
 @click.command("status")
@@ -26,12 +30,63 @@ from alignment_operator.cli.watching import counts_of, seconds_of, spelled_secon
 @state_option
 @namespace_option
 @output_option
-def command(name: str | None, state: Path | None, namespace: str | None, output: str | None) -> None:
+@click.option("--watch", "-w", is_flag=True, help="Go on showing it, until Ctrl-C.")
+def command(
+    name: str | None, state: Path | None, namespace: str | None, output: str | None, *, watch: bool
+) -> None:
     """Show every cycle and dataset, or one cycle with its stages, gates and conditions.
 
     Looks into the folder of a local run (--state, or .alignment here), else into the cluster.
     """
-    asyncio.run(_status(name, state, namespace, output))
+    if watch and output:
+        raise click.UsageError("-w shows what changes; with -o, give kubectl's own `get -w`")
+    try:
+        asyncio.run(_watch(name, state, namespace) if watch else _status(name, state, namespace, output))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _watch(name: str | None, state: Path | None, namespace: str | None) -> None:
+    async with place(state, namespace) as where:
+        click.echo(f"# {where}", err=True)
+        console = console_for()
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False) as live:
+                while True:
+                    live.update(Text.from_ansi(await _drawn(console, where, name)), refresh=True)
+                    await asyncio.sleep(_WATCH_SECONDS)
+        said: set[str] = set()
+        while True:
+            cycles = [await where.one(CYCLE, name)] if name else await where.every(CYCLE)
+            lines = [line for cycle in cycles for line in _lines(cycle)]
+            for line in lines:
+                if line not in said:
+                    click.echo(line)
+            said = set(lines)
+            await asyncio.sleep(_WATCH_SECONDS)
+
+
+async def _drawn(console: Console, where: Place, name: str | None) -> str:
+    cycles = [await where.one(CYCLE, name)] if name else await where.every(CYCLE)
+    datasets = [] if name else await where.every(DATASET)
+    with console.capture() as captured:
+        if name:
+            _print_one(console, cycles[0])
+        else:
+            _print_all(where, cycles, datasets)
+    return captured.get()
+
+
+def _lines(cycle: Manifest) -> list[str]:
+    """Where no terminal redraws: a line for each stage, and for how the iteration ended."""
+    iteration = cycle.get("status", {}).get("iteration")
+    if not iteration:
+        return [f"{cycle['metadata']['name']}: no iteration yet"]
+    where = f"{cycle['metadata']['name']}: iteration {iteration['number']}"
+    stages = [f"{where}: {stage['name']} {stage['state']} {_detail(stage)}" for stage in iteration["stages"]]
+    if "outcome" in iteration:
+        stages.append(f"{where}: {iteration['outcome']}, {iteration.get('reason', '')}")
+    return [line.rstrip() for line in stages]
 
 
 async def _status(name: str | None, state: Path | None, namespace: str | None, output: str | None) -> None:
@@ -123,11 +178,20 @@ def _dataset_row(dataset: Manifest) -> tuple[str, ...]:
 
 
 def _stage_row(stage: Manifest) -> tuple[str, ...]:
-    detail = counts_of(stage) or ": ".join(
-        part for part in (stage.get("reason"), stage.get("message")) if part
-    )
     took = spelled_seconds(seconds_of(stage))
-    return (stage["name"], stage["state"], took, str(stage.get("attempt", 0)), detail)
+    return (stage["name"], stage["state"], took, str(stage.get("attempt", 0)), _detail(stage))
+
+
+def _detail(stage: Manifest) -> str:
+    """What was done, or how far it is and where, or why it waits."""
+    if counts := counts_of(stage):
+        return counts
+    if progress := stage.get("progress"):
+        done, total, left = progress["done"], progress.get("total"), progress.get("secondsLeft")
+        rate = (total - done) / left if total and left else None
+        told = spelled_progress(done, total, progress["unit"], rate, left)
+        return f"{told}, on {progress['node']}" if progress.get("node") else told
+    return ": ".join(part for part in (stage.get("reason"), stage.get("message")) if part)
 
 
 def _ready(manifest: Manifest) -> str:

@@ -61,9 +61,8 @@ class Redrawn:
         if stage["state"] in ("Succeeded", "Failed"):
             table.add_row(mark, stage["name"], elapsed, Text(counts_of(stage) or stage.get("reason", "")))
         elif progress is not None and progress.job == stage.get("job"):
-            bar = ProgressBar(
-                total=progress.total or None, completed=progress.done, width=24, pulse=not progress.total
-            )
+            said = progress.said
+            bar = ProgressBar(total=said.total or None, completed=said.done, width=24, pulse=not said.total)
             table.add_row(mark, stage["name"], elapsed, bar, Text(self._rates.told(progress)))
         else:
             table.add_row(mark, stage["name"], elapsed, Text(stage.get("message") or "starting"))
@@ -110,19 +109,26 @@ class Rates:
 
     def told(self, progress: StageProgress) -> str:
         """done/total unit, rate, time left."""
-        part = (progress.job, progress.unit, progress.detail)
-        if part != self._part or progress.done < self._from:
-            self._part, self._since, self._from = part, time.monotonic(), progress.done
-        total = f"/{progress.total:g}" if progress.total else ""
-        told = [f"{progress.done:g}{total} {progress.unit}".strip()]
+        said = progress.said
+        part = (progress.job, said.unit, said.detail)
+        if part != self._part or said.done < self._from:
+            self._part, self._since, self._from = part, time.monotonic(), said.done
         elapsed = time.monotonic() - self._since
-        if elapsed > 1 and progress.done > self._from:
-            told.append(f"{(progress.done - self._from) / elapsed:.3g}/s")
-        if progress.seconds_left is not None:
-            told.append(f"{spelled_seconds(progress.seconds_left)} left")
-        if progress.detail:
-            told.append(progress.detail)
-        return ", ".join(told)
+        rate = (said.done - self._from) / elapsed if elapsed > 1 else None
+        told = spelled_progress(said.done, said.total, said.unit, rate, said.seconds_left)
+        return f"{told}, {said.detail}" if said.detail else told
+
+
+def spelled_progress(
+    done: float, total: float | None, unit: str, rate: float | None, seconds_left: float | None
+) -> str:
+    """85/345 prompts, 3.4/s, 1 min 16 s left."""
+    told = [f"{done:g}" + (f"/{total:g}" if total else "") + f" {unit}".rstrip()]
+    if rate:
+        told.append(f"{rate:.3g}/s")
+    if seconds_left is not None:
+        told.append(f"{spelled_seconds(seconds_left)} left")
+    return ", ".join(told)
 
 
 def title(snapshot: Snapshot) -> str:

@@ -23,8 +23,8 @@ from alignment_api.stage import StageConfig
 from alignment_operator.api import JOB, POD, Manifest
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.directory import Directory
-from alignment_operator.local.files import CorruptFileError, read_json
 from alignment_operator.local.job_status import Conclusion, Ended, concluded
+from alignment_operator.local.progress import Said, said_in
 from alignment_operator.local.worker import WarmWorker
 from alignment_operator.observe.queue import queue_of
 
@@ -36,15 +36,11 @@ _NOT_FOR_HERE = {"HOME", "TMPDIR", telemetry.ADDRESS_VARIABLE}  # the pod's own 
 
 @dataclass(frozen=True)
 class StageProgress:
-    """How far the running stage is, as its worker says."""
+    """How far the running stage is."""
 
     job: str
     stage: str
-    done: float
-    total: float | None
-    unit: str
-    seconds_left: float | None
-    detail: str
+    said: Said
 
 
 class Node:
@@ -104,19 +100,10 @@ class Node:
         """Of the running stage; None before it has said anything."""
         if self._running is None or self._pod_folder is None:
             return None
-        with suppress(CorruptFileError, OSError, KeyError, TypeError):
-            said = read_json(self._pod_folder / "progress.json")
-            if said is not None:
-                job = self._running[0]["metadata"]
-                return StageProgress(
-                    job=job["name"],
-                    stage=job["labels"][names.LABEL_STAGE],
-                    done=said["done"],
-                    total=said.get("total"),
-                    unit=said.get("unit") or "",
-                    seconds_left=said.get("seconds_left"),
-                    detail=said.get("detail") or "",
-                )
+        said = said_in(self._pod_folder)
+        if said is not None:
+            job = self._running[0]["metadata"]
+            return StageProgress(job["name"], job["labels"][names.LABEL_STAGE], said)
         return None
 
     async def _next(self) -> Manifest | None:
