@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     PROMOTED = "Promoted"
     WAITING_FOR_APPROVAL = "WaitingForApproval"
     TARGETS_SYNCED = "TargetsSynced"
+    SUSPENDED = "Suspended"
 
 
 class Reason(StrEnum):
@@ -34,6 +35,8 @@ class Reason(StrEnum):
     WAITING_FOR_APPROVAL = "WaitingForApproval"
     NO_ITERATION = "NoIteration"
     OBSERVED = "Observed"
+    SUSPENDED = "Suspended"
+    NOT_SUSPENDED = "NotSuspended"
     # Stalled
     INVALID_SPEC = "InvalidSpec"
     PROMOTION_RECORD_LOST = "PromotionRecordLost"
@@ -57,12 +60,15 @@ class Reason(StrEnum):
     REFUSED = "Refused"  # a Job or a write to a target, by the API server: quota, admission, permission
     TOO_MANY_DISRUPTIONS = "TooManyDisruptions"
     DATASET_NOT_READY = "DatasetNotReady"
+    # schedule
+    SCHEDULE_MISSED = "ScheduleMissed"
     # targets
     NO_TARGETS = "NoTargets"
     SYNCED = "Synced"
     NOTHING_PROMOTED = "NothingPromoted"
     UPDATING = "Updating"
     CLAIMED_BY_ANOTHER_CYCLE = "ClaimedByAnotherCycle"
+    TAKEN_BACK = "TakenBack"  # by another manager, twice
     # datasets
     INGESTED = "Ingested"
     INGESTING = "Ingesting"

@@ -10,6 +10,7 @@ from alignment_api import names
 from alignment_api.judges import ComparisonJudge, Uri
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults, PodSettings
+from alignment_api.trigger import Trigger
 
 ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -386,6 +387,13 @@ class History(Model):
 class AlignmentCycleSpec(Model):
     """The standing loop: the model, what it learns from, and what a candidate must pass."""
 
+    suspend: bool = Field(
+        False,
+        description="True: the running stage's Job is suspended and nothing new starts. False: all goes on.",
+    )
+    trigger: Trigger | None = Field(
+        None, description="Absent: only the annotation alignment.dev/run starts an iteration."
+    )
     policy: Policy = Field(description="The model being aligned.")
     store: Store = Field(description="Where artifacts live.")
     prompts: Prompts | None = Field(
@@ -410,6 +418,12 @@ class AlignmentCycleSpec(Model):
             message="is empty and there is no prompts: give prompts to sample on, or datasets to train on",
             field_path=".datasets",
             holds=lambda spec: spec.prompts is not None or bool(spec.datasets),
+        ),
+        Rule(
+            cel="!has(self.trigger) || !has(self.trigger.newPairs) || (has(self.datasets) && size(self.datasets) > 0)",
+            message="needs datasets: it counts their pairs",
+            field_path=".trigger.newPairs",
+            holds=lambda spec: spec.trigger is None or spec.trigger.new_pairs is None or bool(spec.datasets),
         ),
         Rule(
             cel="!has(self.prompts) || has(self.judge)",

@@ -14,6 +14,7 @@ from alignment_api.stage import Digest, Key, Located, Stage, StageResult
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Outcome = Literal["Promoted", "Rejected", "Failed", "Cancelled"]
+StartedBy = Literal["Schedule", "NewPairs", "Manual"]
 
 
 class StageProgress(Model):
@@ -66,13 +67,14 @@ class DatasetRevision(Model):
     revision: int = Field(ge=1, description="Its number.")
     uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="Its folder.")
     digest: str = Field(max_length=71, description="Of its content.")
+    pairs: int | None = Field(None, ge=0, description="Pairs in it.")
 
 
 class Iteration(Model):
     """The running iteration, or the last."""
 
     number: int = Field(ge=1, description="From 1.")
-    trigger: Literal["Manual"] = Field(description="What started it.")
+    trigger: StartedBy = Field(description="What started it.")
     stage: Stage | None = Field(None, description="Where it stands.")
     outcome: Outcome | None = Field(None, description="Absent while it runs.")
     reason: str | None = Field(None, max_length=128, description="Why it ended so, or what it waits for.")
@@ -94,6 +96,13 @@ class Iteration(Model):
     evidence_digest: str | None = Field(None, max_length=71, description="What an approval must name.")
 
 
+class LearnedFrom(Model):
+    """How much of a dataset a lineage has worked from."""
+
+    name: str = Field(max_length=63, description="The PreferenceDataset.")
+    pairs: int = Field(ge=0, description="Pairs in the last revision of it that the lineage worked from.")
+
+
 MAX_PROMOTIONS = 20
 
 
@@ -107,6 +116,30 @@ class Promoted(Model):
     evidence_digest: str | None = Field(
         None, max_length=71, description="Of the evidence in the store; absent after adopt."
     )
+    datasets: list[LearnedFrom] = Field(
+        [], max_length=16, description="What its lineage has worked from; the rest of each dataset is new."
+    )
+
+
+class DatasetNews(Model):
+    """What a dataset holds that the incumbent has not learned from."""
+
+    name: str = Field(max_length=63, description="The PreferenceDataset.")
+    new_pairs: int = Field(ge=0, description="Pairs outside the incumbent's lineage.")
+
+
+class TargetStatus(Model):
+    """What was last written to a target, and who else wants it."""
+
+    name: str = Field(max_length=253, description="The ConfigMap.")
+    key: str = Field(max_length=253, description="Its key.")
+    digest: str = Field(max_length=71, description="Of the checkpoint that was last written to it.")
+    taken_back: int = Field(
+        0,
+        ge=0,
+        description="How often another manager took it back since; after the second time it is left alone.",
+    )
+    manager: str | None = Field(None, max_length=128, description="That manager.")
 
 
 class HistoryRow(Model):
@@ -134,16 +167,31 @@ class AlignmentCycleStatus(Model):
     conditions: Annotated[list[Condition], ListMap("type")] = Field(
         [],
         max_length=16,
-        description="Ready, Reconciling, Stalled (kstatus); Iterating, Promoted, WaitingForApproval, TargetsSynced.",
+        description="Ready, Reconciling, Stalled (kstatus); Iterating, Promoted, WaitingForApproval, TargetsSynced, "
+        "Suspended.",
     )
     initial: Located | None = Field(None, description="M_0, as the first iteration found it.")
     handled: dict[Key, Text] = Field(
         {}, max_length=16, description="The last value of each verb's annotation that was acted on."
     )
     iteration: Iteration | None = Field(None, description="The running iteration, or the last.")
+    iterations: int | None = Field(
+        None,
+        ge=0,
+        description="The highest number that an iteration has had, that of a lost status included.",
+    )
     promoted: Promoted | None = Field(None, description="What is promoted.")
     promotions: list[Promoted] = Field(
         [], max_length=MAX_PROMOTIONS, description="What was promoted before it, the newest first."
+    )
+    targets: list[TargetStatus] = Field(
+        [], max_length=16, description="What was last written to spec.promotion.targets."
+    )
+    datasets: list[DatasetNews] = Field([], max_length=16, description="What spec.datasets hold that is new.")
+    next_run_at: str | None = Field(
+        None,
+        max_length=32,
+        description="The next slot of the schedule, or the one that is due and waits; absent while suspended.",
     )
     history: list[HistoryRow] = Field(
         [], max_length=100, description="Iterations that ended, the newest first."

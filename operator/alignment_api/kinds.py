@@ -52,6 +52,7 @@ CYCLE = Resource(
         Column("Stage", ".status.iteration.stage"),
         Column("Outcome", ".status.iteration.outcome"),
         Column("Promoted", ".status.promoted.iteration", "integer"),
+        Column("Next Run", ".status.nextRunAt"),
         Column("Method", ".spec.training.method", wide=True),
         Column("Reason", ".status.iteration.reason", wide=True),
         _AGE,

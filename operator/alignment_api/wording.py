@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from alignment_api import affinity, names, pods, uris
+from alignment_api import affinity, names, pods, trigger, uris
 
 Schema = dict[str, Any]
 
@@ -18,6 +18,9 @@ PATTERNS = {
     names.CONFIG_MAP_KEY_PATTERN: "must be letters, digits, '-', '_' and '.'",
     affinity.LABEL_VALUE_PATTERN: "must be letters, digits, '-', '_' and '.', and a letter or digit at both ends",
     pods.VARIABLE_PATTERN: "must be letters, digits and '_', and not begin with a digit",
+    trigger.SCHEDULE_PATTERN: "is not a cron schedule of five fields (minute, hour, day of month, month, day of week); "
+    "write '0 3 * * 1', for example",
+    trigger.TIME_ZONE_PATTERN: "is not the name of a time zone; write Europe/Berlin, for example",
     pods.QUANTITY_PATTERN: "is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example",
 }
 
@@ -88,6 +91,7 @@ def _claim_uri(rest: str) -> str:
 
 _WANTED = {
     "string_type": "text",
+    "bool_type": "true or false",
     "model_type": "a mapping",
     "dict_type": "a mapping",
     "list_type": "a list: items that begin with '-'",

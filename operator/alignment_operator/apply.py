@@ -43,6 +43,7 @@ from alignment_operator.planned import (
     Freeze,
     PointTarget,
     StartJob,
+    SuspendJob,
 )
 from alignment_operator.render import (
     parse_revision,
@@ -86,7 +87,8 @@ async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> App
         status = _stalled(observed.status, plan.status, str(error))
         version = await pass_.write_status(status) if status != observed.status else None
         return Applied(status if version else None, version, refused=True)
-    status = pass_.refusals_in(_each_stage(plan.status, lambda stage: _with_uid(stage, started)))
+    changed = _each_stage(plan.status, lambda stage: _with_uid(stage, started))
+    status = pass_.refusals_in(changed, observed.status)
     written = None if status == observed.status else status
     version = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
@@ -179,13 +181,17 @@ class _Pass:
                     await self._api.delete(
                         CONTROLLER_REVISION, self._owner.namespace, action.name, action.uid
                     )
+                case SuspendJob():
+                    await self._change(action.name, action.uid, {"suspend": action.suspend})
                 case ExpireJob():
-                    await self._expire(action)
+                    await self._change(action.name, action.uid, {"ttlSecondsAfterFinished": action.seconds})
                 case PointTarget():
                     await self._point(action)
         return started
 
-    def refusals_in(self, status: AlignmentCycleStatus) -> AlignmentCycleStatus:
+    def refusals_in(
+        self, status: AlignmentCycleStatus, observed: AlignmentCycleStatus
+    ) -> AlignmentCycleStatus:
         """The status with what the API server refused: a stage's Job, or a write to a target."""
         if not self.refused:
             return status
@@ -195,13 +201,19 @@ class _Pass:
         ]
         if not targets:
             return status
+        # What was not written counts neither as written nor as taken back.
+        before = {(row.name, row.key): row for row in observed.targets}
+        rows = [
+            before.get((row.name, row.key)) if row.name in self.refused else row for row in status.targets
+        ]
         conditions = [
             condition.model_copy(update={"reason": str(Reason.REFUSED), "message": "; ".join(targets)[:4096]})
             if condition.type == ConditionType.TARGETS_SYNCED
             else condition
             for condition in status.conditions
         ]
-        return status.model_copy(update={"conditions": conditions})
+        written = [row for row in rows if row]
+        return status.model_copy(update={"conditions": conditions, "targets": written})
 
     def refusal_in(self, stage: StageStatus) -> StageStatus:
         """The stage as it is without the Job that was refused: it waits until one is let in."""
@@ -307,12 +319,11 @@ class _Pass:
         await self.tell([Event("NameTaken", problem, warning=True)])
         raise NameTakenError(problem)
 
-    async def _expire(self, action: ExpireJob) -> None:
-        patch = {"metadata": {"uid": action.uid}, "spec": {"ttlSecondsAfterFinished": action.seconds}}
+    async def _change(self, name: str, uid: str, spec: Manifest) -> None:
         try:
-            await self._api.merge(JOB, self._owner.namespace, action.name, patch)
+            await self._api.merge(JOB, self._owner.namespace, name, {"metadata": {"uid": uid}, "spec": spec})
         except (NotFoundError, ConflictError):
-            log.debug("Job %s is gone, or another's; it needs no TTL of ours", action.name)
+            log.debug("Job %s is gone, or another's; it needs nothing of ours", name)
 
     async def _point(self, action: PointTarget) -> None:
         keys = [key for name, key in self._target_keys if name == action.name]

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, StageProgress
+from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, StageProgress, StartedBy
 from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
 from alignment_api.stage import Located, Stage
 from alignment_api.validation import Problem
@@ -34,6 +34,7 @@ class Owner:
     generation: int
     resource_version: str
     annotations: Mapping[str, str]
+    created_at: datetime | None = None  # None before the API has made it
 
 
 class JobState(StrEnum):
@@ -87,7 +88,9 @@ class Frozen:
 
     name: str
     number: int
-    trigger: str
+    trigger: StartedBy
+    slot: str  # of the schedule, empty if it is another trigger
+    started_at: str
     handled_run: str
     generation: int
     spec: AlignmentCycleSpec  # fully defaulted, images filled in
@@ -124,6 +127,7 @@ class TargetView:
     value: str | None = None
     digest: str | None = None
     owner: str | None = None  # NAMESPACE/NAME/UID of the cycle that wrote the digest
+    held_by: str | None = None  # another field manager that owns the key or the digest
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,15 @@ class DeleteJob:
 
 
 @dataclass(frozen=True)
+class SuspendJob:
+    """Suspend a Job, which ends its pods without a failure, or let it go on."""
+
+    name: str
+    uid: str
+    suspend: bool
+
+
+@dataclass(frozen=True)
 class ExpireJob:
     """Give a finished Job, whose result is in status, a TTL."""
 
@@ -68,7 +77,7 @@ class PointTarget:
     digest: str
 
 
-Action = Freeze | StartJob | DeleteJob | ExpireJob | DeleteRevision | PointTarget
+Action = Freeze | StartJob | DeleteJob | SuspendJob | ExpireJob | DeleteRevision | PointTarget
 
 
 @dataclass(frozen=True)

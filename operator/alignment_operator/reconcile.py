@@ -125,4 +125,6 @@ def _look_again(job: JobView, now: datetime) -> datetime | None:
     """Why a pod does not start shows in the pod alone, which is not watched: looked at ever more seldom."""
     if job.state is not JobState.ACTIVE or job.deleting or (job.pod and job.pod.started):
         return None
+    if job.suspended and not job.queue:  # it starts when somebody says so, and that is watched
+        return None
     return now + min(max(now - job.created_at, _LOOK_AGAIN), _LOOK_AGAIN_AT_LEAST_EVERY)

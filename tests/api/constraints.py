@@ -80,6 +80,47 @@ def uri(path: str, kind: str = CYCLE) -> Row:
     return Row(kind, path, ("pvc://models/m0", "file:///m0", "pvc://m/" + "a" * 504), refused)
 
 
+_LONGEST_SCHEDULE = ",".join(["0"] * 60) + "  * * * *"  # 128 characters
+_OUT_OF_RANGE = (
+    "60 * * * *",
+    "0 24 * * *",
+    "0 0 0 * *",
+    "0 0 32 * *",
+    "0 0 * 13 *",
+    "0 0 * * 8",
+    "0 0 * * MON#6",
+    "*/0 * * * *",
+    "1,,2 * * * *",
+    "H 3 * * 1",
+    "0 3 * * someday",
+)
+SCHEDULE = Row(
+    CYCLE,
+    "spec.trigger.schedule",
+    (
+        "0 3 * * 1",
+        "*/30 * * * *",
+        "59 23 31 12 7",
+        "0,15,30-45/5 00-06 1-15 JAN,mar-Dec mon-Fri",
+        "0 0 L * *",
+        "0 0 LW * *",
+        "0 0 * * 5L",
+        "0 0 * * MON#1",
+        _LONGEST_SCHEDULE,
+    ),
+    (
+        "",
+        "@daily",
+        "* * * *",
+        "0 0 * * * *",
+        " 0 0 * * *",
+        "0 0 ? * *",
+        "CRON_TZ=UTC 3 * * 1",
+        " " + _LONGEST_SCHEDULE,
+        3,
+    ),
+)
+
 URI_FORMS = Row(
     CYCLE,
     "spec.store.uri",
@@ -270,6 +311,18 @@ def _pod(path: str) -> tuple[Row, ...]:
 
 ROWS: tuple[Row, ...] = (
     mapping("spec", "policy", "store", "evaluation"),
+    Row(CYCLE, "spec.suspend", (True, False), ("true", "yes", 1)),
+    mapping("spec.trigger"),
+    SCHEDULE,
+    pattern(
+        "spec.trigger.timeZone",
+        64,
+        ("Etc/UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"),
+        ("", "/Europe", "Europe/", "../etc", "Europe Berlin"),
+    ),
+    whole("spec.trigger.startingDeadlineSeconds", 10, 31_536_000),
+    whole("spec.trigger.newPairs", 1, 1_000_000_000),
+    whole("spec.trigger.cooldownSeconds", 0, 31_536_000),
     mapping("spec.policy", "model"),
     # Its accepted values are tried on creation; that it never changes afterwards is a test of its own.
     uri("spec.policy.model"),
@@ -281,7 +334,10 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.prompts", "uri"),
     uri("spec.prompts.uri"),
     whole("spec.prompts.perIteration", 1),
-    items("spec.datasets", 0, 16, lambda index: {"name": f"d{index}"}),
+    replace(
+        items("spec.datasets", 0, 16, lambda index: {"name": f"d{index}"}),
+        given={"spec.trigger.newPairs": MISSING},
+    ),
     unique("spec.datasets", lambda index: {"name": f"d{index}"}, "name"),
     mapping("spec.datasets[0]", "name"),
     name("spec.datasets[0].name"),
@@ -487,7 +543,11 @@ RULES: tuple[SpanningRow, ...] = (
         CYCLE,
         "is empty and there is no prompts: give prompts to sample on, or datasets to train on",
         "spec.datasets",
-        ({"spec.prompts": MISSING}, {"spec.datasets": MISSING}, {"spec.datasets": []}),
+        (
+            {"spec.prompts": MISSING},
+            {"spec.datasets": MISSING, "spec.trigger.newPairs": MISSING},
+            {"spec.datasets": [], "spec.trigger.newPairs": MISSING},
+        ),
         ({"spec.prompts": MISSING, "spec.datasets": []}, {"spec.prompts": MISSING, "spec.datasets": MISSING}),
     ),
     SpanningRow(
@@ -496,6 +556,39 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.judge",
         ({"spec.judge": MISSING, "spec.prompts": MISSING, "spec.gates.rewardHacking": MISSING},),
         ({"spec.judge": MISSING, "spec.gates.rewardHacking": MISSING},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "starts nothing: give schedule, newPairs or both, or leave trigger out",
+        "spec.trigger",
+        (
+            {"spec.trigger": MISSING},
+            {"spec.trigger": {"newPairs": 1}},
+            {"spec.trigger": {"schedule": "0 3 * * 1"}},
+        ),
+        ({"spec.trigger": {}}, {"spec.trigger": {"cooldownSeconds": 60}}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "holds a value that its field cannot have: minute 0-59, hour 0-23, day of month 1-31 or L or LW, "
+        "month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT",
+        "spec.trigger.schedule",
+        ({"spec.trigger.schedule": "0 3 * * 1"},),
+        tuple({"spec.trigger.schedule": each} for each in _OUT_OF_RANGE),
+    ),
+    SpanningRow(
+        CYCLE,
+        "means nothing without schedule",
+        "spec.trigger.timeZone",
+        ({"spec.trigger": {"newPairs": 1, "timeZone": "Etc/UTC"}},),
+        ({"spec.trigger.schedule": MISSING},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs datasets: it counts their pairs",
+        "spec.trigger.newPairs",
+        ({"spec.trigger.newPairs": MISSING, "spec.datasets": MISSING},),
+        ({"spec.datasets": MISSING}, {"spec.datasets": []}),
     ),
     SpanningRow(
         CYCLE,

@@ -80,6 +80,14 @@ CYCLE: Manifest = {
     "kind": "AlignmentCycle",
     "metadata": {"name": "support-assistant"},
     "spec": {
+        "suspend": True,
+        "trigger": {
+            "schedule": "0 3 * * 1",
+            "timeZone": "Europe/Berlin",
+            "startingDeadlineSeconds": 600,
+            "newPairs": 500,
+            "cooldownSeconds": 3600,
+        },
         "policy": {"model": "pvc://models/m0", "reference": "Initial", "start": "Initial"},
         "store": {"uri": "pvc://models/cycles"},
         "prompts": {"uri": "pvc://models/prompts.jsonl", "perIteration": 128},

@@ -72,6 +72,7 @@ _PROMOTED = {
     "digest": _DIGEST,
     "at": _ENDED,
     "evidenceDigest": _DIGEST,
+    "datasets": [{"name": "human-feedback", "pairs": 9362}],
 }
 
 _GATES = [
@@ -101,7 +102,7 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
         "handled": {"run": "2026-11-23T09:00Z"},
         "iteration": {
             "number": 7,
-            "trigger": "Manual",
+            "trigger": "NewPairs",
             "stage": "promote",
             "outcome": "Promoted",
             "reason": "AllGatesPassed",
@@ -117,6 +118,7 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
                     "revision": 12,
                     "uri": "pvc://models/revisions/12",
                     "digest": _DIGEST,
+                    "pairs": 9362,
                 }
             ],
             "incumbent": {"uri": "pvc://models/m0", "digest": _DIGEST},
@@ -125,6 +127,18 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
             "gates": _GATES,
             "evidenceDigest": _DIGEST,
         },
+        "iterations": 7,
+        "targets": [
+            {
+                "name": "support-assistant-model",
+                "key": "uri",
+                "digest": _DIGEST,
+                "takenBack": 2,
+                "manager": "kubectl-edit",
+            }
+        ],
+        "datasets": [{"name": "human-feedback", "newPairs": 112}],
+        "nextRunAt": "2026-11-30T03:00:00Z",
         "promoted": _PROMOTED,
         "promotions": [_PROMOTED | {"iteration": 6}],
         "history": [

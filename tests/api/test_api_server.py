@@ -183,8 +183,8 @@ def test_kubectl_shows_where_a_cycle_stands(shared: Namespace) -> None:
     path = shared.path(API_VERSION, "alignmentcycles", "shown")
     shared.client.call("PUT", f"{path}/status", made | {"status": CYCLE_STATUS.to_wire()})
     header, row = shared.kubectl("get", "acyc", "shown").splitlines()
-    assert header.split() == ["NAME", "READY", "ITERATION", "STAGE", "OUTCOME", "PROMOTED", "AGE"]
-    assert row.split()[:6] == ["shown", "True", "7", "promote", "Promoted", "7"]
+    assert " ".join(header.split()) == "NAME READY ITERATION STAGE OUTCOME PROMOTED NEXT RUN AGE"
+    assert row.split()[:7] == ["shown", "True", "7", "promote", "Promoted", "7", "2026-11-30T03:00:00Z"]
     header, row = shared.kubectl("get", "acyc", "shown", "-o", "wide").splitlines()
     assert header.split()[-3:-1] == ["METHOD", "REASON"]
     assert row.split()[-3:-1] == ["DPO", "AllGatesPassed"]

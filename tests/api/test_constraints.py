@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import UnionType
 from typing import Any
 
 import pytest
@@ -148,5 +149,12 @@ def _as_regex(path: str) -> str:
 
 
 def _of_another_type(value: object, type_: str) -> bool:
-    own = {"string": str, "integer": int, "number": int | float, "array": list, "object": dict}[type_]
-    return not isinstance(value, own) or (isinstance(value, bool) and own is not bool)
+    own: dict[str, type | UnionType] = {
+        "string": str,
+        "integer": int,
+        "number": int | float,
+        "array": list,
+        "object": dict,
+        "boolean": bool,
+    }
+    return not isinstance(value, own[type_]) or (isinstance(value, bool) and type_ != "boolean")

@@ -206,8 +206,8 @@ def test_every_error_is_one_problem() -> None:
         ),
         (
             CYCLE | {"spec": "x"},
-            'spec: "x": must be a mapping with the fields policy, store, prompts, datasets, sampling, judge, '
-            "training, evaluation, gates, promotion, defaults, stages, history",
+            'spec: "x": must be a mapping with the fields suspend, trigger, policy, store, prompts, datasets, '
+            "sampling, judge, training, evaluation, gates, promotion, defaults, stages, history",
         ),
     ],
 )

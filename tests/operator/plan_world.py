@@ -9,7 +9,7 @@ from typing import Any
 
 from alignment_api import digests, names
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import AlignmentCycleStatus
+from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
 from alignment_api.measurements import Measurement
 from alignment_api.stage import (
     WORK,
@@ -24,6 +24,7 @@ from alignment_api.stage import (
     StageResult,
 )
 from alignment_operator.observed import (
+    DatasetView,
     Frozen,
     JobState,
     JobView,
@@ -44,6 +45,7 @@ from alignment_operator.planned import (
     Freeze,
     PointTarget,
     StartJob,
+    SuspendJob,
 )
 
 START = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
@@ -115,11 +117,13 @@ class World:
     spec: AlignmentCycleSpec = field(default_factory=cycle_spec)
     quality: str = "good"
     now: datetime = START
+    created: datetime = START - timedelta(minutes=1)
     annotations: dict[str, str] = field(default_factory=dict)
     generation: int = 1
     status: dict[str, Any] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     frozen: dict[int, Frozen] = field(default_factory=dict)
+    datasets: dict[str, int | None] = field(default_factory=dict)  # pairs of each; None while it is not ready
     target: TargetView = field(default_factory=lambda: TargetView("served", "uri", exists=False))
     manifests: dict[str, tuple[str, StageResult]] = field(default_factory=dict)
     models: dict[int, Located] = field(default_factory=dict)
@@ -128,7 +132,7 @@ class World:
     uids: int = 0
 
     def observe(self) -> ObservedCycle:
-        owner = Owner("team", "support", "uid-1", self.generation, "1", dict(self.annotations))
+        owner = Owner("team", "support", "uid-1", self.generation, "1", dict(self.annotations), self.created)
         return ObservedCycle(
             owner=owner,
             settings=Settings(worker_image="worker:1"),
@@ -141,7 +145,8 @@ class World:
                 RevisionView(frozen.name, f"revision-{number}", number)
                 for number, frozen in self.frozen.items()
             ),
-            targets=(self.target,),
+            datasets=tuple(_dataset(name, pairs) for name, pairs in self.datasets.items()),
+            targets=(self.target,) if self.spec.promotion.targets else (),
         )
 
     def pass_(self, *, crash_after: int | None = None) -> CyclePlan:
@@ -161,13 +166,13 @@ class World:
             case StartJob():
                 return {action.name: self._start(action)}
             case DeleteJob(name, uid):
-                if name in self.jobs and self.jobs[name].view.uid == uid:
-                    self.change(name, deleting=True)
+                self._change_same(name, uid, deleting=True)
             case DeleteRevision(_, uid):
                 self.frozen.pop(int(uid.removeprefix("revision-")))
+            case SuspendJob(name, uid, suspend):
+                self._change_same(name, uid, suspended=suspend, pod=None)
             case ExpireJob(name, uid):
-                if name in self.jobs and self.jobs[name].view.uid == uid:
-                    self.change(name, ttl_set=True)
+                self._change_same(name, uid, ttl_set=True)
             case PointTarget(name, key, uri, digest):
                 self.target = TargetView(name, key, True, uri, digest, "team/support/uid-1")
         return {}
@@ -191,6 +196,10 @@ class World:
         self.jobs[action.name] = Job(view, action.config)
         return view.uid
 
+    def _change_same(self, name: str, uid: str, **changes: Any) -> None:
+        if name in self.jobs and self.jobs[name].view.uid == uid:
+            self.change(name, **changes)
+
     def change(self, name: str, **changes: Any) -> None:
         job = self.jobs[name]
         self.jobs[name] = Job(replace(job.view, **changes), job.config)
@@ -205,6 +214,10 @@ class World:
 
     def active(self) -> list[str]:
         return [view.name for view in self.live() if not view.deleting]
+
+    def working(self) -> list[str]:
+        """Those whose pods may run."""
+        return [view.name for view in self.live() if not view.deleting and not view.suspended]
 
     def succeed(self, name: str, *, lose_result: bool = False) -> None:
         result = self._compute(self.jobs[name].config)
@@ -273,6 +286,9 @@ class World:
             self.pass_()
             self.reap()
             for name in self.active():
+                if self.jobs[name].view.queue:
+                    self.change(name, suspended=False)  # the queue admits it at last
+            for name in self.working():
                 self.succeed(name)
             self.now += timedelta(seconds=61)
             quiet = quiet + 1 if before == (self.status, self.jobs, self.target) else 0
@@ -284,6 +300,15 @@ class World:
     def iteration(self) -> dict[str, Any]:
         found: dict[str, Any] = self.status.get("iteration", {})
         return found
+
+
+def _dataset(name: str, pairs: int | None) -> DatasetView:
+    if pairs is None:
+        return DatasetView(name, None, "refresh 2 is running")
+    digest = digests.of_json([name, pairs])
+    return DatasetView(
+        name, DatasetRevision(name=name, revision=1, uri=f"pvc://data/{name}", digest=digest, pairs=pairs)
+    )
 
 
 def _with_uids(status: dict[str, Any], uids: dict[str, str]) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def test_the_cache_may_keep_less_of_a_job_and_nothing_is_missed(
 
 def test_what_a_newer_operator_wrote_into_status_is_passed_over() -> None:
     known = running(StageStatus(name=Stage.SAMPLE, state="Pending"))
-    status = {**known.to_wire(), "nextRunAt": "2026-11-30T03:00:00Z"}
+    status = {**known.to_wire(), "notYetKnown": "2026-11-30T03:00:00Z"}
     status["iteration"]["stages"][0]["shards"] = 4
     assert status_of(AlignmentCycleStatus, {"status": status}) == known
 
@@ -192,6 +192,8 @@ def revision(observed: ObservedCycle, number: int) -> Manifest:
         name=names.revision_name("support", number),
         number=number,
         trigger="Manual",
+        slot="",
+        started_at="2026-11-23T03:00:00Z",
         handled_run=str(number),
         generation=1,
         spec=observed.spec,

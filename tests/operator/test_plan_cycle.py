@@ -122,11 +122,36 @@ def test_an_edit_meanwhile_applies_to_the_next_iteration() -> None:
     assert world.iteration["generation"] == 1
 
 
-def test_status_says_that_an_edit_applies_to_the_next_iteration() -> None:
+def test_status_names_the_edit_that_applies_from_the_next_iteration() -> None:
     world = started()
+    world.spec = cycle_spec(training={"beta": 0.5}, promotion={"mode": "Manual"})
     world.generation = 2
     world.pass_()
-    assert "2 applies to the next" in condition(world, "Iterating")["message"]
+    said = condition(world, "Iterating")["message"]
+    assert "spec.training, spec.promotion of generation 2 applies from the next iteration" in said
+
+
+def test_edits_that_are_live_are_not_said_to_wait() -> None:
+    world = started()
+    world.spec = cycle_spec(
+        trigger={"schedule": "0 3 * * 1"},
+        history={"iterations": 3},
+        promotion={"targets": []},
+        defaults={"retries": 7},
+        stages={"train": {"resources": {"limits": {"memory": "9Gi"}}}},
+    )
+    world.generation = 2
+    world.pass_()
+    assert condition(world, "Iterating")["message"] == "iteration 1, stage sample"
+
+
+def test_an_image_that_was_edited_waits_for_the_next_iteration() -> None:
+    world = started()
+    world.spec = cycle_spec(defaults={"image": "worker:2"}, stages={"train": {"image": "worker:3"}})
+    world.generation = 2
+    world.pass_()
+    said = condition(world, "Iterating")["message"]
+    assert "spec.defaults.image, spec.stages.train.image of generation 2" in said
 
 
 def test_promote_asks_for_no_accelerator_and_each_stage_keeps_its_ttl() -> None:

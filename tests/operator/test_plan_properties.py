@@ -1,30 +1,57 @@
 """From any reachable state, with any order of results, losses and repeats, the planner converges.
 
-It never has two live Jobs of a stage, and never promotes without passing evidence for that very digest.
+It never has two live Jobs of a stage, starts nothing while suspended and nothing twice for a slot, and never promotes
+without passing evidence for that very digest.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.gates import Verdict
 from alignment_api.stage import ExitCode
-from alignment_operator.observed import PodView, TargetView
+from alignment_operator.observed import PodView
+from alignment_operator.planned import CyclePlan, Freeze, StartJob
 from tests.operator.plan_world import USER_FAULTS, World, cycle_spec
+
+TRIGGERS = [
+    None,
+    {"schedule": "0 * * * *"},
+    {"schedule": "*/7 * * * *", "cooldownSeconds": 600},
+    {"newPairs": 100},
+]
+
+
+def spec(trigger: dict[str, object] | None, pods: int, *, suspend: bool) -> AlignmentCycleSpec:
+    return cycle_spec(
+        datasets=[{"name": "feedback"}],
+        sampling={"shards": pods},
+        training={"nodes": pods},
+        suspend=suspend,
+        **({"trigger": trigger} if trigger else {}),
+    )
 
 
 class AnyOrder(RuleBasedStateMachine):
     """Every accident, at any moment."""
 
-    @initialize(quality=st.sampled_from(["good", "hacked", "unclear"]), pods=st.sampled_from([1, 2]))
-    def begin(self, quality: str, pods: int) -> None:
-        spec = cycle_spec(sampling={"shards": pods}, training={"nodes": pods})
-        self.world = World(spec=spec, quality=quality)
+    @initialize(
+        quality=st.sampled_from(["good", "hacked", "unclear"]),
+        pods=st.sampled_from([1, 2]),
+        trigger=st.sampled_from(TRIGGERS),
+    )
+    def begin(self, quality: str, pods: int, trigger: dict[str, object] | None) -> None:
+        self.pods = pods
+        live = spec(trigger, pods, suspend=False)
+        self.world = World(spec=live, quality=quality, datasets={"feedback": 100})
         self.runs = 0
+        self.slots: dict[str, int] = {}  # the iteration that started for it
         self.approved: set[str] = set()  # evidence that a person has named
 
     @rule()
@@ -34,38 +61,55 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def whole_pass(self) -> None:
-        self.world.pass_()
+        self.check(self.world.pass_())
 
     @rule(after=st.integers(0, 3))
     def killed_pass(self, after: int) -> None:
-        self.world.pass_(crash_after=after)
+        self.check(self.world.pass_(crash_after=after))
+
+    def check(self, decided: CyclePlan) -> None:
+        if self.world.spec.suspend:
+            assert not any(isinstance(action, StartJob | Freeze) for action in decided.actions)
+        number: int = self.world.iteration.get("number", 0)
+        slot = self.world.frozen[number].slot if number in self.world.frozen else ""
+        if slot:
+            assert self.slots.setdefault(slot, number) == number
+
+    @rule(trigger=st.sampled_from(TRIGGERS), suspend=st.booleans())
+    def somebody_edits_the_spec(self, trigger: dict[str, object] | None, suspend: bool) -> None:
+        self.world.spec = spec(trigger, self.pods, suspend=suspend)
+        self.world.generation += 1
+
+    @rule(pairs=st.sampled_from([100, 150, 400, None]))
+    def a_dataset_is_refreshed(self, pairs: int | None) -> None:
+        self.world.datasets["feedback"] = pairs
 
     @rule(quality=st.sampled_from(["good", "hacked", "unclear"]))
     def models_differ(self, quality: str) -> None:
         self.world.quality = quality
 
-    @rule(seconds=st.sampled_from([1, 61, 3601]))
+    @rule(seconds=st.sampled_from([1, 61, 3601, -1800]))
     def time_passes(self, seconds: int) -> None:
         self.world.now += timedelta(seconds=seconds)
 
-    @precondition(lambda self: self.world.active())
+    @precondition(lambda self: self.world.working())
     @rule(data=st.data(), lost=st.booleans())
     def job_succeeds(self, data: st.DataObject, lost: bool) -> None:
-        self.world.succeed(data.draw(st.sampled_from(self.world.active())), lose_result=lost)
+        self.world.succeed(data.draw(st.sampled_from(self.world.working())), lose_result=lost)
 
-    @precondition(lambda self: self.world.active())
+    @precondition(lambda self: self.world.working())
     @rule(
         data=st.data(),
         code=st.sampled_from([1, 137, ExitCode.INPUT_MISSING, *USER_FAULTS]),
         disrupted=st.booleans(),
     )
     def job_fails(self, data: st.DataObject, code: int, disrupted: bool) -> None:
-        self.world.fail(data.draw(st.sampled_from(self.world.active())), code, disrupted=disrupted)
+        self.world.fail(data.draw(st.sampled_from(self.world.working())), code, disrupted=disrupted)
 
-    @precondition(lambda self: self.world.active())
+    @precondition(lambda self: self.world.working())
     @rule(data=st.data(), started=st.booleans())
     def pod_starts_or_is_replaced(self, data: st.DataObject, started: bool) -> None:
-        name = data.draw(st.sampled_from(self.world.active()))
+        name = data.draw(st.sampled_from(self.world.working()))
         self.world.change(name, pod=PodView(started=started))
 
     @precondition(lambda self: self.world.active())
@@ -101,13 +145,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.annotations["alignment.dev/approve"] = f"{number}@{digest or 'sha256:0123'}"
         self.approved |= {digest} if digest else set()
 
-    @rule()
-    def somebody_edits_the_target(self) -> None:
-        there = self.world.target
-        if there.exists:
-            self.world.target = TargetView(
-                there.name, there.key, True, "pvc://wrong", there.digest, there.owner
-            )
+    @rule(manager=st.sampled_from([None, "kubectl-edit"]))
+    def somebody_edits_the_target(self, manager: str | None) -> None:
+        if self.world.target.exists:
+            self.world.target = replace(self.world.target, value="pvc://wrong", held_by=manager)
 
     @precondition(lambda self: self.world.target.digest)
     @rule()
@@ -159,6 +200,7 @@ class AnyOrder(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
+        self.world.spec = spec(None, self.pods, suspend=False)
         self.world.settle()
         for _ in range(3):
             status = self.world.status

@@ -200,12 +200,16 @@ def frozen(**changes: Any) -> Frozen:
     fields: dict[str, Any] = {
         "name": "support-2",
         "number": 2,
-        "trigger": "Manual",
+        "trigger": "Schedule",
+        "slot": "2026-11-23T03:00:00Z",
+        "started_at": "2026-11-23T03:00:01Z",
         "handled_run": "2026-11-23",
         "generation": 4,
         "spec": cycle_spec(),
         "incumbent": Located(uri="pvc://models/m1", digest=digest),
-        "datasets": (DatasetRevision(name="feedback", revision=3, uri="pvc://models/r3", digest=digest),),
+        "datasets": (
+            DatasetRevision(name="feedback", revision=3, uri="pvc://models/r3", digest=digest, pairs=9),
+        ),
         "contract_version": 1,
     }
     return Frozen(**fields | changes)

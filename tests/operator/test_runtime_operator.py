@@ -32,7 +32,17 @@ def start(cluster: Client, crds: None, namespace: Namespace, tmp_path: Path) -> 
     children: list[Child] = []
 
     def run() -> Child:
-        argv = [sys.executable, "-m", "alignment_operator.runtime.main", "run", "--health-port", "0", "--metrics-port", "0", "-v"]
+        argv = [
+            sys.executable,
+            "-m",
+            "alignment_operator.runtime.main",
+            "run",
+            "--health-port",
+            "0",
+            "--metrics-port",
+            "0",
+            "-v",
+        ]
         argv += ["--namespace", namespace.name, "--worker-image", "busybox"]
         env = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
         children.append(Child("operator", argv, tmp_path / f"operator-{len(children)}.log", env))
@@ -173,7 +183,16 @@ def test_it_waits_for_kinds_that_the_cluster_does_not_know(
     new_bed: Callable[..., Any], tmp_path: Path
 ) -> None:
     bed = new_bed()
-    argv = [sys.executable, "-m", "alignment_operator.runtime.main", "run", "--health-port", "0", "--metrics-port", "0"]
+    argv = [
+        sys.executable,
+        "-m",
+        "alignment_operator.runtime.main",
+        "run",
+        "--health-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]
     env = os.environ | {"KUBECONFIG": str(bed.kubeconfig)}
     operator = Child("operator", argv, tmp_path / "operator.log", env)
     operator.start()
@@ -197,7 +216,16 @@ def _serves(client: Client, operator: Child) -> bool:
 
 
 def test_without_a_cluster_it_says_what_to_set(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "alignment_operator.runtime.main", "run", "--health-port", "0", "--metrics-port", "0"]
+    argv = [
+        sys.executable,
+        "-m",
+        "alignment_operator.runtime.main",
+        "run",
+        "--health-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]
     env = os.environ | {"KUBECONFIG": str(tmp_path / "none")}
     result = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert result.returncode == 1

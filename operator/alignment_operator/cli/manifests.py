@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from alignment_api import names
-from alignment_api.validation import Problem, check_manifest
+from alignment_api.validation import Problem, check_manifest, parse_cycle
+from alignment_operator import schedules
 from alignment_operator.cli.errors import CommandError, Exit
 
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -54,7 +55,10 @@ class Document:
         return str(self.value["metadata"].get("name") or "")
 
     def problems(self) -> list[Located]:
-        return [self.located(problem) for problem in check_manifest(self.value)]
+        found = check_manifest(self.value)
+        if not found and self.kind == names.CYCLE_KIND:
+            found = schedules.problems(parse_cycle(self.value)[0])
+        return [self.located(problem) for problem in found]
 
     def located(self, problem: Problem) -> Located:
         return Located(self.file, self._line(problem.path), problem)

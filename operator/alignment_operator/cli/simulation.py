@@ -80,7 +80,7 @@ class _CycleSimulation:
         self._observed = ObservedCycle(self._owner, settings(), spec, (), status, datasets=views)
 
     def run(self) -> SimulatedCycle:
-        planned = start.start(self._observed, "simulated", _MEANWHILE)
+        planned = start.start(self._observed, start.Cause("Manual", "simulated"), _MEANWHILE)
         frozen = next(action.frozen for action in planned.actions if isinstance(action, Freeze))
         iteration, initial = planned.status.iteration, planned.status.initial
         assert iteration is not None

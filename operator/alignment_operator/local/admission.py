@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 
-from alignment_api.cycle import Policy
+from alignment_api.cycle import AlignmentCycleSpec, Policy
+from alignment_api.dataset import PreferenceDatasetSpec
 from alignment_api.validation import Problem, parse_cycle, parse_dataset
+from alignment_operator import schedules
 from alignment_operator.api import CYCLE, DATASET, Kind, Manifest
 
 
@@ -22,13 +24,22 @@ def admitted(kind: Kind, new: Manifest, old: Manifest | None) -> Manifest:
     manifest = copy.deepcopy(new)
     if kind not in (CYCLE, DATASET):
         return manifest
-    spec, problems = parse_cycle(manifest) if kind == CYCLE else parse_dataset(manifest)
+    spec, problems = _parsed(kind, manifest)
     if spec is None or problems:
         raise InvalidObjectError(problems)
     manifest["spec"] = spec.to_wire()
     if kind == CYCLE and old is not None:
         _require_same_model(manifest, old)
     return manifest
+
+
+def _parsed(
+    kind: Kind, manifest: Manifest
+) -> tuple[AlignmentCycleSpec | PreferenceDatasetSpec | None, tuple[Problem, ...]]:
+    if kind == DATASET:
+        return parse_dataset(manifest)
+    spec, problems = parse_cycle(manifest)
+    return spec, problems + schedules.problems(spec)
 
 
 def _require_same_model(new: Manifest, old: Manifest) -> None:

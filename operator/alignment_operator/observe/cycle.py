@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, find
@@ -11,6 +12,7 @@ from alignment_api.cycle import AlignmentCycleSpec, ConfigMapTarget
 from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.validation import parse_cycle
+from alignment_operator import schedules
 from alignment_operator.api import CONFIG_MAP, CONTROLLER_REVISION, CYCLE, DATASET, Api, Manifest
 from alignment_operator.observe.jobs import JobSource, observe_jobs
 from alignment_operator.observe.objects import UnreadableError, live, owner_of, status_of
@@ -38,6 +40,7 @@ async def observe_cycle(
         return None
     owner = owner_of(manifest)
     spec, problems = parse_cycle(manifest)
+    problems += schedules.problems(spec)
     status = status_of(AlignmentCycleStatus, manifest)
     stages = [
         *(status.iteration.stages if status.iteration else ()),
@@ -132,7 +135,14 @@ def _dataset(name: str, manifest: Manifest | None) -> DatasetView:
         )
     revision = status.revision
     return DatasetView(
-        name, DatasetRevision(name=name, revision=revision.number, uri=revision.uri, digest=revision.digest)
+        name,
+        DatasetRevision(
+            name=name,
+            revision=revision.number,
+            uri=revision.uri,
+            digest=revision.digest,
+            pairs=status.pairs,
+        ),
     )
 
 
@@ -156,4 +166,17 @@ def _target(wanted: ConfigMapTarget, manifest: Manifest | None) -> TargetView:
         value=(manifest.get("data") or {}).get(wanted.key),
         digest=annotations.get(names.ANNOTATION_DIGEST),
         owner=annotations.get(names.ANNOTATION_OWNER),
+        held_by=_other_manager(manifest, wanted.key),
     )
+
+
+def _other_manager(manifest: Manifest, key: str) -> str | None:
+    """The field manager, not this operator, that owns the key, or else the digest."""
+    for path in (("data", key), ("metadata", "annotations", names.ANNOTATION_DIGEST)):
+        for entry in manifest["metadata"].get("managedFields") or []:
+            fields: Any = entry.get("fieldsV1")
+            for step in path:
+                fields = fields.get(f"f:{step}") if isinstance(fields, dict) else None
+            if fields is not None and entry.get("manager") not in (None, names.FIELD_MANAGER):
+                return str(entry["manager"])
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -29,6 +30,7 @@ def owner_of(manifest: Manifest) -> Owner:
         generation=metadata.get("generation", 0),
         resource_version=metadata["resourceVersion"],
         annotations=metadata.get("annotations") or {},
+        created_at=datetime.fromisoformat(metadata["creationTimestamp"]),
     )
 
 

@@ -8,9 +8,10 @@ from datetime import datetime
 from alignment_api.conditions import ConditionType, Reason, updated
 from alignment_api.cycle_status import AlignmentCycleStatus, Iteration
 from alignment_operator.observed import ObservedCycle
-from alignment_operator.plan import instants
+from alignment_operator.plan import edits, instants, suspension
 from alignment_operator.plan.iteration import waits_for_approval
 from alignment_operator.plan.targets import TargetsState
+from alignment_operator.plan.trigger import Outlook
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Situation:
     stalled: tuple[Reason, str] | None
     blocked: tuple[Reason, str] | None  # an iteration is asked for and cannot start yet
     targets: TargetsState | None
+    outlook: Outlook | None  # None while it is stalled
 
 
 def settle(
@@ -28,8 +30,9 @@ def settle(
     """The status with all its conditions and observedGeneration."""
     conditions = status.conditions
     iteration = status.iteration
+    suspended = suspension.holds(observed)
     said: list[tuple[ConditionType, bool | None, str, str]] = [
-        (ConditionType.READY, *_ready(iteration, situation)),
+        (ConditionType.READY, *_ready(iteration, situation, suspended=suspended)),
         (
             ConditionType.RECONCILING,
             False,
@@ -37,10 +40,11 @@ def settle(
             f"generation {observed.owner.generation} is observed",
         ),
         (ConditionType.STALLED, *_stalled(situation)),
-        (ConditionType.ITERATING, *_iterating(iteration, situation, observed.owner.generation)),
+        (ConditionType.ITERATING, *_iterating(observed, iteration, situation, suspended=suspended)),
         (ConditionType.PROMOTED, *_promoted(iteration)),
         (ConditionType.WAITING_FOR_APPROVAL, *_waiting(iteration)),
         (ConditionType.TARGETS_SYNCED, *_targets(situation)),
+        (ConditionType.SUSPENDED, *_suspended(suspended=suspended)),
     ]
     for type_, holds, reason, message in said:
         conditions = updated(
@@ -57,19 +61,22 @@ def settle(
     )
 
 
-def _ready(iteration: Iteration | None, situation: Situation) -> tuple[bool, str, str]:
+def _ready(iteration: Iteration | None, situation: Situation, *, suspended: bool) -> tuple[bool, str, str]:
     """A refused candidate is not unhealthy; a failed iteration and a stalled cycle are."""
     if situation.stalled:
         return False, *situation.stalled
     if iteration and iteration.outcome == "Failed":
         return False, Reason.ITERATION_FAILED, f"iteration {iteration.number}: {iteration.message}"
+    if suspended:
+        return True, Reason.SUSPENDED, "nothing starts until spec.suspend is false"
     if waits_for_approval(iteration):
         return True, Reason.WAITING_FOR_APPROVAL, "a person decides"
     if iteration and iteration.outcome is None:
         return True, Reason.ITERATING, f"iteration {iteration.number} is running"
     if situation.blocked:
         return False, *situation.blocked
-    return True, Reason.IDLE, "waits for the annotation alignment.dev/run"
+    assert situation.outlook is not None
+    return True, Reason.IDLE, situation.outlook.waits_for
 
 
 def _stalled(situation: Situation) -> tuple[bool, str, str]:
@@ -78,18 +85,42 @@ def _stalled(situation: Situation) -> tuple[bool, str, str]:
     return False, Reason.OBSERVED, "nothing is in the way"
 
 
-def _iterating(iteration: Iteration | None, situation: Situation, generation: int) -> tuple[bool, str, str]:
+def _iterating(
+    observed: ObservedCycle, iteration: Iteration | None, situation: Situation, *, suspended: bool
+) -> tuple[bool, str, str]:
     if iteration is None or iteration.outcome is not None:
         if situation.blocked:
             return False, *situation.blocked
         return False, Reason.IDLE, "no iteration is running"
-    later = ""
-    if iteration.generation != generation:
-        later = f"; it works from generation {iteration.generation}, and {generation} applies to the next"
+    later = _later(observed, iteration)
     if waits_for_approval(iteration):
         return True, Reason.WAITING_FOR_APPROVAL, f"iteration {iteration.number} waits for a person{later}"
     where = f", stage {iteration.stage.value}" if iteration.stage else ""
+    if suspended:
+        return True, Reason.SUSPENDED, f"iteration {iteration.number}{where} is suspended{later}"
     return True, Reason.ITERATING, f"iteration {iteration.number}{where}{later}"
+
+
+def _later(observed: ObservedCycle, iteration: Iteration) -> str:
+    """What of an edit the running iteration does not see; empty if nothing."""
+    frozen = observed.frozen.get(iteration.number)
+    if observed.spec is None or frozen is None:
+        return ""
+    fields = edits.waiting(frozen.spec, observed.spec)
+    if not fields:
+        return ""
+    named = ", ".join(f"spec.{field}" for field in fields)
+    return f"; {named} of generation {observed.owner.generation} applies from the next iteration"
+
+
+def _suspended(*, suspended: bool) -> tuple[bool, str, str]:
+    if suspended:
+        return (
+            True,
+            Reason.SUSPENDED,
+            "spec.suspend is true: nothing starts, and the running stage's Job is suspended",
+        )
+    return False, Reason.NOT_SUSPENDED, "spec.suspend is false"
 
 
 def _promoted(iteration: Iteration | None) -> tuple[bool | None, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from alignment_api import names
@@ -14,39 +15,95 @@ from alignment_operator.plan import (
     housekeeping,
     instants,
     iteration,
+    lineage,
     record,
     retention,
     start,
+    suspension,
     targets,
+    trigger,
     verbs,
 )
+from alignment_operator.plan.start import Cause
+from alignment_operator.plan.targets import TargetsState
+from alignment_operator.plan.trigger import Outlook
 from alignment_operator.plan.verbs import Request
 from alignment_operator.planned import Action, CyclePlan, Event
 
 
 def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
     """Actions, the next status, events, and when to look again. Writing the status again changes nothing."""
-    requests = verbs.pending(observed.owner.annotations, observed.status.handled)
-    stalled = _stalled(observed)
-    step = _step(observed, requests, stalled, now)
-    status, spurned = _handled(step.status, requests, observed)
-    follow = None if stalled else targets.follow(observed)
-    retained = retention.Retained(status) if stalled else retention.retain(observed, status, now)
-    situation = conditions.Situation(
-        stalled=stalled,
-        blocked=start.blocked_by(observed) if _asked(observed, requests) else None,
-        targets=follow,
-    )
+    known = replace(observed, status=record.recalled(observed))
+    requests = verbs.pending(known.owner.annotations, known.status.handled)
+    stalled = _stalled(known)
+    outlook = None if stalled or known.spec is None else trigger.look(known, now)
+    cause = None if outlook is None else _cause(known, requests, outlook)
+    blocked = start.blocked_by(known) if cause else None
+    step = _step(known, requests, stalled, None if blocked else cause, now)
+    status, spurned = _handled(step.status, requests, known)
+    follow = None if stalled else targets.follow(known)
+    retained = retention.Retained(status) if stalled else retention.retain(known, status, now)
+    situation = conditions.Situation(stalled=stalled, blocked=blocked, targets=follow, outlook=outlook)
+    missed = (outlook.event,) if outlook and outlook.event else ()
     return CyclePlan(
         actions=(
             *step.actions,
-            *_tidy(observed, step.status),
+            *suspension.follow(known),
+            *_tidy(known, step.status),
             *(follow.actions if follow else ()),
             *retained.actions,
         ),
-        status=conditions.settle(observed, retained.status, situation, now),
-        events=(*step.events, *spurned, *retained.events),
-        wake_at=instants.earliest(step.wake_at, retained.wake_at),
+        status=conditions.settle(known, _told(known, retained.status, follow, outlook, now), situation, now),
+        events=(*missed, *suspension.events(known), *step.events, *spurned, *retained.events),
+        wake_at=instants.earliest(
+            step.wake_at,
+            retained.wake_at,
+            outlook.wake_at if outlook else None,
+            _first_look(observed, now),
+        ),
+    )
+
+
+def _cause(observed: ObservedCycle, requests: dict[str, Request], outlook: Outlook) -> Cause | None:
+    """What asks for an iteration now. A person goes first; one iteration at a time, and none while suspended."""
+    iteration = observed.status.iteration
+    if suspension.holds(observed) or (iteration is not None and iteration.outcome is None):
+        return None
+    if run := requests.get("run"):
+        return Cause("Manual", run.value)
+    if outlook.start:
+        return Cause(outlook.start, observed.status.handled.get("run", ""), outlook.slot)
+    return None
+
+
+def _first_look(observed: ObservedCycle, now: datetime) -> datetime | None:
+    """Triggers wait until a status was written."""
+    return now if observed.status.iterations is None else None
+
+
+def _told(
+    observed: ObservedCycle,
+    status: AlignmentCycleStatus,
+    follow: TargetsState | None,
+    outlook: Outlook | None,
+    now: datetime,
+) -> AlignmentCycleStatus:
+    """The status with what targets and triggers show; an iteration that starts now has taken its slot.
+
+    Nothing new of a cycle that is stalled.
+    """
+    if outlook is None or follow is None or observed.spec is None:
+        return status
+    if status.iterations != observed.status.iterations:
+        outlook = trigger.look(replace(observed, status=status), now)
+    rows = observed.spec.history.iterations
+    return status.model_copy(
+        update={
+            "targets": list(follow.rows),
+            "next_run_at": outlook.next_run_at,
+            "datasets": lineage.news(observed.datasets, status.promoted, status.datasets),
+            "history": status.history[:rows],
+        }
     )
 
 
@@ -60,15 +117,11 @@ def _stalled(observed: ObservedCycle) -> tuple[Reason, str] | None:
     return None
 
 
-def _asked(observed: ObservedCycle, requests: dict[str, Request]) -> bool:
-    running = observed.status.iteration is not None and observed.status.iteration.outcome is None
-    return "run" in requests and not running
-
-
 def _step(
     observed: ObservedCycle,
     requests: dict[str, Request],
     stalled: tuple[Reason, str] | None,
+    cause: Cause | None,
     now: datetime,
 ) -> CyclePlan:
     current = observed.status.iteration
@@ -81,8 +134,8 @@ def _step(
         return CyclePlan((), observed.status)
     if current and current.outcome is None:
         return iteration.advance(observed, requests, now)
-    if "run" in requests and stalled is None and start.blocked_by(observed) is None:
-        return start.start(observed, requests["run"].value, now)
+    if cause:
+        return start.start(observed, cause, now)
     return CyclePlan((), observed.status)
 
 

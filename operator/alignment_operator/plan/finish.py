@@ -12,7 +12,7 @@ from alignment_api.cycle_status import (
     Promoted,
 )
 from alignment_api.stage import Located
-from alignment_operator.plan import instants
+from alignment_operator.plan import instants, lineage
 from alignment_operator.plan.stage import MAX_MESSAGE
 
 _REMEMBERED = 5
@@ -48,11 +48,17 @@ def finish(
 
 
 def promote(
-    status: AlignmentCycleStatus, iteration: Iteration, candidate: Located, keep: int, now: datetime
+    status: AlignmentCycleStatus,
+    iteration: Iteration,
+    candidate: Located,
+    start: Promoted | None,
+    keep: int,
+    now: datetime,
 ) -> AlignmentCycleStatus:
     """The swap. It is written with the resourceVersion that it was decided from, or not at all.
 
-    `keep`: how many promoted checkpoints are kept. A few more are remembered, for targets that carry them still.
+    `start` is what the candidate was trained from, None for M_0. `keep`: how many promoted checkpoints are kept. A few
+    more are remembered, for targets that carry them still.
     """
     promoted = Promoted(
         iteration=iteration.number,
@@ -60,6 +66,7 @@ def promote(
         digest=candidate.digest,
         at=instants.spell(now),
         evidence_digest=iteration.evidence_digest,
+        datasets=lineage.extended(start, iteration.datasets),
     )
     earlier = [status.promoted] if status.promoted else []
     return status.model_copy(

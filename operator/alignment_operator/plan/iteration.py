@@ -15,7 +15,7 @@ from alignment_api.stage import Located, Stage, StageConfig
 from alignment_operator.gates.decision import Decision, DecisionKind, decide
 from alignment_operator.gates.judge import judge_all
 from alignment_operator.observed import Frozen, ObservedCycle
-from alignment_operator.plan import evidence, finish, pipeline, stage, start
+from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension
 from alignment_operator.plan.verbs import Request
 from alignment_operator.planned import CyclePlan, DeleteJob, Event
 
@@ -40,6 +40,8 @@ def advance(observed: ObservedCycle, requests: dict[str, Request], now: datetime
     if not iteration.gates:
         return _judged(observed, frozen, iteration, now)
     if iteration.stages[-1].name == Stage.PROMOTE:
+        if suspension.holds(observed):
+            return CyclePlan((), observed.status)
         return _promoted(observed, iteration, now)
     return _held(observed, frozen, iteration, requests, now)
 
@@ -88,8 +90,12 @@ def _config(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, name:
 def _stage(
     observed: ObservedCycle, frozen: Frozen, iteration: Iteration, entry: StageStatus, now: datetime
 ) -> CyclePlan:
+    if suspension.holds(observed):
+        paused = suspension.paused(entry, observed.jobs)
+        if paused is not None:
+            return CyclePlan((), _with_stage(observed.status, iteration, paused))
     progress = stage.advance(
-        entry,
+        suspension.resumed(entry),
         _config(observed, frozen, iteration, entry.name),
         observed.owner.name,
         observed.jobs,
@@ -98,9 +104,9 @@ def _stage(
         wait_for_inputs=observed.settings.wait_for_inputs,
     )
     after = progress.status
-    others = [other for other in iteration.stages if other.name != after.name]
-    iteration = iteration.model_copy(update={"stages": [*others, after], "stage": after.name})
-    status = observed.status.model_copy(update={"iteration": iteration})
+    status = _with_stage(observed.status, iteration, after)
+    assert status.iteration is not None
+    iteration = status.iteration
     if after.state == "Failed":
         message = f"stage {after.name.value} failed: {after.message}"
         plan = _end(observed, status, iteration, "Failed", after.reason or Reason.JOB_FAILED, message, now)
@@ -108,6 +114,14 @@ def _stage(
     if after.state == "Succeeded":
         status = _learned(status, frozen, iteration, after)
     return CyclePlan(progress.actions, status, _stage_events(entry, after, iteration), progress.wake_at)
+
+
+def _with_stage(
+    status: AlignmentCycleStatus, iteration: Iteration, entry: StageStatus
+) -> AlignmentCycleStatus:
+    others = [other for other in iteration.stages if other.name != entry.name]
+    now_at = iteration.model_copy(update={"stages": [*others, entry], "stage": entry.name})
+    return status.model_copy(update={"iteration": now_at})
 
 
 def _stage_events(before: StageStatus, after: StageStatus, iteration: Iteration) -> tuple[Event, ...]:
@@ -255,9 +269,9 @@ def _promoted(observed: ObservedCycle, iteration: Iteration, now: datetime) -> C
         return _end(observed, status, iteration, "Failed", Reason.INCUMBENT_CHANGED, message, now)
     if unproven := _unproven(observed, frozen, iteration):
         return _end(observed, status, iteration, "Failed", Reason.EVIDENCE_MISMATCH, unproven, now)
-    status = finish.promote(
-        status, iteration, iteration.candidate, (observed.spec or frozen.spec).history.keep_promoted, now
-    )
+    trained_from = status.promoted if frozen.spec.policy.start == "Previous" else None
+    keep = (observed.spec or frozen.spec).history.keep_promoted
+    status = finish.promote(status, iteration, iteration.candidate, trained_from, keep, now)
     reason = iteration.reason or Reason.ALL_GATES_PASSED
     return _end(observed, status, iteration, "Promoted", reason, iteration.message or "", now)
 

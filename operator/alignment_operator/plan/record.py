@@ -11,7 +11,7 @@ from datetime import datetime
 from alignment_api.conditions import Reason
 from alignment_api.cycle_status import MAX_PROMOTIONS, AlignmentCycleStatus, Promoted
 from alignment_operator.observed import ObservedCycle
-from alignment_operator.plan import instants
+from alignment_operator.plan import instants, lineage
 from alignment_operator.plan.verbs import Request
 from alignment_operator.planned import Event
 
@@ -35,6 +35,20 @@ def lost(observed: ObservedCycle) -> str:
 def _belongs_to_another(observed: ObservedCycle, owner: str | None) -> bool:
     mine = f"{observed.owner.namespace}/{observed.owner.name}"
     return owner is not None and owner.rsplit("/", 1)[0] != mine
+
+
+def recalled(observed: ObservedCycle) -> AlignmentCycleStatus:
+    """The status with what only ControllerRevisions and Jobs still know, if it was lost: what counts as started."""
+    status = observed.status
+    if status.iterations is not None:
+        return status
+    used = status.iteration.number if status.iteration else 0
+    last = max(observed.frozen, default=0)
+    most = max(used, last, *(job.iteration for job in observed.jobs), 0)
+    handled = dict(status.handled)
+    if last > used and observed.frozen[last].trigger != "Manual":
+        handled = _remembered(observed) | handled
+    return status.model_copy(update={"iterations": most, "handled": handled})
 
 
 def adopt(observed: ObservedCycle, request: Request, now: datetime) -> tuple[AlignmentCycleStatus, Event]:
@@ -74,13 +88,21 @@ def _as_promoted(observed: ObservedCycle, digest: str, uri: str, now: datetime) 
     recorded = observed.status.promoted
     if recorded and recorded.digest == digest:
         return recorded
-    return Promoted(iteration=_promoted_by(observed, digest), uri=uri, digest=digest, at=instants.spell(now))
+    number = _promoted_by(observed, digest)
+    there = observed.frozen.get(number)
+    return Promoted(
+        iteration=number,
+        uri=uri,
+        digest=digest,
+        at=instants.spell(now),
+        datasets=lineage.extended(None, there.datasets) if there else [],
+    )
 
 
 def _remembered(observed: ObservedCycle) -> dict[str, str]:
     """The last request that an iteration was started for, which a lost status has forgotten."""
-    last = max(observed.frozen, default=None)
-    return {"run": observed.frozen[last].handled_run} if last is not None else {}
+    run = observed.frozen[max(observed.frozen)].handled_run if observed.frozen else ""
+    return {"run": run} if run else {}
 
 
 def _promoted_by(observed: ObservedCycle, digest: str) -> int:

@@ -6,6 +6,7 @@ iteration is newer than all that `collect` looks at, and what it started from is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,8 +15,8 @@ from alignment_api.cycle import AlignmentCycleSpec, History
 from alignment_api.cycle_status import AlignmentCycleStatus, Collection, Promoted, StageStatus
 from alignment_api.stage import CollectParameters, Stage, StageConfig
 from alignment_api.uris import join
-from alignment_operator.observed import ObservedCycle
-from alignment_operator.plan import housekeeping, iteration, stage
+from alignment_operator.observed import JobView, ObservedCycle
+from alignment_operator.plan import housekeeping, iteration, stage, suspension
 from alignment_operator.plan.dataset import with_image
 from alignment_operator.planned import Action, DeleteRevision, Event
 
@@ -35,6 +36,8 @@ class Retained:
 def retain(observed: ObservedCycle, status: AlignmentCycleStatus, now: datetime) -> Retained:
     """`status` is what the rest of the plan made. Not to be called without a spec, or with the record lost."""
     assert observed.spec is not None
+    if suspension.holds(observed):
+        return Retained(_paused(status, observed.jobs))
     status = _due(status, observed.spec.history)
     collection = status.collection
     jobs = [job for job in observed.jobs if job.stage == Stage.COLLECT]
@@ -50,7 +53,13 @@ def retain(observed: ObservedCycle, status: AlignmentCycleStatus, now: datetime)
         return Retained(status, (*tidied(None, number, None), *_old_revisions(observed)))
     config = _config(observed, observed.spec, collection)
     progress = stage.advance(
-        collection.stage, config, observed.owner.name, jobs, pods, now, wait_for_inputs=False
+        suspension.resumed(collection.stage),
+        config,
+        observed.owner.name,
+        jobs,
+        pods,
+        now,
+        wait_for_inputs=False,
     )
     expected = (names.stage_hash(config.owner_uid, config.to_wire()), collection.stage.attempt)
     after = collection.model_copy(update={"stage": progress.status})
@@ -59,6 +68,16 @@ def retain(observed: ObservedCycle, status: AlignmentCycleStatus, now: datetime)
         actions=(*progress.actions, *tidied(collection.stage, collection.iteration, expected)),
         events=_events(after),
         wake_at=progress.wake_at,
+    )
+
+
+def _paused(status: AlignmentCycleStatus, jobs: Iterable[JobView]) -> AlignmentCycleStatus:
+    collection = status.collection
+    if collection is None or not _running(collection):
+        return status
+    paused = suspension.paused(collection.stage, jobs)
+    return status.model_copy(
+        update={"collection": collection.model_copy(update={"stage": paused or collection.stage})}
     )
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
 
 from alignment_api import names
 from alignment_api.conditions import Reason
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import DatasetRevision, Iteration
+from alignment_api.cycle_status import DatasetRevision, Iteration, StartedBy
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import CONTRACT_VERSION, Located
 from alignment_operator.observed import Frozen, ObservedCycle
 from alignment_operator.plan import instants
 from alignment_operator.planned import CyclePlan, Event, Freeze
 
-_MANUAL: Literal["Manual"] = "Manual"
+
+@dataclass(frozen=True)
+class Cause:
+    """What starts an iteration. `run` is the request that counts as handled then, `slot` that of a schedule."""
+
+    trigger: StartedBy
+    run: str
+    slot: str = ""
 
 
 def blocked_by(observed: ObservedCycle) -> tuple[Reason, str] | None:
@@ -27,39 +34,26 @@ def blocked_by(observed: ObservedCycle) -> tuple[Reason, str] | None:
     return None
 
 
-def start(observed: ObservedCycle, run: str, now: datetime) -> CyclePlan:
+def start(observed: ObservedCycle, cause: Cause, now: datetime) -> CyclePlan:
     """Freeze the next iteration. Not to be called while one is running or `blocked_by` something."""
-    assert observed.spec is not None
-    incumbent = incumbent_of(observed)
-    number = _next_number(observed, run)
-    frozen = observed.frozen.get(number)
-    actions: tuple[Freeze, ...] = ()
-    if frozen is None:
-        frozen = Frozen(
-            name=names.revision_name(observed.owner.name, number),
-            number=number,
-            trigger=_MANUAL,
-            handled_run=run,
-            generation=observed.owner.generation,
-            spec=_settled(observed.spec, observed.settings.worker_image),
-            incumbent=incumbent,
-            datasets=tuple(view.revision for view in observed.datasets if view.revision),
-            contract_version=CONTRACT_VERSION,
-        )
-        actions = (Freeze(frozen),)
+    frozen = _frozen(observed, cause, now)
+    actions = () if observed.frozen.get(frozen.number) == frozen else (Freeze(frozen),)
     iteration = Iteration(
-        number=number,
-        trigger=_MANUAL,
+        number=frozen.number,
+        trigger=frozen.trigger,
         generation=frozen.generation,
         revision=frozen.name,
-        started_at=instants.spell(now),
-        incumbent=incumbent,
+        started_at=frozen.started_at or instants.spell(now),
+        incumbent=frozen.incumbent,
         datasets=[DatasetRevision.from_wire(revision.to_wire()) for revision in frozen.datasets],
     )
+    handled = {**observed.status.handled, **({"run": frozen.handled_run} if frozen.handled_run else {})}
     status = observed.status.model_copy(
-        update={"iteration": iteration, "handled": {**observed.status.handled, "run": frozen.handled_run}}
+        update={"iteration": iteration, "iterations": frozen.number, "handled": handled}
     )
-    return CyclePlan(actions, status, (Event("IterationStarted", f"iteration {number} started"),), now)
+    by = "" if frozen.trigger == "Manual" else f" by {frozen.trigger}"
+    event = Event("IterationStarted", f"iteration {frozen.number} started{by}")
+    return CyclePlan(actions, status, (event,), now)
 
 
 def incumbent_of(observed: ObservedCycle) -> Located | None:
@@ -70,18 +64,43 @@ def incumbent_of(observed: ObservedCycle) -> Located | None:
     return None
 
 
-def _next_number(observed: ObservedCycle, run: str) -> int:
-    """One more than any number that this cycle ever used, so that no folder of the store is used twice.
+def _frozen(observed: ObservedCycle, cause: Cause, now: datetime) -> Frozen:
+    """What was frozen just before a crash is taken up again, else the next iteration.
 
-    What was frozen for this very request, just before a crash or before the status was lost, is taken up again.
+    Its number is one more than any that this cycle ever used, so that no folder of the store is used twice.
     """
-    used = observed.status.iteration.number if observed.status.iteration else 0
+    assert observed.spec is not None
+    status = observed.status
+    used = status.iteration.number if status.iteration else 0
     last = max(observed.frozen, default=0)
-    if last > used:
-        frozen = observed.frozen[last]
-        if frozen.handled_run == run and frozen.incumbent == incumbent_of(observed):
-            return last
-    return max(used, last, *(job.iteration for job in observed.jobs)) + 1
+    wanted = Frozen(
+        name=names.revision_name(observed.owner.name, last),
+        number=last,
+        trigger=cause.trigger,
+        slot=cause.slot,
+        started_at=instants.spell(now),
+        handled_run=cause.run,
+        generation=observed.owner.generation,
+        spec=_settled(observed.spec, observed.settings.worker_image),
+        incumbent=incumbent_of(observed),
+        datasets=tuple(view.revision for view in observed.datasets if view.revision),
+        contract_version=CONTRACT_VERSION,
+    )
+    if last > used and _begun(observed.frozen[last], wanted, status.iterations or 0):
+        return observed.frozen[last]
+    number = max(used, last, status.iterations or 0, *(job.iteration for job in observed.jobs)) + 1
+    return replace(wanted, name=names.revision_name(observed.owner.name, number), number=number)
+
+
+def _begun(there: Frozen, wanted: Frozen, counted: int) -> bool:
+    """Whether the last frozen iteration is the one that is asked for.
+
+    A request of a person is recognised by its value even when the status was lost; a trigger is not, so that nothing
+    starts a second time.
+    """
+    if wanted.trigger == there.trigger == "Manual":
+        return there.handled_run == wanted.handled_run and there.incumbent == wanted.incumbent
+    return there.number > counted and replace(wanted, started_at=there.started_at) == there
 
 
 def _settled(spec: AlignmentCycleSpec, worker_image: str) -> AlignmentCycleSpec:

@@ -1,22 +1,31 @@
-"""Targets follow `status.promoted`, and are repaired when they drift."""
+"""Targets follow `status.promoted`, and are repaired when they drift.
+
+A manager that takes a field back after it was written is overruled once. After the second time the target is left alone
+until the next promotion, and the condition says who holds it: two that write in turns for ever help nobody.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alignment_api.conditions import Reason
+from alignment_api.cycle_status import Promoted, TargetStatus
 from alignment_operator.observed import ObservedCycle, TargetView
 from alignment_operator.planned import PointTarget
+
+_OFTEN = 2
 
 
 @dataclass(frozen=True)
 class TargetsState:
-    """What to write, and how the condition TargetsSynced reads."""
+    """What to write, how the condition TargetsSynced reads, and what status.targets remembers."""
 
     actions: tuple[PointTarget, ...]
     synced: bool
     reason: Reason
     message: str
+    rows: tuple[TargetStatus, ...] = ()
 
 
 def follow(observed: ObservedCycle) -> TargetsState:
@@ -32,15 +41,51 @@ def follow(observed: ObservedCycle) -> TargetsState:
         return TargetsState((), False, Reason.CLAIMED_BY_ANOTHER_CYCLE, message)
     if promoted is None:
         return TargetsState((), True, Reason.NOTHING_PROMOTED, "targets are written at the first promotion")
-    behind = tuple(
+    return _pointed(observed.targets, promoted, observed.status.targets)
+
+
+def _pointed(
+    targets: Iterable[TargetView], promoted: Promoted, before: Iterable[TargetStatus]
+) -> TargetsState:
+    known = {(row.name, row.key): row for row in before}
+    rows = {target: _row(target, promoted, known.get((target.name, target.key))) for target in targets}
+    behind = [target for target in rows if _is_behind(target, promoted)]
+    # A write sets all keys of its ConfigMap, so one that is held keeps the others from being written.
+    held = {target.name: target.held_by for target in behind if _is_left(target, rows[target])}
+    points = tuple(
         PointTarget(name=target.name, key=target.key, uri=promoted.uri, digest=promoted.digest)
-        for target in observed.targets
-        if target.value != promoted.uri or target.digest != promoted.digest
+        for target in behind
+        if target.name not in held
     )
-    if behind:
-        said = ", ".join(f"ConfigMap {target.name}" for target in behind)
-        return TargetsState(behind, False, Reason.UPDATING, f"writing {promoted.uri} to {said}")
-    return TargetsState((), True, Reason.SYNCED, f"all carry {promoted.uri}")
+    kept = tuple(rows.values())
+    if held:
+        who = ", ".join(f"ConfigMap {name} by {manager}" for name, manager in held.items())
+        message = (
+            f"taken back twice, and left alone until the next promotion: {who}; let only one of them manage the "
+            f"field, then delete it or set it to {promoted.uri}"
+        )
+        return TargetsState(points, False, Reason.TAKEN_BACK, message, kept)
+    if points:
+        said = ", ".join(f"ConfigMap {point.name}" for point in points)
+        return TargetsState(points, False, Reason.UPDATING, f"writing {promoted.uri} to {said}", kept)
+    return TargetsState((), True, Reason.SYNCED, f"all carry {promoted.uri}", kept)
+
+
+def _row(target: TargetView, promoted: Promoted, before: TargetStatus | None) -> TargetStatus:
+    """It is written together with the effect: a target that is behind is written in this very pass."""
+    if before is None or before.digest != promoted.digest:
+        return TargetStatus(name=target.name, key=target.key, digest=promoted.digest)
+    if not _is_behind(target, promoted) or target.held_by is None or before.taken_back >= _OFTEN:
+        return before
+    return before.model_copy(update={"taken_back": before.taken_back + 1, "manager": target.held_by})
+
+
+def _is_left(target: TargetView, row: TargetStatus) -> bool:
+    return row.taken_back >= _OFTEN and target.held_by is not None
+
+
+def _is_behind(target: TargetView, promoted: Promoted) -> bool:
+    return target.value != promoted.uri or target.digest != promoted.digest
 
 
 def _claimed(target: TargetView, mine: str) -> bool:

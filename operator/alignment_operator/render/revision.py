@@ -6,7 +6,7 @@ from typing import Any
 
 from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import DatasetRevision
+from alignment_api.cycle_status import DatasetRevision, StartedBy
 from alignment_api.model import Model
 from alignment_api.stage import Located
 from alignment_operator.observed import Frozen, Owner
@@ -17,7 +17,9 @@ class _Data(Model):
     """`data` of the ControllerRevision."""
 
     contract_version: int
-    trigger: str
+    trigger: StartedBy
+    slot: str = ""
+    started_at: str = ""
     handled_run: str
     generation: int
     spec: AlignmentCycleSpec
@@ -30,6 +32,8 @@ def render_revision(owner: Owner, frozen: Frozen) -> dict[str, Any]:
     data = _Data(
         contract_version=frozen.contract_version,
         trigger=frozen.trigger,
+        slot=frozen.slot,
+        started_at=frozen.started_at,
         handled_run=frozen.handled_run,
         generation=frozen.generation,
         spec=frozen.spec,
@@ -60,6 +64,8 @@ def parse_revision(manifest: dict[str, Any]) -> Frozen:
         name=manifest["metadata"]["name"],
         number=int(manifest["revision"]),
         trigger=data.trigger,
+        slot=data.slot,
+        started_at=data.started_at,
         handled_run=data.handled_run,
         generation=data.generation,
         spec=data.spec,

@@ -1,0 +1,66 @@
+"""`spec.suspend`: what runs is suspended, and nothing new starts. Live at once, and undone without loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alignment_api.conditions import ConditionType, Reason, find
+from alignment_api.cycle_status import StageStatus
+from alignment_operator.observed import JobState, JobView, ObservedCycle
+from alignment_operator.planned import Event, SuspendJob
+
+_MESSAGE = "spec.suspend is true"
+
+
+def holds(observed: ObservedCycle) -> bool:
+    """A spec that cannot be read changes nothing."""
+    if observed.spec is not None:
+        return observed.spec.suspend
+    return _held_before(observed)
+
+
+def follow(observed: ObservedCycle) -> tuple[SuspendJob, ...]:
+    """Jobs that are suspended, or not, against what the spec says.
+
+    The one place that decides it. A Job in a queue is Kueue's to suspend and to resume, by its Workload.
+    """
+    wanted = holds(observed)
+    return tuple(
+        SuspendJob(job.name, job.uid, suspend=wanted)
+        for job in observed.jobs
+        if job.state is JobState.ACTIVE and not job.deleting and not job.queue and job.suspended != wanted
+    )
+
+
+def paused(entry: StageStatus, jobs: Iterable[JobView]) -> StageStatus | None:
+    """The stage while it is suspended: no deadline runs. None if its Job has ended, which is taken note of as ever."""
+    job = next((job for job in jobs if job.name == entry.job and job.uid == entry.job_uid), None)
+    if job is not None and job.state is not JobState.ACTIVE:
+        return None
+    waiting = {
+        "state": "Pending",
+        "reason": str(Reason.SUSPENDED),
+        "message": _MESSAGE,
+        "pending_since": None,
+    }
+    return entry.model_copy(update=waiting)
+
+
+def resumed(entry: StageStatus) -> StageStatus:
+    """The stage as it is when nothing holds it any more."""
+    if entry.reason != Reason.SUSPENDED:
+        return entry
+    return entry.model_copy(update={"reason": None, "message": None})
+
+
+def events(observed: ObservedCycle) -> tuple[Event, ...]:
+    """Told in the pass that changes the condition."""
+    now_held = holds(observed)
+    if now_held == _held_before(observed):
+        return ()
+    return (Event("Suspended", _MESSAGE),) if now_held else (Event("Resumed", "spec.suspend is false"),)
+
+
+def _held_before(observed: ObservedCycle) -> bool:
+    condition = find(observed.status.conditions, ConditionType.SUSPENDED)
+    return condition is not None and condition.status == "True"

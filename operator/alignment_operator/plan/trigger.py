@@ -1,0 +1,196 @@
+"""What starts an iteration now, beside a person, and when to look again.
+
+What was acted on stands in status: `nextRunAt` moves on and `iterations` grows in the write that starts an iteration.
+So an operator that is killed between freezing and that write decides the same again, and one that finds an empty status
+counts as started what the ControllerRevisions show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from alignment_api.conditions import ConditionType, Reason, find
+from alignment_api.cycle_status import StartedBy
+from alignment_api.trigger import Trigger
+from alignment_operator import schedules
+from alignment_operator.observed import ObservedCycle
+from alignment_operator.plan import instants, lineage, start
+from alignment_operator.planned import Event
+
+_A_SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What spec.trigger says now.
+
+    `start`: what asks for an iteration; the caller sees to whether one can start. `slot` is that of the schedule, if
+    it is the schedule. `waits_for`: what an idle cycle waits for, for people.
+    """
+
+    start: StartedBy | None = None
+    slot: str = ""
+    next_run_at: str | None = None
+    wake_at: datetime | None = None
+    waits_for: str = "the annotation alignment.dev/run"
+    event: Event | None = None
+
+
+@dataclass(frozen=True)
+class _Past:
+    """The newest iteration that counts as started."""
+
+    started_at: datetime | None
+    pairs: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """`due`: may start now, or as soon as nothing is in the way. `ahead`: the first one that can be announced."""
+
+    due: datetime | None
+    ahead: datetime | None
+
+
+def look(observed: ObservedCycle, now: datetime) -> Outlook:
+    """Of a cycle that is not stalled. While it is suspended, nothing is due and nothing announced."""
+    spec, status = observed.spec, observed.status
+    assert spec is not None
+    trigger = spec.trigger
+    if trigger is None or spec.suspend:
+        return Outlook()
+    past = _past(observed)
+    ready_at = past.started_at + timedelta(seconds=trigger.cooldown_seconds) if past.started_at else now
+    slots = _slots(observed, trigger, past, ready_at, now)
+    new = _new_pairs(observed, past)
+    enough = trigger.new_pairs is not None and new >= trigger.new_pairs
+    running = status.iteration is not None and status.iteration.outcome is None
+    # A status that was never written, or lost, is written first: only then it can tell what was acted on.
+    may_start = not running and now >= ready_at and status.iterations is not None
+    by: StartedBy | None = None
+    if may_start and (slots.due or enough):
+        by = "Schedule" if slots.due else "NewPairs"
+    return Outlook(
+        start=by,
+        slot=instants.spell(slots.due) if slots.due and by == "Schedule" else "",
+        next_run_at=_spelled(slots.due or slots.ahead),
+        wake_at=_wake_at(
+            trigger, slots, ready_at if ready_at > now else None, running=running, enough=enough
+        ),
+        waits_for=_waits_for(trigger, slots, new),
+        event=_missed(observed, trigger, past, now),
+    )
+
+
+def _past(observed: ObservedCycle) -> _Past:
+    """Of status and ControllerRevisions, whichever knows more; what was frozen last may not have started yet."""
+    status = observed.status
+    iteration = status.iteration
+    counted = [
+        number for number in observed.frozen if status.iterations is None or number <= status.iterations
+    ]
+    last = max(counted, default=0)
+    if iteration and iteration.number >= last:
+        return _Past(instants.parse(iteration.started_at), lineage.pairs_of(iteration.datasets))
+    if not counted:
+        return _Past(None, {})
+    frozen = observed.frozen[last]
+    started_at = instants.parse(frozen.started_at) if frozen.started_at else None
+    return _Past(started_at, lineage.pairs_of(frozen.datasets))
+
+
+def _slots(
+    observed: ObservedCycle, trigger: Trigger, past: _Past, ready_at: datetime, now: datetime
+) -> _Slots:
+    if trigger.schedule is None:
+        return _Slots(None, None)
+    deadline = timedelta(seconds=trigger.starting_deadline_seconds)
+    last, ahead = schedules.around(trigger.schedule, trigger.time_zone, now)
+    begins = _first_to_come(observed)
+    untaken = last is not None and begins is not None and last >= begins
+    if untaken and last and past.started_at:
+        untaken = last > past.started_at
+    if untaken and last and max(now, ready_at) <= last + deadline:
+        return _Slots(last, ahead)
+    # Slots that the cooldown, or a clock that was put back, rules out are not announced.
+    earliest = max(ready_at - deadline - _A_SECOND, past.started_at or now)
+    if ahead and earliest >= ahead:
+        ahead = schedules.around(trigger.schedule, trigger.time_zone, earliest)[1]
+    return _Slots(None, ahead)
+
+
+def _first_to_come(observed: ObservedCycle) -> datetime | None:
+    """No slot before this was missed: it was never announced. None: none was.
+
+    So a schedule that is new, or was edited, does not start for a slot of the past.
+    """
+    status = observed.status
+    if status.next_run_at:
+        return instants.parse(status.next_run_at)
+    suspended = find(status.conditions, ConditionType.SUSPENDED)
+    if suspended and suspended.status == "True":
+        return instants.parse(suspended.last_transition_time)
+    return observed.owner.created_at if status.observed_generation is None else None
+
+
+def _new_pairs(observed: ObservedCycle, past: _Past) -> int:
+    """Newer than what the last iteration worked from, however that ended."""
+    known = {**lineage.known(observed.status.promoted), **past.pairs}
+    return sum(
+        max(0, (view.revision.pairs or 0) - known.get(view.name, 0))
+        for view in observed.datasets
+        if view.revision
+    )
+
+
+def _wake_at(
+    trigger: Trigger, slots: _Slots, cooled_at: datetime | None, *, running: bool, enough: bool
+) -> datetime | None:
+    """What is due and waits for a dataset, or for the running iteration, is woken by that."""
+    expires = timedelta(seconds=trigger.starting_deadline_seconds) + _A_SECOND
+    wakes = [cooled_at if (slots.due or enough) and not running else None]
+    if slots.due:
+        wakes.append(slots.due + expires)
+    elif slots.ahead:
+        wakes.append(slots.ahead + expires if running else slots.ahead)
+    return instants.earliest(*wakes)
+
+
+def _waits_for(trigger: Trigger, slots: _Slots, new: int) -> str:
+    parts = []
+    if slots.due:
+        parts.append(f"the iteration that was due at {_short(slots.due)}")
+    elif slots.ahead:
+        parts.append(f"next iteration at {_short(slots.ahead)}")
+    if trigger.new_pairs:
+        parts.append(f"{new} of {trigger.new_pairs} new pairs are there")
+    return "; ".join(parts) or "the schedule has no slot within 50 years"
+
+
+def _missed(observed: ObservedCycle, trigger: Trigger, past: _Past, now: datetime) -> Event | None:
+    """Told in the pass that announces another slot instead."""
+    status = observed.status
+    if trigger.schedule is None or not status.next_run_at:
+        return None
+    slot = instants.parse(status.next_run_at)
+    if slot + timedelta(seconds=trigger.starting_deadline_seconds) >= now or (
+        past.started_at and past.started_at >= slot
+    ):
+        return None
+    iteration, blocked = status.iteration, start.blocked_by(observed)
+    why = f": {blocked[1]}" if blocked else ""
+    if iteration and not iteration.outcome:
+        why = f": iteration {iteration.number} had not ended"
+    message = f"nothing started for {_short(slot)} within {trigger.starting_deadline_seconds} s{why}"
+    return Event(Reason.SCHEDULE_MISSED, message, warning=True)
+
+
+def _short(slot: datetime) -> str:
+    """A slot has no seconds."""
+    return f"{slot:%Y-%m-%dT%H:%MZ}"
+
+
+def _spelled(instant: datetime | None) -> str | None:
+    return instants.spell(instant) if instant else None

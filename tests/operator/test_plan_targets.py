@@ -1,0 +1,107 @@
+"""Targets that other managers take: repaired once, and then left alone and told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from alignment_operator.planned import PointTarget
+from tests.operator.plan_world import World
+
+RUN = {"alignment.dev/run": "1"}
+
+
+def promoted() -> World:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    return world
+
+
+def take(world: World, manager: str | None = "argocd-controller", **changes: Any) -> None:
+    world.target = replace(world.target, value="pvc://theirs", held_by=manager, **changes)
+
+
+def synced(world: World) -> dict[str, str]:
+    return next(entry for entry in world.status["conditions"] if entry["type"] == "TargetsSynced")
+
+
+def row(world: World) -> dict[str, Any]:
+    (found,) = world.status["targets"]
+    return dict(found)
+
+
+def test_status_says_what_was_last_written_to_each_target() -> None:
+    world = promoted()
+    digest = world.status["promoted"]["digest"]
+    assert row(world) == {"name": "served", "key": "uri", "digest": digest, "takenBack": 0}
+
+
+def test_what_was_there_before_the_first_promotion_was_not_taken_back() -> None:
+    world = World(annotations=dict(RUN))
+    world.target = replace(world.target, exists=True, value="pvc://m0", held_by="kubectl-create")
+    world.settle()
+    assert world.target.value == world.status["promoted"]["uri"]
+    assert row(world)["takenBack"] == 0
+
+
+def test_a_field_that_was_taken_back_once_is_repaired() -> None:
+    world = promoted()
+    good = world.target
+    take(world)
+    world.settle()
+    assert world.target == good
+    assert (row(world)["takenBack"], row(world)["manager"]) == (1, "argocd-controller")
+    assert synced(world)["status"] == "True"
+
+
+def test_one_that_was_taken_back_twice_is_left_alone_and_the_manager_is_named() -> None:
+    world = promoted()
+    for _ in range(2):
+        take(world)
+        world.settle()
+    assert world.target.value == "pvc://theirs"
+    assert not any(isinstance(action, PointTarget) for action in world.pass_().actions)
+    assert (synced(world)["status"], synced(world)["reason"]) == ("False", "TakenBack")
+    assert "ConfigMap served by argocd-controller" in synced(world)["message"]
+
+
+def test_a_manager_that_is_faster_than_the_next_pass_is_not_fought_for_ever() -> None:
+    world = promoted()
+    writes = 0
+    for _ in range(10):
+        take(world)
+        writes += sum(isinstance(action, PointTarget) for action in world.pass_().actions)
+    assert writes == 1
+    assert synced(world)["reason"] == "TakenBack"
+
+
+def test_drift_that_nobody_owns_up_to_is_repaired_every_time() -> None:
+    world = promoted()
+    good = world.target
+    for _ in range(5):
+        take(world, manager=None)
+        world.settle()
+        assert world.target == good
+
+
+def test_it_is_synced_again_once_the_other_manager_lets_go() -> None:
+    world = promoted()
+    for _ in range(2):
+        take(world)
+        world.settle()
+    world.target = replace(world.target, exists=False, value=None, digest=None, owner=None, held_by=None)
+    world.settle()
+    assert world.target.value == world.status["promoted"]["uri"]
+    assert synced(world)["status"] == "True"
+
+
+def test_the_next_promotion_is_written_whoever_holds_the_field() -> None:
+    world = promoted()
+    for _ in range(2):
+        take(world)
+        world.settle()
+    world.annotations["alignment.dev/run"] = "2"
+    world.settle()
+    assert world.status["promoted"]["iteration"] == 2
+    assert world.target.value == world.status["promoted"]["uri"]
+    assert row(world)["takenBack"] == 0
