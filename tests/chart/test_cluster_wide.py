@@ -12,12 +12,12 @@ import yaml
 from tests.chart import audit
 from tests.chart.charts import NAME, REPOSITORY, SYSTEM, Release
 from tests.chart.conftest import restricted_namespace
+from tests.chart.gang import CYCLES, Gang
 from tests.cluster.api import Json
 from tests.cluster.bed import Bed
 from tests.cluster.client import Client, Namespace, has_condition
 from tests.cluster.waiting import wait_until
 
-CYCLES = ("alignment.dev/v1alpha1", "alignmentcycles")
 EDITOR, APPROVER, VIEWER = "erin", "ada", "victor"
 APPROVAL = f"alignment.dev/approve=1@sha256:{'a' * 64}"
 
@@ -268,25 +268,47 @@ def repeated(events: Sequence[Json]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def cancelled(client: Client, operator: Release) -> Namespace:
-    """Where no pod finds a node: its Job is deleted by hand and made again, then the iteration is cancelled."""
-    namespace = restricted_namespace(client, "cancelled")
-    nowhere = {**TRAINER, "nodeSelector": {"nowhere": "at-all"}}
-    namespace.apply(cycle("support", {"alignment.dev/run": "1"}, defaults=nowhere))
-    (first,) = wait_until(lambda: namespace.list("batch/v1", "jobs"), "its first Job is there")
-    namespace.kubectl("delete", "job", first["metadata"]["name"])
-    wait_until(lambda: others(namespace, first), "another Job is there", 60)
-    namespace.kubectl("annotate", "alignmentcycle", "support", "alignment.dev/cancel=1")
-    wait_until(lambda: not namespace.list("batch/v1", "jobs"), "its Jobs are gone", 60)
-    return namespace
+def cancelled(team: Namespace) -> Gang:
+    """A Job was deleted by hand, and more iterations were cancelled than are remembered."""
+    team.kubectl("create", "serviceaccount", TRAINER["serviceAccountName"])
+    team.apply(dataset(TRAINER))
+    team.wait(
+        CYCLES[0], "preferencedatasets", "recorded-pairs", has_condition("Ready"), "its pairs are read", 600
+    )
+    manifest = cycle(
+        "gang",
+        datasets=[{"name": "recorded-pairs"}],
+        defaults=TRAINER,
+        stages={"train": {"queueName": "closed"}},
+        history={"iterations": 3},
+        gates={"lengthDrift": {"maxIncreasePercent": 30}},
+    )
+    manifest["spec"]["training"]["nodes"] = 2
+    for field in ("prompts", "sampling", "judge"):  # so that training is the first stage
+        del manifest["spec"][field]
+    team.apply(manifest)
+    gang = Gang(team, "gang")
+    first = gang.start(1)
+    team.kubectl("delete", "job", first["metadata"]["name"])
+    gang.job(1, but_not=first["metadata"]["uid"])
+    gang.cancel(1)
+    for number in (2, 3, 4):
+        gang.start(number)
+        gang.cancel(number)
+    gang.until_revisions(3)
+    return gang
 
 
-def others(namespace: Namespace, job: Json) -> list[Json]:
-    return [
-        each
-        for each in namespace.list("batch/v1", "jobs")
-        if each["metadata"]["uid"] != job["metadata"]["uid"]
-    ]
+def test_the_operator_is_granted_exactly_what_it_uses(
+    audited: Bed, client: Client, refused: Namespace, cancelled: Gang, promoted: Json
+) -> None:
+    log = audited.control_plane.audit_log
+    role = client.get(f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{NAME}")
+    assert role is not None
+    granted, used = audit.granted(role), audit.used(log, NAME, SYSTEM)
+    assert audit.forbidden(log, NAME, SYSTEM) == []
+    assert sorted(used - granted) == []
+    assert sorted(granted - used) == [], "granted, but never used"
 
 
 def test_the_quickstart_is_promoted_where_only_restricted_pods_are_let_in(
@@ -307,15 +329,3 @@ def test_no_workers_pod_has_a_token(team: Namespace, promoted: Json) -> None:
         for source in volume.get("projected", {}).get("sources", [])
     ]
     assert [source for source in sources if "serviceAccountToken" in source] == []
-
-
-def test_the_operator_is_granted_exactly_what_it_uses(
-    audited: Bed, client: Client, promoted: Json, refused: Namespace, cancelled: Namespace
-) -> None:
-    log = audited.control_plane.audit_log
-    role = client.get(f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{NAME}")
-    assert role is not None
-    granted, used = audit.granted(role), audit.used(log, NAME, SYSTEM)
-    assert audit.forbidden(log, NAME, SYSTEM) == []
-    assert sorted(used - granted) == []
-    assert sorted(granted - used) == [], "granted, but never used"

@@ -12,12 +12,12 @@ import yaml
 from tests.chart import audit
 from tests.chart.charts import CHART, NAME, REPOSITORY, SYSTEM, Release
 from tests.chart.conftest import restricted_namespace
+from tests.chart.gang import CYCLES
 from tests.cluster.api import Json
 from tests.cluster.bed import Bed
 from tests.cluster.client import Client, Namespace
 from tests.cluster.waiting import wait_until
 
-CYCLES = ("alignment.dev/v1alpha1", "alignmentcycles")
 DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/alignmentcycles.alignment.dev"
 INSTALL: list[str | Path] = ["install", NAME, CHART, "--namespace", SYSTEM]
 
