@@ -35,6 +35,7 @@ class GateReason(StrEnum):
 
     GOLD_REGRESSION = "GoldRegression"
     GOLD_SET_TOO_SMALL = "GoldSetTooSmall"
+    GOLD_UNDECIDED = "GoldUndecided"
     GOLD_NOT_SHOWN_NON_INFERIOR = "GoldNotShownNonInferior"
     LENGTH_DRIFT = "LengthDrift"
     LENGTH_UNDECIDED = "LengthUndecided"

@@ -26,14 +26,16 @@ def judged(limits: GoldSetGate, **changes: Measurement) -> GateResult:
         # √(6.18·0.1/300) is 4.5 points, within the 10 that must be noticed.
         ({"code": gold(2.5)}, Verdict.PASSED, None),
         ({"code": gold(-5, p=0.01)}, Verdict.FAILED, GateReason.GOLD_REGRESSION),
-        # Beyond the limit, but it may be chance.
-        ({"code": gold(-5, p=0.06)}, Verdict.PASSED, None),
+        # Beyond the limit, but it may be chance; from 4.5 points on, it should have shown.
+        ({"code": gold(-4.4, p=0.06)}, Verdict.PASSED, None),
+        ({"code": gold(-4.6, p=0.06)}, Verdict.INCONCLUSIVE, GateReason.GOLD_UNDECIDED),
         # Certain, but within the limit, and the limit itself is within.
         ({"code": gold(-1.9, p=0.001)}, Verdict.PASSED, None),
         ({"code": gold(-2.0, p=0.001)}, Verdict.PASSED, None),
         ({"code": gold(-2.01, p=0.001)}, Verdict.FAILED, GateReason.GOLD_REGRESSION),
         # Holm over two categories: the smallest p has to be at most 0.025.
-        ({"code": gold(-5, p=0.03), "facts": gold(1)}, Verdict.PASSED, None),
+        ({"code": gold(-4, p=0.03), "facts": gold(1)}, Verdict.PASSED, None),
+        ({"code": gold(-5, p=0.03), "facts": gold(1)}, Verdict.INCONCLUSIVE, GateReason.GOLD_UNDECIDED),
         ({"code": gold(-5, p=0.025), "facts": gold(1)}, Verdict.FAILED, GateReason.GOLD_REGRESSION),
         # Once the other is rejected, the second has to be at most 0.05.
         ({"code": gold(-5, p=0.001), "facts": gold(-5, p=0.04)}, Verdict.FAILED, GateReason.GOLD_REGRESSION),
@@ -80,10 +82,33 @@ def test_a_pass_says_what_would_have_been_found() -> None:
 
 
 def test_a_drop_that_may_be_chance_is_a_warning() -> None:
-    result = judged(GoldSetGate(), code=gold(-5, p=0.2))
+    result = judged(GoldSetGate(), code=gold(-4, p=0.2))
     assert result.verdict == Verdict.PASSED
     assert "harm not shown (p = 0.2)" in result.message
-    assert result.warnings == ["code dropped by 5.0 points, more than 2.0, which may be chance (p = 0.2)"]
+    assert result.warnings == ["code dropped by 4.0 points, more than 2.0, which may be chance (p = 0.2)"]
+
+
+def test_a_large_drop_that_holm_does_not_let_through_is_not_passed() -> None:
+    result = judged(GoldSetGate(), code=gold(-9, p=0.02), facts=gold(1), reasoning=gold(1))
+    assert result.verdict == Verdict.INCONCLUSIVE
+    assert "harm is neither shown (p = 0.02) nor ruled out by 300 items" in result.message
+
+
+def test_a_gold_set_that_the_incumbent_gets_all_wrong_proves_nothing() -> None:
+    nothing = {"code": {GOLD: gold(0, discordant=0.0), GOLD_ACCURACY: at(0.0)}}
+    result = judge(GoldSetGate(), nothing, 0.95)
+    assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, GateReason.GOLD_SET_TOO_SMALL)
+    assert "are grader and answers right?" in result.message
+    some = nothing | {"facts": {GOLD: gold(0), GOLD_ACCURACY: at(60.0)}}
+    result = judge(GoldSetGate(), some, 0.95)
+    assert result.verdict == Verdict.PASSED
+    assert "code: only 0.0 % were right before" in result.warnings[0]
+
+
+def test_the_accuracy_before_is_a_whole_number_of_items() -> None:
+    # 206 of 300, of which the report's rounded figures make 68.64.
+    rounded = {"facts": {GOLD: gold(29.67), GOLD_ACCURACY: at(98.31)}}
+    assert "facts 68.7 → 98.3 %" in judge(GoldSetGate(), rounded, 0.95).message
 
 
 def test_a_drop_up_to_the_limit_is_none_to_warn_of() -> None:

@@ -53,6 +53,7 @@ def judged(
         (0.15, 0.10, 0.25, Verdict.FAILED),  # less than a fifth is left
         (0.22, 0.18, 0.26, Verdict.INCONCLUSIVE),
         (0.15, 0.05, 1.20, Verdict.INCONCLUSIVE),
+        (3.00, 1.00, 1.20, Verdict.INCONCLUSIVE),  # an interval that leaves the estimate out passes nothing
     ],
 )
 def test_the_ratio(estimate: float, low: float, high: float, verdict: Verdict) -> None:

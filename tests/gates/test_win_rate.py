@@ -51,6 +51,8 @@ def judged(
         (WON, within(35, 20, 50, n=120), Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
         (within(35, 20, 49.9, n=120), WON, Verdict.FAILED, GateReason.NOT_PREFERRED),
         (within(65, None, None, n=120), WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (within(30, 79.2, 84, n=120), WON, Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
+        (WON, within(70, 16, 20.8, n=120), Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED),
     ],
 )
 def test_verdicts(rate: Measurement, fair: Measurement, verdict: Verdict, reason: GateReason | None) -> None:
@@ -62,6 +64,22 @@ def test_verdicts(rate: Measurement, fair: Measurement, verdict: Verdict, reason
 def test_the_least_number_of_comparisons_is_enough() -> None:
     assert judged(WON, WON, least=120).verdict == Verdict.PASSED
     assert judged(WON, WON, least=121).verdict == Verdict.ERROR
+
+
+def test_scores_that_come_in_no_random_order_decide_nothing() -> None:
+    """All wins first, as no drawn order would have them: every rate is ruled out, so none is."""
+    few = head_to_head([1.0] * 30 + [0.0] * 70, [True] * 100, 50, 100, 1000, 0.95)
+    assert judged(few.overall, few.not_longer).verdict == Verdict.INCONCLUSIVE
+    many = head_to_head([1.0] * 30 + [0.0] * 400, [True] * 430, 50, 430, 1000, 0.95)
+    assert (many.overall.low, many.overall.high) == (0, 100)
+    assert judged(many.overall, many.not_longer).verdict == Verdict.INCONCLUSIVE
+
+
+def test_a_limit_below_half_is_not_called_a_preference() -> None:
+    rate = within(50.5, 46.9, 54.2, n=300)
+    result = judged(rate, rate, min_percent=45)
+    assert result.verdict == Verdict.PASSED
+    assert result.message.startswith("the candidate's win rate is above the limit: 50.5 %")
 
 
 def test_a_higher_limit_must_be_cleared() -> None:
@@ -127,7 +145,7 @@ def test_a_few_lucky_comparisons_do_not_slip_through() -> None:
     assert "minComparisons (100)" in verdict.message
 
 
-@pytest.mark.parametrize("how", [None, MISSING, NOTHING])
+@pytest.mark.parametrize("how", [None, MISSING, NOTHING, within(55, 60, 50)])
 def test_what_was_not_measured_is_an_error(how: Measurement | None) -> None:
     compared = {WIN_RATE_NOT_LONGER: WON} | ({WIN_RATE: how} if how else {})
     assert judge(WinRateGate(), compared, {}, 100, independent=True).verdict == Verdict.ERROR

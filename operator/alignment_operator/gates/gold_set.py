@@ -41,6 +41,25 @@ class Finding:
         """Whether a drop beyond the limit is: the one-sided lower bound clears it."""
         return self.change.lower_bound is not None and self.change.lower_bound > -self.limit
 
+    @property
+    def undecided(self) -> bool:
+        """A drop beyond the limit, as large as would have been found, and yet not shown: by Holm, or by chance."""
+        return self.drop > self.limit and not self.rejected and self.drop >= self.detectable
+
+    @property
+    def before(self) -> float | None:
+        """The accuracy before, percent. Both figures come rounded; of n items it is a whole number."""
+        if self.accuracy is None:
+            return None
+        before = self.accuracy + self.drop
+        whole = 100 * round(before * self.change.n / 100) / self.change.n
+        return whole if abs(whole - before) < 0.1 else before
+
+    @property
+    def blind(self) -> bool:
+        """Before, less was right than would have to be lost to be noticed."""
+        return self.before is not None and self.before < self.detectable
+
     def noticed(self, limit: float) -> bool:
         """Whether a drop of `limit` points would have been found, or is ruled out by items enough to say so."""
         return self.detectable <= limit or (self.ruled_out and self.detectable_at_best <= limit)
@@ -152,10 +171,17 @@ def _no_harm(findings: list[Finding], max_undetected: float, confidence: float) 
         return _result(
             Verdict.FAILED, GateReason.GOLD_REGRESSION, harmed, findings, [_harm(found) for found in harmed]
         )
+    undecided = [finding for finding in findings if finding.undecided]
+    if undecided:
+        parts = [_undecided(finding) for finding in undecided]
+        return _result(Verdict.INCONCLUSIVE, GateReason.GOLD_UNDECIDED, undecided, findings, parts)
     unnoticed = [finding for finding in findings if not finding.noticed(max_undetected)]
     if unnoticed:
         parts = [_too_small(finding, max_undetected, confidence) for finding in unnoticed]
         return _result(Verdict.INCONCLUSIVE, GateReason.GOLD_SET_TOO_SMALL, unnoticed, findings, parts)
+    if all(finding.blind for finding in findings):
+        parts = [_nothing_to_lose(finding) for finding in findings]
+        return _result(Verdict.INCONCLUSIVE, GateReason.GOLD_SET_TOO_SMALL, findings, findings, parts)
     parts = [_no_harm_found(finding) for finding in findings]
     return _result(Verdict.PASSED, None, sorted(findings, key=_slack)[:1], findings, parts)
 
@@ -186,7 +212,10 @@ def _result(
         measurements={finding.name: finding.change for finding in findings},
         limit=-deciding[0].limit,
         message=wording.joined(parts),
-        warnings=[_not_shown(finding) for finding in findings if _unproven(finding)][:8],
+        warnings=[
+            *(_not_shown(finding) for finding in findings if _unproven(finding)),
+            *(_nothing_to_lose(finding) for finding in findings if finding.blind),
+        ][:8],
     )
 
 
@@ -202,7 +231,7 @@ def _movement(finding: Finding) -> str:
     """`reasoning 62.0 → 64.5 %`, or the change alone where the accuracy is not known."""
     if finding.accuracy is None:
         return f"{finding.name} {wording.number(-finding.drop, signed=True)} points"
-    return f"{finding.name} {finding.accuracy + finding.drop:.1f} → {finding.accuracy:.1f} %"
+    return f"{finding.name} {finding.before:.1f} → {finding.accuracy:.1f} %"
 
 
 def _no_harm_found(finding: Finding) -> str:
@@ -212,7 +241,24 @@ def _no_harm_found(finding: Finding) -> str:
 
 
 def _found(finding: Finding) -> str:
+    if finding.detectable > 100:
+        return "no drop could have been found"
     return f"a drop of {wording.number(finding.detectable)} points would have been found"
+
+
+def _undecided(finding: Finding) -> str:
+    return (
+        f"{_movement(finding)}: dropped by {wording.number(finding.drop)} points {wording.interval(finding.change)}, "
+        f"at most {wording.number(finding.limit)} are allowed; harm is neither shown "
+        f"({wording.chance(finding.change.p)}) nor ruled out by {finding.change.n} items"
+    )
+
+
+def _nothing_to_lose(finding: Finding) -> str:
+    return (
+        f"{finding.name}: only {finding.before:.1f} % were right before, so that no drop of "
+        f"{wording.number(finding.detectable)} points could be seen: are grader and answers right?"
+    )
 
 
 def _harm(finding: Finding) -> str:

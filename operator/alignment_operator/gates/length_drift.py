@@ -54,10 +54,10 @@ class Finding:
 
     @property
     def within(self) -> bool:
-        """The whole interval is within the limits."""
+        """The whole interval is within the limits, and so is the estimate, should the interval leave it out."""
         low, high = self.ratio.low, self.ratio.high
-        return (high is not None and high <= self.most) and (
-            self.least == 0 or (low is not None and low >= self.least)
+        return (high is not None and max(high, self.estimate) <= self.most) and (
+            self.least == 0 or (low is not None and min(low, self.estimate) >= self.least)
         )
 
 

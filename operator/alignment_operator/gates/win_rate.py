@@ -87,11 +87,12 @@ def _verdict(
             f"not decided: {text}; the lower end must be above {at_least}; "
             f"{wording.enough(open_, limit, 'such comparisons' if open_ is fair else 'comparisons')}",
         )
+    won = "the candidate is preferred" if _above(rate, 50) else "the candidate's win rate is above the limit"
     if gold is None:
-        return Verdict.PASSED, None, f"the candidate is preferred: {text}, limit {at_least}"
+        return Verdict.PASSED, None, f"{won}: {text}, limit {at_least}"
     gain = f"gold gain {wording.number(gold.estimate or 0.0, signed=True)} points {wording.interval(gold)}"
     if _above(gold, 0):
-        message = f"the candidate is preferred: {text}, limit {at_least}; by the judge it was trained by, but {gain}"
+        message = f"{won}: {text}, limit {at_least}; by the judge it was trained by, but {gain}"
         return Verdict.PASSED, None, message
     return (
         Verdict.INCONCLUSIVE,
@@ -109,8 +110,11 @@ def _measured(rate: Measurement) -> str:
 
 
 def _above(measurement: Measurement, limit: float) -> bool:
-    return measurement.low is not None and measurement.low > limit
+    """The estimate too: an interval that leaves it out is no reason to promote."""
+    low, estimate = measurement.low, measurement.estimate
+    return low is not None and estimate is not None and min(low, estimate) > limit
 
 
 def _below(measurement: Measurement, limit: float) -> bool:
-    return measurement.high is not None and measurement.high < limit
+    high, estimate = measurement.high, measurement.estimate
+    return high is not None and estimate is not None and max(high, estimate) < limit

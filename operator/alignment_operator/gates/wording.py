@@ -27,6 +27,12 @@ def unusable(measurements: Mapping[str, Measurement | None]) -> tuple[GateReason
                 GateReason.MEASUREMENT_MISSING,
                 f"{name} could not be computed from {measurement.n} values",
             )
+        if (
+            measurement.low is not None
+            and measurement.high is not None
+            and measurement.low > measurement.high
+        ):
+            return GateReason.MEASUREMENT_MISSING, f"{name} came with an interval that is none"
     return None
 
 

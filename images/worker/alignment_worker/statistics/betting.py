@@ -33,6 +33,7 @@ class WinRate:
         self._on_more = np.zeros_like(_GRID)  # logarithm of the capital, by rate bet against
         self._on_less = np.zeros_like(_GRID)
         self._bounds = (0.0, 1.0)
+        self._contradicted = False
         self._count = 0
         self._sum = 0.0
         self._squares = 0.0
@@ -83,8 +84,9 @@ class WinRate:
         too_high = int(np.count_nonzero(self._on_less >= self._rich))
         low = max(self._bounds[0], float(_GRID[too_low - 1]) if too_low else 0.0)
         high = min(self._bounds[1], float(_GRID[-too_high]) if too_high else 1.0)
-        if low < high:  # else the scores contradict each other: what was known before stays
-            self._bounds = (low, high)
+        # Scores that rule out every rate did not come in a random order, and say nothing.
+        self._contradicted = self._contradicted or low >= high
+        self._bounds = (0.0, 1.0) if self._contradicted else (low, high)
 
 
 class HeadToHead(NamedTuple):
