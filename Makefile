@@ -48,7 +48,7 @@ crds: venv ## generate crds/ and the chart's copies from the models
 	@$(BIN)/python -m alignment_operator.cli.crds --write
 
 .PHONY: images
-images: ## build both images with docker or podman (docs/images.md)
+images: ## build both images with docker or podman (docs/install.md)
 	@for engine in $(ENGINE) docker podman none; do $$engine info >/dev/null 2>&1 && break; done; \
 	if [ $$engine = none ]; then \
 	  echo "make images: neither docker nor podman answers; start one, or name another: make images ENGINE=nerdctl" >&2; exit 1; \
