@@ -22,6 +22,7 @@ class Settings:
     wait_for_inputs: bool = (
         True  # False without a cluster: nothing appears while a person waits at the terminal
     )
+    heed_triggers: bool = True  # False without a cluster: there a command is the request
 
 
 @dataclass(frozen=True)

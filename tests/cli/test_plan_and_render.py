@@ -111,3 +111,18 @@ def test_the_images_are_the_manifests_or_this_versions(alignctl: Alignctl, tmp_p
     }
     assert images["train"] == "example.com/worker:gpu"
     assert images["sample"].startswith("ghcr.io/alignment-dev/worker:")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("{}", "Started by the annotation alignment.dev/run."),
+        ("suspend: true", "Started by nothing while spec.suspend is true."),
+        ("trigger: {schedule: '0 0 29 2 *'}", "the schedule '0 0 29 2 *' in Etc/UTC, next at 20"),
+    ],
+)
+def test_the_plan_says_what_starts_an_iteration(
+    alignctl: Alignctl, tmp_path: Path, spec: str, said: str
+) -> None:
+    manifest = write(tmp_path / "started.yaml", CYCLE if spec == "{}" else with_spec(spec))
+    assert said in alignctl("plan", "-f", manifest).stdout

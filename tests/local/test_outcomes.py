@@ -150,7 +150,7 @@ def test_status_and_history_tell_what_ran(alignctl: Alignctl, stand_in: StandIn)
     status = alignctl.ended("status")
     assert f"# folder {alignctl.state}" in status.stderr
     assert status.stdout.splitlines()[0].split() == [
-        *("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "AGE")
+        *("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "NEXT", "RUN", "AGE")
     ]
     assert status.stdout.splitlines()[1].split()[:7] == [
         *("assistant", "True", "2", "evaluate", "Rejected", "LengthDrift", "1")

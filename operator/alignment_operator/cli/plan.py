@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -23,6 +24,7 @@ from alignment_api.stage import (
     StageConfig,
     TrainParameters,
 )
+from alignment_operator import schedules
 from alignment_operator.api import CYCLE, Manifest
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import STATE, claims_of, given, namespace_of
@@ -55,6 +57,21 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None
         iteration = simulated.frozen.number
         _print_stages(f"cycle {simulated.owner.name}, iteration {iteration}", simulated, counting)
         _print_decision(simulated)
+        console_for().print(Text(f"Started by {started_by(simulated.frozen.spec, datetime.now(UTC))}."))
+
+
+def started_by(spec: AlignmentCycleSpec, now: datetime) -> str:
+    """What starts an iteration on a cluster, and when the schedule does so next."""
+    if spec.suspend:
+        return "nothing while spec.suspend is true"
+    ways = []
+    if spec.trigger and spec.trigger.schedule:
+        following = schedules.around(spec.trigger.schedule, spec.trigger.time_zone, now)[1]
+        when = f"{following:%Y-%m-%dT%H:%MZ}" if following else "never"
+        ways.append(f"the schedule '{spec.trigger.schedule}' in {spec.trigger.time_zone}, next at {when}")
+    if spec.trigger and spec.trigger.new_pairs:
+        ways.append(f"{spec.trigger.new_pairs} new pairs")
+    return ", or ".join([*ways, "the annotation alignment.dev/run"])
 
 
 class Counting:

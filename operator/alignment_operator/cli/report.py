@@ -16,7 +16,7 @@ from alignment_operator.api import CYCLE, Manifest
 from alignment_operator.cli.printing import console_for, print_table
 from alignment_operator.cli.watching import seconds_of, spelled_seconds
 from alignment_operator.local.claims import Claims
-from alignment_operator.local.run import Snapshot, is_held
+from alignment_operator.local.run import Snapshot, is_held, is_suspended
 
 _STYLES = {
     Verdict.PASSED: "green",
@@ -51,6 +51,7 @@ class _Report:
         self._console = console
         self._name = cycle["metadata"]["name"]
         self._held = is_held(cycle)
+        self._suspended = is_suspended(cycle)
         self._status = cycle.get("status", {})
         self._iteration = self._status.get("iteration")
         self._claims = claims
@@ -63,7 +64,11 @@ class _Report:
         )
         if stalled and stalled["status"] == "True":
             self._say(f"{self._name} is stalled: {stalled['reason']}: {stalled['message']}")
-        if self._iteration is None:
+        if self._suspended:
+            self._say(
+                f"{self._name} is suspended, and nothing starts. Set spec.suspend to false, then: {self._again}"
+            )
+        if self._iteration is None or self._suspended:
             return
         self._say("")
         outcome = "held for a person" if self._held else self._iteration.get("outcome", "not decided")

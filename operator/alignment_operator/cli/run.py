@@ -24,7 +24,15 @@ from alignment_operator.cli.watching import watching
 from alignment_operator.local.admission import InvalidObjectError
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.files import BusyError, CorruptFileError
-from alignment_operator.local.run import InterruptedRunError, Snapshot, StuckError, is_held, is_ready, run
+from alignment_operator.local.run import (
+    InterruptedRunError,
+    Snapshot,
+    StuckError,
+    is_held,
+    is_ready,
+    is_suspended,
+    run,
+)
 from alignment_operator.local.worker import WorkerError
 from alignment_operator.observe import UnreadableError
 
@@ -41,8 +49,8 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None
 
     PreferenceDatasets among the manifests are ingested first. Ctrl-C stops in order, and the same command goes on.
 
-    Exit status: 0 promoted, 3 rejected, 4 held for a person, 1 a stage failed, 2 invalid manifest or usage, 130
-    interrupted.
+    Exit status: 0 promoted, 3 rejected, 4 held for a person or suspended, 1 a stage failed, 2 invalid manifest or
+    usage, 130 interrupted.
     """
     manifests = given(files)
     manifests.refuse_several()
@@ -97,7 +105,7 @@ def _status(ended: Sequence[Snapshot]) -> Exit:
     last = ended[-1]
     if last.kind != CYCLE:
         return Exit.PROMOTED if all(is_ready(snapshot.manifest) for snapshot in ended) else Exit.FAILED
-    if is_held(last.manifest):
+    if is_held(last.manifest) or is_suspended(last.manifest):
         return Exit.HELD
     iteration = last.manifest.get("status", {}).get("iteration", {})
     return _OUTCOMES.get(iteration.get("outcome", ""), Exit.FAILED)

@@ -114,7 +114,7 @@ def _print_all(where: Place, cycles: Sequence[Manifest], datasets: Sequence[Mani
     if not cycles and not datasets:
         console.print(Text(f"no AlignmentCycle or PreferenceDataset in {where}"))
     if cycles:
-        columns = ("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "AGE")
+        columns = ("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "NEXT RUN", "AGE")
         print_table(console, columns, [_cycle_row(cycle) for cycle in cycles])
     if datasets:
         headings = ("DATASET", "READY", "PAIRS", "REVISION", "AGE")
@@ -124,7 +124,7 @@ def _print_all(where: Place, cycles: Sequence[Manifest], datasets: Sequence[Mani
 def _print_one(console: Console, cycle: Manifest) -> None:
     status = cycle.get("status", {})
     iteration = status.get("iteration")
-    print_table(console, ("CYCLE", "READY", "PROMOTED"), [_heading(cycle)])
+    print_table(console, ("CYCLE", "READY", "PROMOTED", "NEXT RUN"), [_heading(cycle)])
     if iteration:
         outcome = iteration.get("outcome") or "running"
         console.print()
@@ -154,7 +154,8 @@ def _heading(cycle: Manifest) -> tuple[str, ...]:
         if promoted
         else ""
     )
-    return (cycle["metadata"]["name"], _ready(cycle), told or "nothing yet")
+    next_run = cycle.get("status", {}).get("nextRunAt", "")
+    return (cycle["metadata"]["name"], _ready(cycle), told or "nothing yet", next_run)
 
 
 def _cycle_row(cycle: Manifest) -> tuple[str, ...]:
@@ -162,7 +163,8 @@ def _cycle_row(cycle: Manifest) -> tuple[str, ...]:
     iteration: dict[str, Any] = status.get("iteration", {})
     promoted = status.get("promoted", {}).get("iteration", "")
     told = (str(iteration.get(key, "")) for key in ("number", "stage", "outcome", "reason"))
-    return (cycle["metadata"]["name"], _ready(cycle), *told, str(promoted), _age(cycle))
+    name, next_run = cycle["metadata"]["name"], status.get("nextRunAt", "")
+    return (name, _ready(cycle), *told, str(promoted), next_run, _age(cycle))
 
 
 def _dataset_row(dataset: Manifest) -> tuple[str, ...]:

@@ -67,14 +67,17 @@ class Node:
         await self._expire()
 
     async def sync(self) -> None:
-        """Look at the Jobs: stop the pod of one that is gone, start the next. Raises what the pod's run raised."""
+        """Look at the Jobs: stop the pod of one that is gone or suspended, start the next.
+
+        Raises what the pod's run raised.
+        """
         if self._running is not None:
             job, task = self._running
             live = await self._live(job)
             if task.done():
                 self._running = None
                 task.result()
-            elif live is None:
+            elif live is None or live["spec"].get("suspend"):
                 await self.stop()
         if self._running is None:
             job_ = await self._next()

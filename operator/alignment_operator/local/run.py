@@ -29,7 +29,7 @@ from alignment_operator.local.worker import WarmWorker
 from alignment_operator.observed import Settings
 from alignment_operator.reconcile import one_pass
 
-SETTINGS = Settings(worker_image="local", wait_for_inputs=False)
+SETTINGS = Settings(worker_image="local", wait_for_inputs=False, heed_triggers=False)
 _TICK_SECONDS = 0.25  # how often progress, and verbs given meanwhile, are looked at
 _MOST_CONFLICTS = 20
 _RUN = names.verb_annotation("run")
@@ -61,8 +61,8 @@ async def run(
 ) -> list[Snapshot]:
     """Ingest the datasets, then run one iteration of the cycle, or go on with the unfinished one.
 
-    Returns the objects as they are in the end, the cycle last: with an outcome, held for a person, or stalled. A
-    dataset that is not Ready ends it. Raises BusyError, InvalidObjectError, InterruptedRunError, StuckError,
+    Returns the objects as they are in the end, the cycle last: with an outcome, held for a person, suspended, or
+    stalled. A dataset that is not Ready ends it. Raises BusyError, InvalidObjectError, InterruptedRunError, StuckError,
     WorkerError, CorruptFileError, OSError.
     """
     with run_lock(state):
@@ -91,6 +91,11 @@ def is_ready(dataset: Manifest) -> bool:
     return condition is not None and condition.status == "True"
 
 
+def is_suspended(cycle: Manifest) -> bool:
+    """Whether its spec lets nothing start."""
+    return _holds(_status_of(cycle), ConditionType.SUSPENDED)
+
+
 def is_held(cycle: Manifest) -> bool:
     """Whether its iteration waits for a person."""
     return _holds(_status_of(cycle), ConditionType.WAITING_FOR_APPROVAL)
@@ -108,7 +113,8 @@ class _Runner:
         live = self._api.put(CYCLE, _without_run(cycle)) if cycle else None
         going_on = live is not None and _unfinished(live)
         ended: list[Snapshot] = []
-        if not going_on:
+        suspended = live is not None and bool(live["spec"]["suspend"])
+        if not going_on and not suspended:
             wanted = [*put, *(await self._named(live, put) if live else [])]
             ended = [Snapshot(DATASET, await self._refreshed(dataset)) for dataset in wanted]
         if live is not None and all(is_ready(snapshot.manifest) for snapshot in ended):
@@ -144,12 +150,13 @@ class _Runner:
         return await self._settled(DATASET, asked, done)
 
     async def _iterated(self, cycle: Manifest) -> Manifest:
-        asked = cycle if _unfinished(cycle) else self._asked(CYCLE, cycle)
+        asked = cycle if _unfinished(cycle) or cycle["spec"]["suspend"] else self._asked(CYCLE, cycle)
         before = None if _unfinished(cycle) else _iteration_number(cycle)
 
         def done(manifest: Manifest) -> bool:
             status = _status_of(manifest)
-            if _holds(status, ConditionType.WAITING_FOR_APPROVAL) or _holds(status, ConditionType.STALLED):
+            ends = (ConditionType.WAITING_FOR_APPROVAL, ConditionType.STALLED, ConditionType.SUSPENDED)
+            if any(_holds(status, type_) for type_ in ends):
                 return True
             iteration, collection = status.iteration, status.collection
             if collection is not None and collection.stage.state in {"Pending", "Running"}:

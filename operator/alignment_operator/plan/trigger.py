@@ -55,11 +55,11 @@ class _Slots:
 
 
 def look(observed: ObservedCycle, now: datetime) -> Outlook:
-    """Of a cycle that is not stalled. While it is suspended, nothing is due and nothing announced."""
+    """Of a cycle that is not stalled. While it is suspended, nothing is due and nothing is announced."""
     spec, status = observed.spec, observed.status
     assert spec is not None
     trigger = spec.trigger
-    if trigger is None or spec.suspend:
+    if trigger is None or spec.suspend or not observed.settings.heed_triggers:
         return Outlook()
     past = _past(observed)
     ready_at = past.started_at + timedelta(seconds=trigger.cooldown_seconds) if past.started_at else now
