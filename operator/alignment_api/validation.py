@@ -193,9 +193,8 @@ def _problem(error: ErrorDetails, spec: object, schema: crd.Schema) -> Problem:
         elsewhere = list(_places("spec", schema, str(path[-1])))
         message = wording.suggestion(str(path[-1]), known, "is not a field here", elsewhere=elsewhere)
         return Problem(_spelt(("spec", *path)), _shown(written), message)
-    return Problem(
-        _spelt(("spec", *path)), _shown(written), wording.message(kind, written, _node(schema, path))
-    )
+    message = wording.message(kind, written, _node(schema, path), str(path[-1]) if path else "")
+    return Problem(_spelt(("spec", *path)), _shown(written), message)
 
 
 def _key_problem(path: Path, error: ErrorDetails) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -30,10 +31,10 @@ _WRONG_LENGTH = {"too_long", "too_short", "string_too_long", "string_too_short"}
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(\S*)\s*")
 
 
-def message(problem: str, written: Any, schema: Schema) -> str:
-    """Words for one of pydantic's error types; `schema` is that of the field, in structural form."""
+def message(problem: str, written: Any, schema: Schema, field: str = "") -> str:
+    """Words for one of pydantic's error types; `schema` is that of the field of this name, in structural form."""
     if problem in _WRONG_NUMBER:
-        return _number(written, schema)
+        return _number(written, schema, field)
     if problem in _OUT_OF_RANGE:
         return f"must be {bounds(schema)}"
     if problem in _WRONG_LENGTH:
@@ -54,10 +55,17 @@ def suggestion(
 
     `elsewhere` are the paths of fields with this very name, for a field that was indented wrongly.
     """
-    nearest = difflib.get_close_matches(written, known, n=1)
+    nearest = _with_word(written, known) or difflib.get_close_matches(written, known, n=1)
     meant = [f"'{nearest[0]}'"] if nearest else elsewhere[:3]
     hint = f"did you mean {' or '.join(meant)}? " if meant else ""
     return f"{wrong}; {hint}{what}: {', '.join(known)}" if known else f"{wrong}; {hint}it has no {what}"
+
+
+def _with_word(written: str, known: Sequence[str]) -> list[str]:
+    """Names with these initials (lr: learningRate), then those that hold the word (batchSize: perDeviceBatchSize)."""
+    word = written.lower()
+    abbreviated = [name for name in known if "".join(re.findall(r"^.|[A-Z]", name)).lower() == word]
+    return abbreviated + [name for name in known if len(word) > 2 and word in name.lower()]
 
 
 def uri(written: str) -> str:
@@ -121,17 +129,41 @@ def _length(written: Any, schema: Schema) -> str:
     return f"has {size} {unit}; {allowed} are allowed"
 
 
-def _number(written: object, schema: Schema) -> str:
+def _number(written: object, schema: Schema, field: str) -> str:
     whole = schema["type"] == "integer"
-    wanted = "a whole number" if whole else "a number"
-    limits = f" {bounds(schema)}" if bounds(schema) else ""
-    match = _NUMBER_AND_UNIT.fullmatch(written) if isinstance(written, str) else None
+    wanted = f"must be {'a whole number' if whole else 'a number'}" + (
+        f" {bounds(schema)}" if bounds(schema) else ""
+    )
+    if not isinstance(written, str):
+        return wanted
+    if re.search(r"\d,\d", written):
+        return f"{wanted}; " + (
+            "write it without a comma" if whole else "use a point for decimals, not a comma"
+        )
+    match = _NUMBER_AND_UNIT.fullmatch(written)
     if match is None:
-        return f"must be {wanted}{limits}"
+        return wanted
     number, unit = match.groups()
+    fits = _fits(float(number), schema, whole=whole) and (not unit or _says_the_same(unit, field))
+    offer = f"; write {_mended(number, whole=whole)}" if fits else ""
     if unit:
-        return f"must be {wanted}{limits}, without a unit; write {_mended(number, whole=whole)}"
-    return f"must be {wanted}{limits}, not text; write {_mended(number, whole=whole)} without quotes"
+        return f"{wanted}, without a unit{offer}"
+    return f"{wanted}, not text{offer}" + (" without quotes" if offer else "")
+
+
+def _says_the_same(unit: str, field: str) -> bool:
+    """Whether the unit adds nothing to the field's name: 30 % of a Percent, 3 epochs of epochs, 60 s of Seconds."""
+    word = unit.lower().rstrip("s")
+    if unit == "%":
+        return field.endswith(("Percent", "Points"))
+    return (unit == "s" and field.endswith("Seconds")) or (len(word) > 2 and word in field.lower())
+
+
+def _fits(value: float, schema: Schema, *, whole: bool) -> bool:
+    low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+    above = value > low if schema.get("exclusiveMinimum") else value >= low
+    below = value < high if schema.get("exclusiveMaximum") else value <= high
+    return math.isfinite(value) and above and below and (value.is_integer() or not whole)
 
 
 def _mended(number: str, *, whole: bool) -> str:

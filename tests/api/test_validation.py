@@ -18,6 +18,18 @@ def _only(path: str, value: object) -> str:
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("lr", "learningRate"),
+        ("batchSize", "perDeviceBatchSize"),
+        ("accumulation", "gradientAccumulationSteps"),
+    ],
+)
+def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: str) -> None:
+    assert f"did you mean '{meant}'?" in _only(f"spec.training.{written}", 1)
+
+
+@pytest.mark.parametrize(
     ("path", "value", "said"),
     [
         (
@@ -60,6 +72,33 @@ def _only(path: str, value: object) -> str:
             "spec.training.epochs",
             "3 epochs",
             ': "3 epochs": must be a whole number from 1 to 1000, without a unit; write 3',
+        ),
+        (
+            "spec.training.learningRate",
+            "0,1",
+            ': "0,1": must be a number above 0 and at most 1; use a point for decimals, not a comma',
+        ),
+        (
+            "spec.sampling.maxNewTokens",
+            "1,000",
+            ': "1,000": must be a whole number from 1 to 131072; write it without a comma',
+        ),
+        (
+            "spec.sampling.maxNewTokens",
+            "2k",
+            ': "2k": must be a whole number from 1 to 131072, without a unit',
+        ),
+        (
+            "spec.training.learningRate",
+            "100mu",
+            ': "100mu": must be a number above 0 and at most 1, without a unit',
+        ),
+        ("spec.sampling.topP", "95%", ': "95%": must be a number above 0 and at most 1, without a unit'),
+        ("spec.sampling.temperature", "50", ': "50": must be a number above 0 and at most 10, not text'),
+        (
+            "spec.training.epochs",
+            "2.5 epochs",
+            ': "2.5 epochs": must be a whole number from 1 to 1000, without a unit',
         ),
         ("spec.training.epochs", 1.5, ": 1.5: must be a whole number from 1 to 1000"),
         ("spec.training.epochs", True, ": true: must be a whole number from 1 to 1000"),
