@@ -38,7 +38,6 @@ _NOTE_BYTES = 1024  # of an Event, by its API
 WATCH_SECONDS = 290
 SILENCE_SECONDS = 90.0
 _TIMEOUT = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
-_SILENCE = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
 
 
 class NoClusterError(Exception):
@@ -83,11 +82,11 @@ def _heed_proxy_variables(configuration: Configuration) -> None:
 
 
 @asynccontextmanager
-async def connect() -> AsyncIterator[Cluster]:
-    """Raises NoClusterError."""
+async def connect(silence_seconds: float = SILENCE_SECONDS) -> AsyncIterator[Cluster]:
+    """A watch on which nothing comes for `silence_seconds` ends with TimeoutError. Raises NoClusterError."""
     async with ApiClient(await login()) as client:
         client.user_agent = names.FIELD_MANAGER  # the server takes the manager of fields from it
-        yield Cluster(client)
+        yield Cluster(client, silence_seconds)
 
 
 class Cluster:
@@ -97,8 +96,11 @@ class Cluster:
     cannot be reached.
     """
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, silence_seconds: float = SILENCE_SECONDS) -> None:
         self._client = client
+        self._silence = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=silence_seconds
+        )
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
         try:
@@ -198,7 +200,7 @@ class Cluster:
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_SECONDS),
         }
-        response = await self._request("GET", _path(kind, namespace), query, None, None, _SILENCE)
+        response = await self._request("GET", _path(kind, namespace), query, None, None, self._silence)
         try:
             if response.status >= 400:
                 raise _error(response.status, await response.read())

@@ -40,7 +40,6 @@ from alignment_operator.runtime.web import served
 log = logging.getLogger(__name__)
 
 WORKERS = 8
-_AUDIT_SECONDS = 300.0
 _CRD_SECONDS = 5.0
 _EXIT_SECONDS = 20.0
 
@@ -53,11 +52,13 @@ class Options:
     namespaces: Sequence[str] = ()
     health_port: int | None = None
     metrics_port: int | None = None
+    silence_seconds: float = SILENCE_SECONDS  # a watch that is silent for longer is begun anew
+    audit_seconds: float = 300.0  # how often what was heard is compared with what there is
 
 
 async def run(options: Options) -> None:
     """Until SIGTERM or SIGINT. Raises NoClusterError, and what a background task died of."""
-    async with connect() as cluster:
+    async with connect(options.silence_seconds) as cluster:
         await _until_served(cluster)
         await _Operator(cluster, options).run()
 
@@ -112,7 +113,7 @@ class _Operator:
         ):
             await kopf.operator(
                 registry=self._registry(),
-                settings=_kopf_settings(),
+                settings=_kopf_settings(self._options.silence_seconds),
                 standalone=True,
                 # Without one, kopf asks for the user's name, and the user of a pod has none.
                 identity=cast("Any", names.FIELD_MANAGER),
@@ -146,7 +147,7 @@ class _Operator:
         for reflector in self._reflectors:
             self._spawn(reflector.run(), reflector.selection.kind.plural)
         for audit in self._audits.values():
-            self._spawn(audit.run(_AUDIT_SECONDS), f"audit of {audit.kind.plural}")
+            self._spawn(audit.run(self._options.audit_seconds), f"audit of {audit.kind.plural}")
         self._spawn(self._progress.run(), "progress")
         for number in range(WORKERS):
             self._spawn(self._work(), f"worker {number}")
@@ -220,7 +221,7 @@ async def _connection(**_: Any) -> kopf.ConnectionInfo:
     )
 
 
-def _kopf_settings() -> kopf.OperatorSettings:
+def _kopf_settings(silence_seconds: float) -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
     settings.scanning.disabled = True
@@ -228,7 +229,7 @@ def _kopf_settings() -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = _EXIT_SECONDS
     # Who is silent for so long may be dead: the watch is begun anew, from the last version heard.
     settings.watching.server_timeout = WATCH_SECONDS
-    settings.watching.inactivity_timeout = SILENCE_SECONDS
+    settings.watching.inactivity_timeout = silence_seconds
     settings.networking.connect_timeout = CONNECT_SECONDS
     settings.networking.request_timeout = REQUEST_SECONDS
     settings.persistence.diffbase_storage = _NoDiffBase()
