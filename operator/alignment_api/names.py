@@ -27,7 +27,8 @@ LABEL_DATASET = f"{GROUP}/dataset"
 LABEL_ITERATION = f"{GROUP}/iteration"
 LABEL_STAGE = f"{GROUP}/stage"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
-LABEL_QUEUE = "kueue.x-k8s.io/queue-name"  # Kueue's own
+LABEL_QUEUE = "kueue.x-k8s.io/queue-name"  # these two are Kueue's own
+LABEL_WORKLOAD_OF = "kueue.x-k8s.io/job-uid"
 
 ANNOTATION_STAGE_CONFIG = f"{GROUP}/stage-config"
 ANNOTATION_STAGE_HASH = f"{GROUP}/stage-hash"

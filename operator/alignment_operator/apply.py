@@ -23,6 +23,7 @@ from alignment_operator.api import (
     DATASET,
     JOB,
     SERVICE,
+    WORKLOAD,
     AlreadyExistsError,
     Api,
     ConflictError,
@@ -41,6 +42,7 @@ from alignment_operator.planned import (
     Event,
     ExpireJob,
     Freeze,
+    HoldJob,
     PointTarget,
     StartJob,
     SuspendJob,
@@ -181,10 +183,10 @@ class _Pass:
                     await self._api.delete(
                         CONTROLLER_REVISION, self._owner.namespace, action.name, action.uid
                     )
-                case SuspendJob():
-                    await self._change(action.name, action.uid, {"suspend": action.suspend})
-                case ExpireJob():
-                    await self._change(action.name, action.uid, {"ttlSecondsAfterFinished": action.seconds})
+                case SuspendJob() | ExpireJob():
+                    await self._change(action)
+                case HoldJob():
+                    await self._hold(action)
                 case PointTarget():
                     await self._point(action)
         return started
@@ -319,11 +321,27 @@ class _Pass:
         await self.tell([Event("NameTaken", problem, warning=True)])
         raise NameTakenError(problem)
 
-    async def _change(self, name: str, uid: str, spec: Manifest) -> None:
+    async def _hold(self, action: HoldJob) -> None:
+        owned = {names.LABEL_WORKLOAD_OF: action.uid}
         try:
-            await self._api.merge(JOB, self._owner.namespace, name, {"metadata": {"uid": uid}, "spec": spec})
+            for workload in await self._api.list(WORKLOAD, self._owner.namespace, owned):
+                metadata = workload["metadata"]
+                patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"active": not action.hold}}
+                await self._api.merge(WORKLOAD, self._owner.namespace, metadata["name"], patch)
+        except (NotFoundError, RefusedError) as error:
+            log.warning("Workload of Job %s: spec.active was not set: %s", action.name, error)
+
+    async def _change(self, action: SuspendJob | ExpireJob) -> None:
+        match action:
+            case SuspendJob(suspend=suspend):
+                spec: Manifest = {"suspend": suspend}
+            case ExpireJob(seconds=seconds):
+                spec = {"ttlSecondsAfterFinished": seconds}
+        patch = {"metadata": {"uid": action.uid}, "spec": spec}
+        try:
+            await self._api.merge(JOB, self._owner.namespace, action.name, patch)
         except (NotFoundError, ConflictError):
-            log.debug("Job %s is gone, or another's; it needs nothing of ours", name)
+            log.debug("Job %s is gone, or another's; it needs nothing of ours", action.name)
 
     async def _point(self, action: PointTarget) -> None:
         keys = [key for name, key in self._target_keys if name == action.name]

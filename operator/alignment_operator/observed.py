@@ -76,6 +76,7 @@ class JobView:
     message: str = ""
     deleting: bool = False
     suspended: bool = False
+    held: bool = False  # its Workload is not active, so Kueue does not let it run
     queue: str = ""  # of Kueue's, which alone may suspend the Job and resume it
     ttl_set: bool = False
     failures: int = 0  # pods that failed and cost a retry

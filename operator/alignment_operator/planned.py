@@ -51,6 +51,15 @@ class SuspendJob:
 
 
 @dataclass(frozen=True)
+class HoldJob:
+    """The same for a Job in a queue of Kueue's, by its Workload: Kueue suspends the Job, or queues it again."""
+
+    name: str
+    uid: str
+    hold: bool
+
+
+@dataclass(frozen=True)
 class ExpireJob:
     """Give a finished Job, whose result is in status, a TTL."""
 
@@ -77,7 +86,7 @@ class PointTarget:
     digest: str
 
 
-Action = Freeze | StartJob | DeleteJob | SuspendJob | ExpireJob | DeleteRevision | PointTarget
+Action = Freeze | StartJob | DeleteJob | SuspendJob | HoldJob | ExpireJob | DeleteRevision | PointTarget
 
 
 @dataclass(frozen=True)

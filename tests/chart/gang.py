@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from tests.cluster.api import Json
 from tests.cluster.client import Namespace
 from tests.cluster.waiting import wait_until
+from tests.operator.kueue import Kueue, serve_workloads
 
 CYCLES = ("alignment.dev/v1alpha1", "alignmentcycles")
 _SECONDS = 120.0
@@ -32,6 +34,15 @@ class Gang:
 
         return wait_until(look, f"the Job of iteration {number}", _SECONDS)
 
+    def suspend_and_resume(self, job: Json) -> None:
+        """Returns when the Job was held back in its queue, and let in again, by its Workload."""
+        serve_workloads(self.namespace.client)
+        kueue = Kueue(self.namespace, job["metadata"]["name"])
+        self._suspend(to=True)
+        wait_until(lambda: not kueue.active, "its Workload is held back", _SECONDS)
+        self._suspend(to=False)
+        wait_until(lambda: kueue.active, "its Workload is let in again", _SECONDS)
+
     def cancel(self, number: int) -> None:
         """Returns when the iteration has ended, and its Job is gone."""
 
@@ -55,6 +66,10 @@ class Gang:
     def _say(self, verb: str, number: int) -> None:
         annotation = f"alignment.dev/{verb}={number}"
         self.namespace.kubectl("annotate", "--overwrite", "alignmentcycle", self.name, annotation)
+
+    def _suspend(self, *, to: bool) -> None:
+        patch = json.dumps({"spec": {"suspend": to}})
+        self.namespace.kubectl("patch", "alignmentcycle", self.name, "--type=merge", "-p", patch)
 
     def _jobs(self, number: int) -> list[Json]:
         selector = (

@@ -290,7 +290,7 @@ def cancelled(team: Namespace) -> Gang:
     gang = Gang(team, "gang")
     first = gang.start(1)
     team.kubectl("delete", "job", first["metadata"]["name"])
-    gang.job(1, but_not=first["metadata"]["uid"])
+    gang.suspend_and_resume(gang.job(1, but_not=first["metadata"]["uid"]))
     gang.cancel(1)
     for number in (2, 3, 4):
         gang.start(number)

@@ -43,6 +43,7 @@ from alignment_operator.planned import (
     DeleteRevision,
     ExpireJob,
     Freeze,
+    HoldJob,
     PointTarget,
     StartJob,
     SuspendJob,
@@ -171,6 +172,8 @@ class World:
                 self.frozen.pop(int(uid.removeprefix("revision-")))
             case SuspendJob(name, uid, suspend):
                 self._change_same(name, uid, suspended=suspend, pod=None)
+            case HoldJob(name, uid, hold):
+                self._change_same(name, uid, held=hold, suspended=True, pod=None)
             case ExpireJob(name, uid):
                 self._change_same(name, uid, ttl_set=True)
             case PointTarget(name, key, uri, digest):

@@ -28,10 +28,10 @@ from tests.cluster.images import Bind, Image
 from tests.cluster.manifests import claim
 from tests.cluster.waiting import wait_until
 from tests.operator.edges import cycle, stage_config
+from tests.operator.kueue import Kueue, serve_workloads
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
-WORKLOADS = ("kueue.x-k8s.io/v1beta2", "workloads")
 SETTINGS = Settings(worker_image="sleeper")
 
 
@@ -80,6 +80,10 @@ class Site:
             return stage if holds(stage) else None
 
         return wait_until(look, what, 60)
+
+    def suspend(self, *, to: bool) -> None:
+        patch = f'{{"spec": {{"suspend": {str(to).lower()}}}}}'
+        self.namespace.kubectl("patch", "acyc", "support", "--type=merge", "-p", patch)
 
     def _now(self) -> datetime:
         return datetime.now(UTC)
@@ -151,75 +155,6 @@ def test_a_stage_on_a_lost_node_is_started_again_on_another_without_costing_a_re
     )
 
 
-class Kueue:
-    """What Kueue writes for one Job, as it documents it; nothing of its own code is here.
-
-    https://kueue.sigs.k8s.io/docs/concepts/workload/ and .../docs/concepts/preemption/
-    """
-
-    def __init__(self, namespace: Namespace, job: str) -> None:
-        self._namespace = namespace
-        self._job = namespace.path("batch/v1", "jobs", job)
-        found = namespace.client.get(self._job)
-        assert found is not None
-        self._name = f"job-{job}-19797"[:63]
-        metadata = {
-            "name": self._name,
-            "labels": {"kueue.x-k8s.io/job-uid": found["metadata"]["uid"]},
-            "ownerReferences": [
-                {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": found["metadata"]["uid"]}
-            ],
-        }
-        pod_set = {
-            "name": "main",
-            "count": found["spec"]["parallelism"],
-            "template": found["spec"]["template"],
-        }
-        queue = found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
-        spec = {"queueName": queue, "podSets": [pod_set], "active": True}
-        namespace.apply({"apiVersion": WORKLOADS[0], "kind": "Workload", "metadata": metadata, "spec": spec})
-
-    def waits(self, message: str) -> None:
-        self._tell(("QuotaReserved", "False", "Pending", message))
-
-    def admits(self, node_selector: dict[str, str]) -> None:
-        """The flavor's node labels go into the template, in the write that resumes the Job."""
-        self._tell(
-            ("QuotaReserved", "True", "QuotaReserved", "Quota reserved in ClusterQueue cluster-queue"),
-            ("Admitted", "True", "Admitted", "The workload is admitted"),
-            ("Evicted", "False", "QuotaReserved", "Previously: preempted"),
-        )
-        template = {"spec": {"nodeSelector": node_selector}}
-        self._namespace.client.patch(self._job, {"spec": {"suspend": False, "template": template}})
-
-    def evicts(self, message: str) -> None:
-        """The Job is suspended; once its pods are gone, its start is forgotten and its template as it was."""
-        self._tell(
-            ("Evicted", "True", "Preempted", message),
-            ("QuotaReserved", "False", "Pending", message),
-            ("Admitted", "False", "NoReservation", "The workload has no reservation"),
-        )
-        self._namespace.client.patch(self._job, {"spec": {"suspend": True}})
-
-        def stopped() -> bool:
-            job = self._namespace.client.get(self._job)
-            assert job is not None
-            return not job["status"].get("active") and not job["status"].get("terminating")
-
-        wait_until(stopped, "the Job's pods are gone", 60)
-        self._namespace.client.patch(f"{self._job}/status", {"status": {"startTime": None}})
-        self._namespace.client.patch(self._job, {"spec": {"template": {"spec": {"nodeSelector": None}}}})
-
-    def _tell(self, *conditions: tuple[str, str, str, str]) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        rows = [
-            {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
-            for type_, status, reason, message in conditions
-        ]
-        path = self._namespace.path(*WORKLOADS, self._name)
-        self._namespace.client.patch(f"{path}/status", {"status": {"conditions": rows}})
-
-
 def test_kueue_admits_evicts_and_admits_again_and_the_stage_goes_along(site: Site) -> None:
     first = site.begin(defaults={"queueName": "team-a", "retries": 0, "pendingDeadlineSeconds": 60})
     job = site.namespace.get("batch/v1", "jobs", first["job"])
@@ -228,16 +163,7 @@ def test_kueue_admits_evicts_and_admits_again_and_the_stage_goes_along(site: Sit
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-a"
     assert site.pass_()["message"] == "waits for admission in queue team-a", "without Kueue's kinds too"
 
-    site.namespace.client.kubectl(
-        "apply", "--server-side", "-f", str(Path(__file__).with_name("workload_crd.yaml"))
-    )
-    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/workloads.kueue.x-k8s.io"
-
-    def served() -> bool:
-        found = site.namespace.client.get(definition) or {}
-        return any(row["type"] == "Established" for row in found.get("status", {}).get("conditions") or ())
-
-    wait_until(served, "Kueue's kind is served")
+    serve_workloads(site.namespace.client)
     kueue = Kueue(site.namespace, first["job"])
     kueue.waits("couldn't assign flavors to pod set main: insufficient quota for cpu")
     waiting = site.pass_(timedelta(hours=5))
@@ -259,6 +185,34 @@ def test_kueue_admits_evicts_and_admits_again_and_the_stage_goes_along(site: Sit
     site.running(first["job"])
     again = site.until(lambda stage: stage["state"] == "Running", "it runs again")
     assert (again["job"], again["jobUID"]) == (first["job"], first["jobUID"])
+
+
+def test_a_suspended_cycle_holds_its_job_back_in_the_queue_and_lets_it_in_again(site: Site) -> None:
+    first = site.begin(defaults={"queueName": "team-a"})
+    serve_workloads(site.namespace.client)
+    kueue = Kueue(site.namespace, first["job"])
+    kueue.admits({})
+    site.running(first["job"])
+    site.until(lambda stage: stage["state"] == "Running", "it runs")
+
+    site.suspend(to=True)
+    assert site.pass_()["reason"] == "Suspended"
+    assert not kueue.active
+    kueue.evicts("The workload is deactivated")
+    assert site.pass_()["state"] == "Pending"
+    job = site.namespace.get("batch/v1", "jobs", first["job"])
+    assert job is not None
+    assert job["spec"]["suspend"] is True
+
+    site.suspend(to=False)
+    resumed = site.pass_()
+    assert kueue.active
+    job = site.namespace.get("batch/v1", "jobs", first["job"])
+    assert job is not None
+    assert job["spec"]["suspend"] is True, "when it runs is for Kueue to say"
+    assert (resumed["job"], resumed["attempt"]) == (first["job"], 0)
+    kueue.admits({})
+    site.until(lambda stage: stage["state"] == "Running", "it runs again")
 
 
 def started(name: str, config: StageConfig, **pods: object) -> StartJob:

@@ -9,7 +9,7 @@ import pytest
 
 from alignment_api.stage import ExitCode
 from alignment_operator.observed import PodView, TargetView
-from alignment_operator.planned import StartJob, SuspendJob
+from alignment_operator.planned import HoldJob, StartJob, SuspendJob
 from tests.operator.plan_world import START, World, cycle_spec
 
 RUN = {"alignment.dev/run": "1"}
@@ -45,6 +45,27 @@ def test_the_running_job_is_suspended_and_said_to_be() -> None:
     assert condition(world, "Suspended")["status"] == "True"
     assert (condition(world, "Ready")["status"], condition(world, "Ready")["reason"]) == ("True", "Suspended")
     assert condition(world, "Iterating")["message"] == "iteration 1, stage sample is suspended"
+
+
+def test_a_job_in_a_queue_is_held_by_its_workload_alone() -> None:
+    world = running()
+    (name,) = world.active()
+    uid = world.jobs[name].view.uid
+    world.change(name, queue="team-a")
+    suspend(world, to=True)
+    assert world.pass_().actions == (HoldJob(name, uid, hold=True),)
+    assert world.pass_().actions == ()
+    suspend(world, to=False)
+    assert world.pass_().actions == (HoldJob(name, uid, hold=False),)
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+
+
+def test_what_somebody_else_took_out_of_the_queue_stays_out() -> None:
+    world = running()
+    (name,) = world.active()
+    world.change(name, queue="team-a", suspended=True, held=True)
+    assert world.pass_().actions == ()
 
 
 def test_resumed_it_goes_on_with_the_same_job() -> None:

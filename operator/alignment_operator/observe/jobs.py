@@ -99,6 +99,14 @@ async def _view(api: Api, job: Manifest, *, ask: bool) -> JobView | None:
     state = {"Complete": JobState.SUCCEEDED, "Failed": JobState.FAILED}.get(
         ended.get("type", ""), JobState.ACTIVE
     )
+    suspended = bool(job.get("spec", {}).get("suspend"))
+    awaited = ask and state is JobState.ACTIVE
+    workload = await queue.workload_of(api, job) if awaited and queue.queue_of(job) else None
+    pod = None
+    if awaited and suspended:
+        pod = await _waiting(api, job, workload)
+    elif ask:
+        pod = await _pod(api, job, state)
     return JobView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -111,12 +119,13 @@ async def _view(api: Api, job: Manifest, *, ask: bool) -> JobView | None:
         failure=ended.get("reason", "") if state is JobState.FAILED else "",
         message=ended.get("message", "") if state is JobState.FAILED else "",
         deleting="deletionTimestamp" in metadata,
-        suspended=bool(job.get("spec", {}).get("suspend")),
+        suspended=suspended,
+        held=queue.is_held(workload),
         queue=queue.queue_of(job),
         ttl_set=job.get("spec", {}).get("ttlSecondsAfterFinished") is not None,
         failures=_failures(job, state),
         progress=job.get("progress"),
-        pod=await _pod(api, job, state) if ask else None,
+        pod=pod,
     )
 
 
@@ -137,17 +146,22 @@ def _ended(job: Manifest) -> dict[str, Any] | None:
     )
 
 
+async def _waiting(api: Api, job: Manifest, workload: Manifest | None) -> PodView:
+    """Of a suspended Job, whose pods are on their way out or gone."""
+    left = pods.view_of(job, await _pods(api, job), JobState.ACTIVE)
+    return PodView(pending=queue.why_suspended(job, workload), gone_by=left.gone_by if left else None)
+
+
+async def _pods(api: Api, job: Manifest) -> list[Manifest]:
+    metadata = job["metadata"]
+    return await api.list(POD, metadata["namespace"], {LABEL_POD_OF: metadata["uid"]})
+
+
 async def _pod(api: Api, job: Manifest, state: JobState) -> PodView | None:
     metadata, status = job["metadata"], job.get("status", {})
-    suspended = state is JobState.ACTIVE and job["spec"].get("suspend")
-    if state is JobState.ACTIVE and not suspended and pods.computing(job):
+    if state is JobState.ACTIVE and pods.computing(job):
         return PodView(started=True)
-    found = await api.list(POD, metadata["namespace"], {LABEL_POD_OF: metadata["uid"]})
-    view = pods.view_of(job, found, state)
-    if suspended:
-        gone_by = view.gone_by if view else None
-        return PodView(pending=await queue.why_suspended(api, job), gone_by=gone_by)
-    if view:
+    if view := pods.view_of(job, await _pods(api, job), state):
         return view
     if state is JobState.ACTIVE and "startTime" in status and not status.get("active"):
         hint = f"no pod could be made: `kubectl describe job {metadata['name']}` says why"

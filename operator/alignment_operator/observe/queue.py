@@ -10,26 +10,33 @@ from typing import Any
 from alignment_api import names
 from alignment_operator.api import WORKLOAD, Api, Manifest, NotFoundError, RefusedError
 
-LABEL_WORKLOAD_OF = "kueue.x-k8s.io/job-uid"
-
 
 def queue_of(job: Manifest) -> str:
     """Empty if the Job is not Kueue's to start."""
     return str((job["metadata"].get("labels") or {}).get(names.LABEL_QUEUE, ""))
 
 
-async def why_suspended(api: Api, job: Manifest) -> str:
-    """In Kueue's own words, as far as they can be read: it may be another version, or not for us to see."""
+async def workload_of(api: Api, job: Manifest) -> Manifest | None:
+    """What Kueue made of the Job. None too if it speaks another version, or if it is not for us to see."""
+    metadata = job["metadata"]
+    try:
+        found = await api.list(WORKLOAD, metadata["namespace"], {names.LABEL_WORKLOAD_OF: metadata["uid"]})
+    except (NotFoundError, RefusedError):
+        return None
+    return found[0] if found else None
+
+
+def is_held(workload: Manifest | None) -> bool:
+    """Whether it is not to be admitted, whoever said so."""
+    return workload is not None and workload.get("spec", {}).get("active") is False
+
+
+def why_suspended(job: Manifest, workload: Manifest | None) -> str:
+    """In Kueue's own words, as far as they can be read."""
     queue = queue_of(job)
     if not queue:
         return "the Job is suspended"
-    metadata = job["metadata"]
-    try:
-        found = await api.list(WORKLOAD, metadata["namespace"], {LABEL_WORKLOAD_OF: metadata["uid"]})
-    except (NotFoundError, RefusedError):
-        found = []
-    waits = f"waits for admission in queue {queue}"
-    return ": ".join([waits, *(_said(found[0]) if found else ())])
+    return ": ".join([f"waits for admission in queue {queue}", *(_said(workload) if workload else ())])
 
 
 def _said(workload: Manifest) -> list[str]:

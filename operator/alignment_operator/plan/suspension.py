@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from alignment_api.conditions import ConditionType, Reason, find
 from alignment_api.cycle_status import StageStatus
 from alignment_operator.observed import JobState, JobView, ObservedCycle
-from alignment_operator.planned import Event, SuspendJob
+from alignment_operator.planned import Event, HoldJob, SuspendJob
 
 _MESSAGE = "spec.suspend is true"
 
@@ -19,17 +19,22 @@ def holds(observed: ObservedCycle) -> bool:
     return _held_before(observed)
 
 
-def follow(observed: ObservedCycle) -> tuple[SuspendJob, ...]:
+def follow(observed: ObservedCycle) -> tuple[SuspendJob | HoldJob, ...]:
     """Jobs that are suspended, or not, against what the spec says.
 
-    The one place that decides it. A Job in a queue is Kueue's to suspend and to resume, by its Workload.
+    The one place that decides it. A Job in a queue is Kueue's to suspend and to resume, by its Workload. One that
+    somebody else has taken out of the queue stays out: it is let in again only by the pass that ends our suspension.
     """
-    wanted = holds(observed)
-    return tuple(
-        SuspendJob(job.name, job.uid, suspend=wanted)
-        for job in observed.jobs
-        if job.state is JobState.ACTIVE and not job.deleting and not job.queue and job.suspended != wanted
-    )
+    wanted, held_before = holds(observed), _held_before(observed)
+    actions: list[SuspendJob | HoldJob] = []
+    for job in observed.jobs:
+        if job.state is not JobState.ACTIVE or job.deleting:
+            continue
+        if not job.queue and job.suspended != wanted:
+            actions.append(SuspendJob(job.name, job.uid, suspend=wanted))
+        elif job.queue and job.held != wanted and (wanted or held_before):
+            actions.append(HoldJob(job.name, job.uid, hold=wanted))
+    return tuple(actions)
 
 
 def paused(entry: StageStatus, jobs: Iterable[JobView]) -> StageStatus | None:
