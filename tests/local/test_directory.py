@@ -19,6 +19,7 @@ from alignment_operator.api import (
     AlreadyExistsError,
     Api,
     ConflictError,
+    Kind,
     NotFoundError,
 )
 from alignment_operator.local.admission import InvalidObjectError
@@ -217,12 +218,18 @@ async def test_a_name_cannot_leave_the_folder(api: Directory, name: str) -> None
         await api.get(CYCLE, "default", name)
 
 
-async def test_a_broken_file_is_named(api: Directory, cycle: Manifest) -> None:
-    await api.create(CYCLE, cycle)
-    path = api.state / "objects" / "alignmentcycles" / "default" / "assistant.json"
-    path.write_text('{"kind": ')
+@pytest.mark.parametrize(
+    "broken", ['{"kind": ', "{}", "[1]", '"x"', '{"metadata": 1}', '{"metadata": {"name": "assistant"}}']
+)
+@pytest.mark.parametrize("kind", [CYCLE, JOB])
+async def test_a_broken_file_is_named(api: Directory, kind: Kind, broken: str) -> None:
+    path = api.state / "objects" / kind.plural / "default" / "assistant.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(broken)
     with pytest.raises(CorruptFileError, match=str(path)):
-        await api.get(CYCLE, "default", "assistant")
+        await api.get(kind, "default", "assistant")
+    with pytest.raises(CorruptFileError, match="mend it, or delete it to begin anew"):
+        await api.list(kind, "default", {})
 
 
 async def test_a_write_that_was_cut_short_is_not_seen(api: Directory, cycle: Manifest) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,20 +12,29 @@ from pathlib import Path
 from alignment_operator.api import Api, Kind, Manifest
 from alignment_operator.cli.errors import CommandError
 from alignment_operator.cli.inputs import STATE
+from alignment_operator.cli.program import is_plugin, program
 from alignment_operator.local.directory import Directory
+from alignment_operator.local.files import CorruptFileError
 from alignment_operator.local.progress import with_progress
 
 
 @dataclass(frozen=True)
 class Place:
-    """An API, and what to call it; `state` is None for a cluster. A folder is looked through in every namespace."""
+    """An API, and what to call it; `state` is None for a cluster. A folder is looked through in every namespace.
+
+    `other` says how to look into the place that was not chosen, where there are both.
+    """
 
     api: Api
     namespace: str
     state: Path | None
+    other: str = ""
 
     def __str__(self) -> str:
         return f"folder {self.state}" if self.state else f"cluster, namespace {self.namespace}"
+
+    def heading(self) -> str:
+        return f"# {self}{self.other}"
 
     async def every(self, kind: Kind) -> list[Manifest]:
         if isinstance(self.api, Directory):
@@ -51,16 +59,22 @@ async def place(state: Path | None, namespace: str | None) -> AsyncIterator[Plac
 
     `kubectl align` always means the cluster. Raises CommandError.
     """
-    as_plugin = Path(sys.argv[0]).stem == "kubectl-align"
-    if state is None and namespace is None and not as_plugin and STATE.is_dir():
+    chosen = state
+    if state is None and namespace is None and not is_plugin() and STATE.is_dir():
         state = STATE
     if state is not None:
+        if not state.is_dir():
+            raise CommandError(f"--state {state}: there is no such folder; name the one of an `{program()} run`")
         if not (state / "objects").is_dir():
-            raise CommandError(f"{state}: nothing was run in this folder yet; see `alignctl run --help`")
-        yield Place(Directory(state), "", state)
+            raise CommandError(f"{state}: nothing was run in this folder yet; see `{program()} run --help`")
+        other = "" if chosen or not _has_cluster() else "; the cluster: kubectl align, or -n NAMESPACE"
+        try:
+            yield Place(Directory(state), "", state, other)
+        except CorruptFileError as error:
+            raise CommandError(str(error)) from error
         return
     async with _cluster(
-        namespace, "" if namespace or as_plugin else f"no folder {STATE} here, and "
+        namespace, "" if namespace or is_plugin() else f"no folder {STATE} here, and "
     ) as there:
         yield there
 
@@ -75,7 +89,8 @@ async def _cluster(namespace: str | None, why: str) -> AsyncIterator[Place]:
     logging.basicConfig(handlers=[logging.NullHandler()])  # what the client logs, its exceptions say too
     try:
         async with connect() as api:
-            yield Place(api, namespace or _context_namespace(), None)
+            other = f"; the folder: --state {STATE}" if (STATE / "objects").is_dir() else ""
+            yield Place(api, namespace or _context_namespace(), None, other)
     except NoClusterError as error:
         raise CommandError(f"{why}{error}") from error
     except NotFoundError as error:
@@ -84,6 +99,12 @@ async def _cluster(namespace: str | None, why: str) -> AsyncIterator[Place]:
         raise CommandError(f"the API server says: {error}") from error
     except (aiohttp.ClientError, TimeoutError) as error:
         raise CommandError(f"the cluster cannot be reached: {error}") from error
+
+
+def _has_cluster() -> bool:
+    """Whether kubectl would find one, reachable or not."""
+    files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return any(Path(file).is_file() for file in files.split(os.pathsep) if file)
 
 
 def _context_namespace() -> str:

@@ -34,7 +34,7 @@ from alignment_operator.api import (
 )
 from alignment_operator.local import fields
 from alignment_operator.local.admission import admitted
-from alignment_operator.local.files import read_json, write_atomically, write_json, write_lock
+from alignment_operator.local.files import read_object, write_atomically, write_json, write_lock
 
 KINDS = (CYCLE, DATASET, JOB, POD, CONFIG_MAP, CONTROLLER_REVISION)
 EVENTS_KEPT = 1000
@@ -187,8 +187,7 @@ class Directory:
         return self.state / "objects" / kind.plural / namespace / f"{name}.json"
 
     def _read(self, kind: Kind, namespace: str, name: str) -> Manifest | None:
-        manifest: Manifest | None = read_json(self._path(kind, namespace, name))
-        return manifest
+        return read_object(self._path(kind, namespace, name))
 
     def _existing(self, kind: Kind, namespace: str, name: str) -> Manifest:
         live = self._read(kind, namespace, name)
@@ -203,7 +202,7 @@ class Directory:
     def _all(self, kind: Kind, namespace: str) -> Iterator[Manifest]:
         folder = self.state / "objects" / kind.plural / namespace
         for path in sorted(folder.glob("[!.]*.json")):
-            manifest = read_json(path)
+            manifest = read_object(path)
             if manifest is not None:
                 yield manifest
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+_IDENTITY = ("name", "namespace", "uid", "resourceVersion")
+
 
 class BusyError(Exception):
     """Another process runs on the same state folder."""
@@ -51,6 +53,21 @@ def read_json(path: Path) -> Any | None:
         ) from error
 
 
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The API object, or None if there is no such file. Raises CorruptFileError, OSError."""
+    value = read_json(path)
+    if value is None:
+        return None
+    metadata = value.get("metadata") if isinstance(value, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(key), str) for key in _IDENTITY):
+        raise CorruptFileError(
+            f"{path}: not an object as alignctl writes it, with metadata of {', '.join(_IDENTITY)}; mend it, or delete "
+            "it to begin anew"
+        )
+    known: dict[str, Any] = value
+    return known
+
+
 @contextmanager
 def write_lock(path: Path) -> Iterator[None]:
     """One writer at a time, for as long as one read-modify-write takes."""
@@ -82,3 +99,22 @@ def run_lock(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds `run_lock`. The lock itself is not tried: that could turn away a run that starts now."""
+    lock = folder / "run.lock"
+    try:
+        held = lock.stat()
+        opened = list(Path("/proc", lock.read_text().strip() or "0", "fd").iterdir())
+    except PermissionError:  # a process of another user, but it lives
+        return True
+    except (OSError, ValueError):
+        return False
+    return any(_is_file(descriptor, held) for descriptor in opened)
+
+
+def _is_file(path: Path, known: os.stat_result) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(path.stat(), known)
+    return False
