@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -271,6 +272,68 @@ def test_sixteen_categories_fit_the_report(loop: Loop) -> None:
 def test_a_prompt_that_leaves_no_room_for_an_answer(loop: Loop) -> None:
     done = loop.run(loop.sample([{"prompt": "fine"}, {"prompt": "a" * 200}]))
     refused(done, ExitCode.INVALID_ROW, "line 2: `prompt` has 201 tokens, and the model reads 128 in all")
+
+
+@pytest.mark.parametrize("name", ["prompts", "gold", "heldout"])
+def test_a_prompt_with_a_token_that_the_policy_has_no_embedding_for(loop: Loop, name: str) -> None:
+    tiny.with_tokens(loop.policy, "<image>")
+    config = loop.sample()
+    file = loop.folder / "data" / f"{name}.jsonl"
+    count = len(rows.load(file))
+    loop.data(name, [*rows.load(file), tiny.gold_rows(1)[0] | {"prompt": "see <image>"}])
+    said = (
+        f"{file}: line {count + 1}: `prompt` holds the token '<image>', whose id is 47, but the model has 47"
+    )
+    refused(loop.run(config), ExitCode.INVALID_MODEL, said, str(loop.policy), "Leave the token out, or give")
+
+
+def test_a_prompt_with_a_token_that_a_judge_has_no_embedding_for(loop: Loop) -> None:
+    tiny.with_tokens(loop.reward, "<image>")
+    config = loop.sample([*tiny.prompt_rows(4), {"prompt": "see <image>"}])
+    config.inputs["judge"] = stages.an_input(loop.reward, InputKind.REWARD_MODEL)
+    file = loop.folder / "data" / "prompts.jsonl"
+    said = f"judge: {file}: line 5: `prompt` holds the token '<image>', whose id is 47"
+    refused(loop.run(config), ExitCode.INVALID_MODEL, said, str(loop.reward))
+
+
+def test_tokens_without_embeddings_do_no_harm_where_no_prompt_holds_them(loop: Loop) -> None:
+    """Gemma's tokenizer has one; some have their pad token so."""
+    for folder in (loop.policy, loop.reward):
+        tiny.with_tokens(folder, "<image>", pad_token="<padding>")
+    config = loop.sample()
+    config.inputs["judge"] = stages.an_input(loop.reward, InputKind.REWARD_MODEL)
+    sampled = loop.run(config)
+    assert sampled.code == 0
+    assert loop.run(loop.judge(sampled)).code == 0
+
+
+@pytest.mark.parametrize("name", ["gold", "heldout"])
+@pytest.mark.parametrize("prompt", ["gold 3", [{"role": "user", "content": "hi"}]])
+def test_a_prompt_that_stands_twice_is_no_evidence_twice(loop: Loop, name: str, prompt: object) -> None:
+    config = loop.sample()
+    there = tiny.gold_rows(9)
+    twice = [there[0] | {"prompt": prompt}, *there[4:6], there[1] | {"prompt": prompt, "answer": "other"}]
+    file = loop.data(name, twice)
+    said = (
+        f"{file}: line 4: `prompt` is that of line 1, but every row counts as evidence of its own. Leave one"
+    )
+    refused(loop.run(config), ExitCode.INVALID_ROW, said)
+
+
+def test_a_training_prompt_may_stand_twice(loop: Loop) -> None:
+    done = loop.run(loop.sample([{"prompt": "say a"}, {"prompt": "say a"}]))
+    assert done.result.counts["prompts"] == 2
+
+
+@pytest.mark.parametrize("role", ["policy", "prompts", "goldSet"])
+def test_a_pipe_is_refused_before_anybody_waits_for_it(loop: Loop, role: str) -> None:
+    config = loop.sample()
+    os.mkfifo(loop.folder / "pipe")
+    config.inputs[role] = config.inputs[role].model_copy(update={"uri": f"file://{loop.folder}/pipe"})
+    said = (
+        f"inputs.{role}: file://{loop.folder}/pipe ({loop.folder}/pipe) is a pipe, a socket or a device; name"
+    )
+    refused(loop.run(config), ExitCode.INVALID_CONFIG, said)
 
 
 def test_a_verifier_needs_answers(loop: Loop) -> None:

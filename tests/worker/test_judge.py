@@ -12,6 +12,7 @@ from alignment_api.cycle import Judge
 from alignment_api.judges import Verifier
 from alignment_worker import judge as judging
 from alignment_worker.failures import InvalidModelError
+from alignment_worker.progress import Progress
 from alignment_worker.scoring import Question, RewardModel
 from tests.worker import tiny
 
@@ -78,6 +79,25 @@ def test_scores_are_those_of_each_answer_alone(tmp_path: Path, pad: bool) -> Non
     assert RewardModel("judge", folder, 2).scores(QUESTIONS[::-1])[::-1] == pytest.approx(alone, abs=1e-5)
 
 
+def test_equal_answers_tie_whatever_the_batch(tmp_path: Path) -> None:
+    """Lengths differ, so that equal answers would stand in batches of different widths."""
+    judge = RewardModel("judge", tiny.reward_model(tmp_path), 3)
+    questions = [Question(f"p: line {n}", "say " + "a" * (n % 9), "b" * (n % 7)) for n in range(100)]
+    progress = Progress()
+    progress.begin(200, "judgements")
+    scores = judge.scores([*questions, *questions[::-1]], progress)
+    assert scores[:100] == scores[:99:-1]
+    assert progress.counts["judgements"] == progress.told()["done"] == 200
+
+
+def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    judge = RewardModel("judge", tiny.reward_model(tmp_path), 4)
+    with torch.no_grad():
+        judge._judge.model.score.weight.fill_(float("nan"))
+    with pytest.raises(InvalidModelError, match=r"judge: the reward model gives scores that are not finite"):
+        judge.scores(QUESTIONS)
+
+
 def test_without_a_pad_token_the_last_token_is_scored(tmp_path: Path) -> None:
     judge = RewardModel("judge", tiny.reward_model(tmp_path, pad=False), 4)
     model = judge._judge.model
@@ -85,6 +105,17 @@ def test_without_a_pad_token_the_last_token_is_scored(tmp_path: Path) -> None:
     with torch.inference_mode():
         last = float(model.score(model.model(torch.tensor([ids])).last_hidden_state[0, -1]))
     assert judge._score([ids, [1] * 9])[0] == pytest.approx(last, abs=1e-5)
+
+
+def test_an_answer_that_the_judge_has_no_embedding_for(tmp_path: Path) -> None:
+    folder = tiny.with_tokens(tiny.reward_model(tmp_path), "yes")
+    judge = RewardModel("judge", folder, 4)
+    judge.scores([Question("p: line 8", "x", "no")])
+    said = (
+        r"judge: the prompt at p: line 9, or an answer to it, holds the token 'yes', whose id is 47, but the"
+    )
+    with pytest.raises(InvalidModelError, match=said):
+        judge.scores([Question("p: line 9", "x", "oh yes")])
 
 
 def test_an_answer_longer_than_the_judge_reads(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from alignment_api.cycle import DatasetReference, Lora
 from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS
 from alignment_api.stage import ExitCode, InputKind, TrainParameters
-from tests.worker import training
+from tests.worker import tiny, training
 from tests.worker.training import Finished
 
 LORA = Lora(rank=4, alpha=8)
@@ -221,6 +221,22 @@ def test_no_more_pairs_of_a_dataset_are_used_than_asked_for(tmp_path: Path, llam
 def test_a_tokenizer_without_padding_does(tmp_path: Path) -> None:
     start = training.qwen(tmp_path / "start", pad=False, template=False)
     assert finished(tmp_path, start, training.sampled_pairs()).code == 0
+
+
+def test_a_pad_token_without_an_embedding_does(tmp_path: Path) -> None:
+    start = tiny.with_tokens(training.llama(tmp_path / "start"), pad_token="<padding>")
+    assert finished(tmp_path, start, training.sampled_pairs()).code == 0
+
+
+def test_a_pair_with_a_token_that_the_model_has_no_embedding_for(tmp_path: Path) -> None:
+    start = tiny.with_tokens(training.llama(tmp_path / "start"), "<image>")
+    rows = [{"prompt": f"say {n}", "chosen": "yes", "rejected": "no"} for n in range(3)]
+    rows[1]["rejected"] = "<image>"
+    text = message(finished(tmp_path, start, datasets={"people": rows}), ExitCode.INVALID_MODEL)
+    assert (
+        "pairs.jsonl: line 2: the pair holds the token '<image>', whose id is 48, but the model has 48"
+        in text
+    )
 
 
 @pytest.mark.parametrize(

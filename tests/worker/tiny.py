@@ -81,6 +81,15 @@ def reward_model(folder: Path, *, seed: int = 0, pad: bool = True, labels: int =
     return _saved(LlamaForSequenceClassification, config, folder, seed, {"pad": pad}, scale=0.5)
 
 
+def with_tokens(folder: Path, *tokens: str, **special: str) -> Path:
+    """Its tokenizer gets tokens that the model has no embeddings for."""
+    words = PreTrainedTokenizerFast.from_pretrained(folder)
+    words.add_tokens(list(tokens))
+    words.add_special_tokens(special)
+    words.save_pretrained(folder)
+    return folder
+
+
 def _sizes(positions: int) -> dict[str, Any]:
     return {
         "vocab_size": len(SPECIAL) + 1 + len(CHARACTERS),

@@ -52,7 +52,11 @@ def answer(role: str, folder: Path, questions: Questions, progress: Progress) ->
     policy = models.load_policy(role, folder)
     gold = _gold(policy, questions, progress)
     ids = prompts.encode_rows(
-        policy.tokenizer, questions.held_out, questions.held_out_file, policy.max_positions
+        policy.tokenizer,
+        questions.held_out,
+        questions.held_out_file,
+        policy.max_positions,
+        policy.vocabulary,
     )
     decoding = Decoding(
         samples=1,
@@ -95,7 +99,9 @@ def _gold(policy: LanguageModel, questions: Questions, progress: Progress) -> li
         max_new_tokens=gold_set.max_new_tokens,
         seed=questions.seed,
     )
-    ids = prompts.encode_rows(policy.tokenizer, questions.gold, questions.gold_file, policy.max_positions)
+    ids = prompts.encode_rows(
+        policy.tokenizer, questions.gold, questions.gold_file, policy.max_positions, policy.vocabulary
+    )
     completions = generate(policy, ids, [row.number for row in questions.gold], decoding, progress)
     flat = iter(prompts.decode(policy.tokenizer, [one.ids for some in completions for one in some]))
     return [[next(flat) for _ in some] for some in completions]

@@ -59,7 +59,7 @@ class Inputs:
 def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
     """All inputs: those with a digest verified, those without one checked and digested.
 
-    Raises InputMissingError, DigestMismatchError, and what `rows.read` and `models.check` raise.
+    Raises InputMissingError, InvalidConfigError, DigestMismatchError, and what `rows.read` and `models.check` raise.
     """
     progress.begin(len(config.inputs), "inputs", "checking inputs")
     paths = {role: _path(role, entry, places) for role, entry in config.inputs.items()}
@@ -90,6 +90,10 @@ def _path(role: str, entry: Input, places: Places) -> Path:
     if not there:
         raise InputMissingError(
             f"inputs.{role}: {entry.uri} is not there (looked for {needed}). Put it there, or correct the URI."
+        )
+    if not (needed.is_file() or needed.is_dir()):
+        raise InvalidConfigError(
+            f"inputs.{role}: {entry.uri} ({needed}) is a pipe, a socket or a device; name a file or a folder"
         )
     return path
 

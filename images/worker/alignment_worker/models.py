@@ -21,7 +21,7 @@ class LanguageModel:
     tokenizer: Any
     eos_ids: frozenset[int]
     pad_id: int
-    vocabulary: int  # width of the logits
+    vocabulary: int  # width of the logits, and how many embeddings there are
     max_positions: int | None  # longest sequence that the model was made for
 
 
@@ -31,12 +31,18 @@ class ScoringModel:
 
     model: Any
     tokenizer: Any
+    embeddings: int
     max_positions: int | None
 
 
 def max_positions(folder: Path, role: str = "model") -> int | None:
     """Of the model in the folder, without loading its weights. Raises InvalidModelError."""
     return _max_positions(_config(role, folder).get_text_config())
+
+
+def embeddings(folder: Path, role: str = "model") -> int:
+    """How many tokens the model in the folder knows; its tokenizer may have more. Raises InvalidModelError."""
+    return int(_config(role, folder).get_text_config().vocab_size)
 
 
 def check(role: str, folder: Path, *, reward: bool) -> None:
@@ -65,7 +71,7 @@ def language_model(model: Any, tokenizer: Any) -> LanguageModel:
         model=model.eval(),
         tokenizer=tokenizer,
         eos_ids=eos_ids(model, tokenizer),
-        pad_id=pad_id(tokenizer),
+        pad_id=pad_id(tokenizer, text_config.vocab_size),
         vocabulary=text_config.vocab_size,
         max_positions=_max_positions(text_config),
     )
@@ -91,7 +97,13 @@ def load_reward_model(role: str, folder: Path) -> ScoringModel:
     _check_labels(role, folder, config)
     where = device()
     model = _loaded(role, folder, AutoModelForSequenceClassification, dtype_of("Auto", where)).to(where)
-    return ScoringModel(model.eval(), load_tokenizer(folder, role), _max_positions(config.get_text_config()))
+    text_config = config.get_text_config()
+    return ScoringModel(
+        model=model.eval(),
+        tokenizer=load_tokenizer(folder, role),
+        embeddings=text_config.vocab_size,
+        max_positions=_max_positions(text_config),
+    )
 
 
 def load_tokenizer(folder: Path, role: str = "model") -> Any:
@@ -120,10 +132,10 @@ def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(item for item in flat if item is not None)
 
 
-def pad_id(tokenizer: Any) -> int:
-    """What fills up a batch. It is masked out everywhere, so any id does where the tokenizer names none."""
+def pad_id(tokenizer: Any, vocabulary: int) -> int:
+    """What fills up a batch. It is masked out everywhere, so any that the model knows does."""
     for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0):
-        if candidate is not None:
+        if candidate is not None and candidate < vocabulary:
             return int(candidate)
     raise AssertionError
 

@@ -1,13 +1,14 @@
-"""What a later stage would trip over, found in the first: prompts that no model or judge can read, too few of them."""
+"""What a later stage would trip over, found in the first: prompts that no model or judge can read, too few of them,
+or the same twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+import json
+from collections.abc import Sequence
 
 from alignment_api.stage import Expected
 from alignment_worker import models, prompts, rows
-from alignment_worker.failures import InvalidConfigError, InvalidModelError
+from alignment_worker.failures import InvalidConfigError, InvalidModelError, InvalidRowError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Row
 
@@ -23,14 +24,17 @@ def check(inputs: Inputs, expected: Expected | None) -> None:
     if expected is not None:
         _check_expected(inputs, expected)
     asked = [role for role in _ASKED if role in inputs.found]
+    for role in asked:
+        _check_distinct(inputs, role)
     if "policy" in inputs and asked:
         folder = inputs.path("policy")
         tokenizer, limit = models.load_tokenizer(folder, "policy"), models.max_positions(folder, "policy")
+        embeddings = models.embeddings(folder, "policy")
         for role in asked:
-            prompts.encode_rows(tokenizer, _rows(inputs, role), inputs.path(role), limit)
+            prompts.encode_rows(tokenizer, _rows(inputs, role), inputs.path(role), limit, embeddings)
     for judge, judged in _JUDGED.items():
         if judge in inputs.found:
-            _check_judge(judge, inputs.path(judge), _one_of_each(inputs, judged))
+            _check_judge(inputs, judge, [role for role in judged if role in inputs.found])
 
 
 def _check_expected(inputs: Inputs, expected: Expected) -> None:
@@ -49,22 +53,38 @@ def _check_expected(inputs: Inputs, expected: Expected) -> None:
             )
 
 
-def _check_judge(role: str, folder: Path, some: Iterator[Row]) -> None:
-    tokenizer = models.load_tokenizer(folder, role)
-    for row in some:
-        try:
-            prompts.encode_answered(tokenizer, row.prompt, "yes")
-        except InvalidModelError as error:
-            raise InvalidModelError(f"{role}: {error}") from error
+def _check_distinct(inputs: Inputs, role: str) -> None:
+    """The gates count every row as an independent one."""
+    file = inputs.path(role)
+    first: dict[str, int] = {}
+    for row in _rows(inputs, role):
+        earlier = first.setdefault(json.dumps(row.prompt), row.number)
+        if earlier != row.number:
+            where = rows.where(file)
+            raise InvalidRowError(
+                f"{file}: {where} {row.number}: `prompt` is that of {where} {earlier}, but every row counts as "
+                "evidence of its own. Leave one of them out."
+            )
 
 
-def _one_of_each(inputs: Inputs, roles: tuple[str, ...]) -> Iterator[Row]:
+def _check_judge(inputs: Inputs, judge: str, judged: Sequence[str]) -> None:
+    folder = inputs.path(judge)
+    tokenizer, embeddings = models.load_tokenizer(folder, judge), models.embeddings(folder, judge)
+    unknown = max(tokenizer.get_vocab().values()) >= embeddings
+    for role in judged:
+        there, file = _rows(inputs, role), inputs.path(role)
+        for row in there if unknown else _one_of_each(there):
+            try:
+                ids = prompts.encode_answered(tokenizer, row.prompt, "yes")
+            except InvalidModelError as error:
+                raise InvalidModelError(f"{judge}: {error}") from error
+            where = f"{judge}: {file}: {rows.where(file)} {row.number}: `prompt`"
+            prompts.check_embeddings(where, tokenizer, ids, embeddings)
+
+
+def _one_of_each(there: Sequence[Row]) -> list[Row]:
     """The first plain prompt and the first chat."""
-    for role in roles:
-        if role in inputs.found:
-            there = _rows(inputs, role)
-            for kind in (str, list):
-                yield from [row for row in there if isinstance(row.prompt, kind)][:1]
+    return [row for kind in (str, list) for row in [row for row in there if isinstance(row.prompt, kind)][:1]]
 
 
 def _rows(inputs: Inputs, role: str) -> list[Row]:

@@ -1,7 +1,8 @@
 """Prompts and completions as token ids, by TRL's conventions.
 
 A string is taken as it is, a list of chat messages goes through the chat template (a last message of the assistant's
-is continued). The tokenizer's own BOS is there once, whoever wrote it, and no EOS ends a prompt.
+is continued). The tokenizer's own BOS is there once, whoever wrote it, and no EOS ends a prompt. What a message's
+content spells stays text: it cannot end its own turn and begin another.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
 
 
 def encode_rows(
-    tokenizer: Any, some: Sequence[Row], file: Path, max_positions: int | None
+    tokenizer: Any, some: Sequence[Row], file: Path, max_positions: int | None, embeddings: int
 ) -> list[list[int]]:
-    """Token ids of each row's prompt. Raises as `encode`, and InvalidRowError if there is no room for an answer."""
+    """Token ids of each row's prompt, for a model that knows so many tokens.
+
+    Raises as `encode` and `check_embeddings`, and InvalidRowError if there is no room for an answer.
+    """
     encoded = []
     for row in some:
         where = f"{file}: {rows.where(file)} {row.number}"
@@ -45,8 +49,20 @@ def encode_rows(
             raise InvalidRowError(
                 f"{where}: `prompt` has {len(ids)} tokens, and the model reads {max_positions} in all; shorten it"
             )
+        check_embeddings(f"{where}: `prompt`", tokenizer, ids, embeddings)
         encoded.append(ids)
     return encoded
+
+
+def check_embeddings(where: str, tokenizer: Any, ids: Sequence[int], embeddings: int) -> None:
+    """Raises InvalidModelError if the tokenizer made an id for which the model has no embedding."""
+    largest = max(ids)
+    if largest >= embeddings:
+        raise InvalidModelError(
+            f"{where} holds the token {tokenizer.convert_ids_to_tokens(largest)!r}, whose id is {largest}, but the "
+            f"model has {embeddings} embeddings (ids from 0): the tokenizer in {tokenizer.name_or_path} has tokens "
+            "that the model was not made for. Leave the token out, or give the model its own tokenizer."
+        )
 
 
 def render(tokenizer: Any, messages: Prompt) -> str:
@@ -70,11 +86,10 @@ def encode_completion(tokenizer: Any, completion: str, *, eos: bool) -> list[int
 def encode_answered(tokenizer: Any, prompt: Prompt, completion: str) -> list[int]:
     """Prompt and answer as one text, as a reward model reads it: a whole chat, or the plain texts and EOS.
 
-    What an answer spells stays text: it cannot end its own turn and begin another. Raises as `encode`.
+    What an answer spells stays text, too. Raises as `encode`.
     """
-    completion = _defused(tokenizer, completion)
     if isinstance(prompt, str):
-        return _with_eos(tokenizer, _ids(tokenizer, prompt + completion))
+        return _with_eos(tokenizer, _ids(tokenizer, prompt + _defused(tokenizer, completion)))
     continued = prompt[-1]["role"] == "assistant"
     final = {"role": "assistant", "content": prompt[-1]["content"] + completion if continued else completion}
     messages = [*(prompt[:-1] if continued else prompt), final]
@@ -98,8 +113,9 @@ def _templated(tokenizer: Any, messages: list[dict[str, str]], **options: bool) 
         )
     from jinja2 import TemplateError  # noqa: PLC0415 - comes with transformers
 
+    defused = [message | {"content": _defused(tokenizer, message["content"])} for message in messages]
     try:
-        text: str = tokenizer.apply_chat_template(messages, tokenize=False, **options)
+        text: str = tokenizer.apply_chat_template(defused, tokenize=False, **options)
     except (TemplateError, ValueError, TypeError) as error:
         raise InvalidRowError(
             f"the chat template of {tokenizer.name_or_path} refuses the messages {str(messages)[:200]}: {error}"

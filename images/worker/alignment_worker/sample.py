@@ -51,7 +51,7 @@ def run(workspace: Workspace) -> Outcome:
     )
     workspace.progress.begin(len(drawn), "prompts", "sampling")
     policy = models.load_policy("policy", workspace.inputs.path("policy"))
-    encoded = prompts.encode_rows(policy.tokenizer, drawn, file, policy.max_positions)
+    encoded = prompts.encode_rows(policy.tokenizer, drawn, file, policy.max_positions, policy.vocabulary)
     completions = generate(policy, encoded, [row.number for row in drawn], decoding, workspace.progress)
     count = rows.write(
         workspace.run_folder / SAMPLES,

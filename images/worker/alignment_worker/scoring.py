@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,18 +71,20 @@ class RewardModel:
 
     def scores(self, questions: Sequence[Question], progress: Progress | None = None) -> list[float]:
         encoded = [self._encode(question) for question in questions]
-        order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index]))
-        found = [0.0] * len(encoded)
+        # Each distinct one once: by rounding, a batch moves scores, and equal answers would not tie.
+        times = Counter(encoded)
+        order = sorted(times, key=len, reverse=True)
+        found: dict[tuple[int, ...], float] = {}
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
-            for index, score in zip(batch, self._score([encoded[index] for index in batch]), strict=True):
-                found[index] = score
+            found.update(zip(batch, self._score(batch), strict=True))
             if progress is not None:
-                progress.count("judgements", len(batch))
-                progress.advance(len(batch))
-        return found
+                scored = sum(times[ids] for ids in batch)
+                progress.count("judgements", scored)
+                progress.advance(scored)
+        return [found[ids] for ids in encoded]
 
-    def _encode(self, question: Question) -> list[int]:
+    def _encode(self, question: Question) -> tuple[int, ...]:
         try:
             ids = prompts.encode_answered(self._judge.tokenizer, question.prompt, question.text)
         except InvalidRowError as error:
@@ -92,16 +95,18 @@ class RewardModel:
                 f"{self._role}: the reward model reads {limit} tokens, but the prompt at {question.where} and an "
                 f"answer to it have {len(ids)}; shorten the prompt, lower maxNewTokens, or name a model that reads more"
             )
-        return ids
+        where = f"{self._role}: the prompt at {question.where}, or an answer to it,"
+        prompts.check_embeddings(where, self._judge.tokenizer, ids, self._judge.embeddings)
+        return tuple(ids)
 
-    def _score(self, sequences: list[list[int]]) -> list[float]:
+    def _score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         """Padded on the right, as classifiers are trained; the model takes the last token that is not padding."""
         import torch  # noqa: PLC0415 - a verifier needs none
 
         model: Any = self._judge.model
         pad = self._pad_id(sequences)
         longest = max(map(len, sequences))
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in sequences], device=model.device)
+        ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in sequences], device=model.device)
         mask = torch.tensor(
             [[1] * len(row) + [0] * (longest - len(row)) for row in sequences], device=model.device
         )
@@ -112,7 +117,7 @@ class RewardModel:
         scores: list[float] = logits.tolist()
         return scores
 
-    def _pad_id(self, sequences: list[list[int]]) -> int:
+    def _pad_id(self, sequences: Sequence[Sequence[int]]) -> int:
         """The model's own, which it looks for; if it names none, an id that is in no sequence of this batch."""
         config = self._judge.model.config.get_text_config()
         if config.pad_token_id is None or self._pads_by_us:

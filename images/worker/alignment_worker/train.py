@@ -81,7 +81,8 @@ def _trainer(
     adapters = lora.configuration(training.lora, skeleton) if training.lora else None
     eos_ids = models.eos_ids(skeleton, tokenizer)
     limit = _longest(skeleton, parameters)
-    gathered = train_pairs.gather(workspace.inputs, parameters, tokenizer, eos_ids, limit)
+    embeddings = skeleton.config.get_text_config().vocab_size
+    gathered = train_pairs.gather(workspace.inputs, parameters, tokenizer, eos_ids, limit, embeddings)
     recompute = train_config.must_recompute(skeleton.config, gathered.pairs, training.per_device_batch_size)
     config = train_config.configuration(training, scratch, recompute=recompute)
     trainer = PairTrainer(

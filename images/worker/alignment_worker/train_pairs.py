@@ -62,9 +62,14 @@ class Gathered:
 
 
 def gather(
-    inputs: Inputs, parameters: TrainParameters, tokenizer: Any, eos_ids: Collection[int], limit: int
+    inputs: Inputs,
+    parameters: TrainParameters,
+    tokenizer: Any,
+    eos_ids: Collection[int],
+    limit: int,
+    embeddings: int,
 ) -> Gathered:
-    """All pairs of at most `limit` tokens.
+    """All pairs of at most `limit` tokens, for a model that knows `embeddings` tokens.
 
     Raises TooFewPairsError if none is left, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
     """
@@ -84,7 +89,8 @@ def gather(
         leaked += len(found) - len(clean)
         most = wanted.get(name) or len(clean)
         order = random.Random(f"{parameters.training.seed} {name}").sample(range(len(clean)), len(clean))  # noqa: S311
-        kept, skipped = _fitting((clean[index] for index in order), file, tokenizer, eos_ids, limit, most)
+        shuffled = (clean[index] for index in order)
+        kept, skipped = _fitting(shuffled, file, tokenizer, eos_ids, limit, embeddings, most)
         drawn += kept
         too_long += skipped
     gathered = Gathered(on_policy, drawn, read, too_long, leaked)
@@ -112,7 +118,13 @@ def _as_sampled(row: dict[str, Any]) -> TokenPair:
 
 
 def _fitting(
-    pairs: Iterator[Pair], file: Path, tokenizer: Any, eos_ids: Collection[int], limit: int, most: int
+    pairs: Iterator[Pair],
+    file: Path,
+    tokenizer: Any,
+    eos_ids: Collection[int],
+    limit: int,
+    embeddings: int,
+    most: int,
 ) -> tuple[list[TokenPair], int]:
     """The first `most` that are no longer than `limit` tokens, and how many were longer."""
     kept: list[TokenPair] = []
@@ -120,10 +132,13 @@ def _fitting(
     for pair in pairs:
         if len(kept) == most:
             break
+        where = f"{file}: {rows.where(file)} {pair.number}"
         try:
             tokens = tokenised(tokenizer, pair, eos_ids)
         except InvalidRowError as error:
-            raise InvalidRowError(f"{file}: {rows.where(file)} {pair.number}: {error}") from error
+            raise InvalidRowError(f"{where}: {error}") from error
+        ids = tokens.prompt + tokens.chosen + tokens.rejected
+        prompts.check_embeddings(f"{where}: the pair", tokenizer, ids, embeddings)
         if tokens.length <= limit:
             kept.append(tokens)
         else:

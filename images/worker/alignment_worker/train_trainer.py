@@ -81,7 +81,9 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             args=config,
             train_dataset=_columns(pairs),
             processing_class=tokenizer,
-            data_collator=DataCollatorForPreference(pad_token_id=models.pad_id(tokenizer)),
+            data_collator=DataCollatorForPreference(
+                pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
+            ),
             peft_config=adapters,
             callbacks=[_Report(progress)],
         )
