@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 
+from alignment_api.pods import PodDefaults
+from alignment_operator.planned import StartJob
+from alignment_operator.render import render_job
 from tests.chart.charts import CHART, REPOSITORY, SYSTEM, Values, flags, of_kind, render, try_helm
 from tests.chart.linters import complaints
 from tests.cluster.api import Json
+from tests.operator.edges import SETTINGS, owner, stage_config
 
 MONITORING: Values = {
     f"metrics.{part}.enabled": True
@@ -153,6 +158,33 @@ def test_monitoring_comes_with_alerts_and_dashboard_as_they_are_in_the_files() -
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     (text,) = dashboard["data"].values()
     assert json.loads(text) == json.loads((CHART / "files/dashboard.json").read_text())
+
+
+def test_what_the_operator_says_of_cycles_keeps_their_namespace() -> None:
+    (monitor,) = of_kind(render(MONITORING), "ServiceMonitor")
+    assert [endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"]] == [True]
+
+
+def test_workers_are_found_by_prometheus_and_by_the_operator() -> None:
+    start = StartJob("support-1", "f" * 64, stage_config(), 0, PodDefaults())
+    template = render_job(owner(), start, SETTINGS)["spec"]["template"]
+    labels, (worker,) = template["metadata"]["labels"], template["spec"]["containers"]
+    (port,) = worker["ports"]
+    manifests = render(MONITORING)
+    (monitor,) = of_kind(manifests, "PodMonitor")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert set(monitor["spec"]["podTargetLabels"]) <= set(labels)
+    assert [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]] == [port["name"]]
+    (policy,) = of_kind(manifests, "NetworkPolicy")
+    (rule,) = [rule for rule in policy["spec"]["egress"] if rule["ports"][0]["port"] == port["containerPort"]]
+    (peer,) = rule["to"]
+    assert peer["namespaceSelector"] == {}
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_chart_and_images_are_of_the_same_release() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert {chart["version"], chart["appVersion"]} == {version("alignment-operator")}
 
 
 def test_a_digest_wins_over_a_tag() -> None:
