@@ -36,13 +36,13 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
             "spec.sampling.temprature",
             1,
             ": 1: is not a field here; did you mean 'temperature'? "
-            "fields: completionsPerPrompt, maxNewTokens, seed, temperature, topP",
+            "fields: completionsPerPrompt, maxNewTokens, seed, shards, temperature, topP",
         ),
         (
             "spec.sampling.top_p",
             0.5,
             ": 0.5: is not a field here; did you mean 'topP'? "
-            "fields: completionsPerPrompt, maxNewTokens, seed, temperature, topP",
+            "fields: completionsPerPrompt, maxNewTokens, seed, shards, temperature, topP",
         ),
         (
             "spec.prompts.completionsPerPrompt",
@@ -53,7 +53,7 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
             "spec.history.image",
             "a",
             ': "a": is not a field here; did you mean spec.defaults.image or spec.stages.sample.image or '
-            "spec.stages.judge.image? fields: iterations",
+            "spec.stages.judge.image? fields: iterations, keepCandidates, keepPromoted",
         ),
         ("spec.judge.verifier", {"a": 1}, ".a: 1: is not a field here; it has no fields"),
         ("spec.evaluation.goldSet", MISSING, ": is required: What the candidate must not forget."),

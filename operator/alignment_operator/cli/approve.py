@@ -10,6 +10,7 @@ import click
 from alignment_operator.api import Manifest
 from alignment_operator.cli import verbs
 from alignment_operator.cli.options import namespace_option, state_option
+from alignment_operator.cli.program import program
 
 
 @click.command("approve")
@@ -28,4 +29,4 @@ def command(name: str, state: Path | None, namespace: str | None) -> None:
 
     where, _ = asyncio.run(verbs.say("approve", name, state, namespace, value))
     if where.state is not None:
-        click.echo("The same `alignctl run` as before promotes it.")
+        click.echo(f"The same `{program()} run` as before promotes it.")

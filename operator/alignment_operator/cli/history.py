@@ -28,7 +28,7 @@ def command(name: str | None, state: Path | None, namespace: str | None) -> None
 
 async def _history(name: str | None, state: Path | None, namespace: str | None) -> None:
     async with place(state, namespace) as where:
-        click.echo(f"# {where}", err=True)
+        click.echo(where.heading(), err=True)
         cycles = [await where.one(CYCLE, name)] if name else await where.every(CYCLE)
     rows = []
     for cycle in cycles:

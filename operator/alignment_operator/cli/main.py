@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from pathlib import Path
 
 import click
+
+from alignment_operator.cli.program import is_plugin
 
 COMMANDS = {
     "run": "run one iteration here, without a cluster",
@@ -48,10 +49,8 @@ def alignctl() -> None:
 
 def main() -> None:
     """The console script: `alignctl`, or `kubectl align` by the name that kubectl looks for."""
-    called = Path(sys.argv[0]).name.removesuffix(".exe")
-    name = "kubectl align" if called == "kubectl-align" else "alignctl"
     try:
-        alignctl.main(prog_name=name)
+        alignctl.main(prog_name="kubectl align" if is_plugin() else "alignctl")
     except BrokenPipeError:  # `alignctl … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

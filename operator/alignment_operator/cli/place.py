@@ -14,8 +14,9 @@ from alignment_operator.cli.errors import CommandError
 from alignment_operator.cli.inputs import STATE
 from alignment_operator.cli.program import is_plugin, program
 from alignment_operator.local.directory import Directory
-from alignment_operator.local.files import CorruptFileError
+from alignment_operator.local.files import CorruptFileError, is_locked
 from alignment_operator.local.progress import with_progress
+from alignment_operator.local.run import is_held
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Place:
 
     def heading(self) -> str:
         return f"# {self}{self.other}"
+
+    def is_stopped(self, cycle: Manifest) -> bool:
+        """Whether its iteration waits for the `alignctl run` that began it to be called again."""
+        iteration = cycle.get("status", {}).get("iteration")
+        unfinished = bool(iteration) and "outcome" not in iteration and not is_held(cycle)
+        return unfinished and self.state is not None and not is_locked(self.state)
 
     async def every(self, kind: Kind) -> list[Manifest]:
         if isinstance(self.api, Directory):
@@ -64,7 +71,9 @@ async def place(state: Path | None, namespace: str | None) -> AsyncIterator[Plac
         state = STATE
     if state is not None:
         if not state.is_dir():
-            raise CommandError(f"--state {state}: there is no such folder; name the one of an `{program()} run`")
+            raise CommandError(
+                f"--state {state}: there is no such folder; name the one of an `{program()} run`"
+            )
         if not (state / "objects").is_dir():
             raise CommandError(f"{state}: nothing was run in this folder yet; see `{program()} run --help`")
         other = "" if chosen or not _has_cluster() else "; the cluster: kubectl align, or -n NAMESPACE"

@@ -19,6 +19,7 @@ from alignment_operator.api import CYCLE, DATASET, Manifest
 from alignment_operator.cli.options import namespace_option, output_option, state_option
 from alignment_operator.cli.place import Place, place
 from alignment_operator.cli.printing import console_for, print_object, print_table
+from alignment_operator.cli.program import program
 from alignment_operator.cli.report import print_gates
 from alignment_operator.cli.watching import counts_of, seconds_of, spelled_progress, spelled_seconds
 
@@ -48,7 +49,7 @@ def command(
 
 async def _watch(name: str | None, state: Path | None, namespace: str | None) -> None:
     async with place(state, namespace) as where:
-        click.echo(f"# {where}", err=True)
+        click.echo(where.heading(), err=True)
         console = console_for()
         if console.is_terminal:
             with Live(console=console, auto_refresh=False) as live:
@@ -58,7 +59,7 @@ async def _watch(name: str | None, state: Path | None, namespace: str | None) ->
         said: set[str] = set()
         while True:
             cycles = [await where.one(CYCLE, name)] if name else await where.every(CYCLE)
-            lines = [line for cycle in cycles for line in _lines(cycle)]
+            lines = [line for cycle in cycles for line in _lines(where, cycle)]
             for line in lines:
                 if line not in said:
                     click.echo(line)
@@ -71,27 +72,29 @@ async def _drawn(console: Console, where: Place, name: str | None) -> str:
     datasets = [] if name else await where.every(DATASET)
     with console.capture() as captured:
         if name:
-            _print_one(console, cycles[0])
+            _print_one(console, where, cycles[0])
         else:
             _print_all(where, cycles, datasets)
     return captured.get()
 
 
-def _lines(cycle: Manifest) -> list[str]:
+def _lines(where: Place, cycle: Manifest) -> list[str]:
     """Where no terminal redraws: a line for each stage, and for how the iteration ended."""
     iteration = cycle.get("status", {}).get("iteration")
     if not iteration:
         return [f"{cycle['metadata']['name']}: no iteration yet"]
-    where = f"{cycle['metadata']['name']}: iteration {iteration['number']}"
-    stages = [f"{where}: {stage['name']} {stage['state']} {_detail(stage)}" for stage in iteration["stages"]]
+    which = f"{cycle['metadata']['name']}: iteration {iteration['number']}"
+    stages = [f"{which}: {stage['name']} {stage['state']} {_detail(stage)}" for stage in iteration["stages"]]
     if "outcome" in iteration:
-        stages.append(f"{where}: {iteration['outcome']}, {iteration.get('reason', '')}")
+        stages.append(f"{which}: {iteration['outcome']}, {iteration.get('reason', '')}")
+    if where.is_stopped(cycle):
+        stages.append(f"{which}: {_goes_on()}")
     return [line.rstrip() for line in stages]
 
 
 async def _status(name: str | None, state: Path | None, namespace: str | None, output: str | None) -> None:
     async with place(state, namespace) as where:
-        click.echo(f"# {where}", err=True)
+        click.echo(where.heading(), err=True)
         if name is None:
             cycles, datasets = await where.every(CYCLE), await where.every(DATASET)
             if output:
@@ -106,7 +109,7 @@ async def _status(name: str | None, state: Path | None, namespace: str | None, o
     if output:
         print_object(cycle, output)
     else:
-        _print_one(console_for(), cycle)
+        _print_one(console_for(), where, cycle)
 
 
 def _print_all(where: Place, cycles: Sequence[Manifest], datasets: Sequence[Manifest]) -> None:
@@ -115,25 +118,26 @@ def _print_all(where: Place, cycles: Sequence[Manifest], datasets: Sequence[Mani
         console.print(Text(f"no AlignmentCycle or PreferenceDataset in {where}"))
     if cycles:
         columns = ("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "NEXT RUN", "AGE")
-        print_table(console, columns, [_cycle_row(cycle) for cycle in cycles])
+        print_table(console, columns, [_cycle_row(where, cycle) for cycle in cycles])
     if datasets:
         headings = ("DATASET", "READY", "PAIRS", "REVISION", "AGE")
         print_table(console, headings, [_dataset_row(dataset) for dataset in datasets])
 
 
-def _print_one(console: Console, cycle: Manifest) -> None:
+def _print_one(console: Console, where: Place, cycle: Manifest) -> None:
     status = cycle.get("status", {})
     iteration = status.get("iteration")
+    stopped = where.is_stopped(cycle)
     print_table(console, ("CYCLE", "READY", "PROMOTED", "NEXT RUN"), [_heading(cycle)])
     if iteration:
-        outcome = iteration.get("outcome") or "running"
+        outcome = _goes_on() if stopped else iteration.get("outcome") or "running"
         console.print()
         console.print(
             Text(f"iteration {iteration['number']}: {outcome}  {iteration.get('reason', '')}", style="bold")
         )
         if "message" in iteration:
             console.print(Text(iteration["message"]), soft_wrap=True)
-        stages = [_stage_row(stage) for stage in iteration.get("stages", [])]
+        stages = [_stage_row(stage, stopped=stopped) for stage in iteration.get("stages", [])]
         console.print()
         print_table(console, ("STAGE", "STATE", "TOOK", "ATTEMPT", "DETAIL"), stages)
         if gates := iteration.get("gates"):
@@ -158,9 +162,15 @@ def _heading(cycle: Manifest) -> tuple[str, ...]:
     return (cycle["metadata"]["name"], _ready(cycle), told or "nothing yet", next_run)
 
 
-def _cycle_row(cycle: Manifest) -> tuple[str, ...]:
+def _goes_on() -> str:
+    return f"stopped; go on with the same `{program()} run`"
+
+
+def _cycle_row(where: Place, cycle: Manifest) -> tuple[str, ...]:
     status = cycle.get("status", {})
     iteration: dict[str, Any] = status.get("iteration", {})
+    if where.is_stopped(cycle):
+        iteration = {**iteration, "outcome": "stopped"}
     promoted = status.get("promoted", {}).get("iteration", "")
     told = (str(iteration.get(key, "")) for key in ("number", "stage", "outcome", "reason"))
     name, next_run = cycle["metadata"]["name"], status.get("nextRunAt", "")
@@ -179,7 +189,9 @@ def _dataset_row(dataset: Manifest) -> tuple[str, ...]:
     )
 
 
-def _stage_row(stage: Manifest) -> tuple[str, ...]:
+def _stage_row(stage: Manifest, *, stopped: bool) -> tuple[str, ...]:
+    if stopped and stage["state"] == "Running":
+        return (stage["name"], "stopped", "", str(stage.get("attempt", 0)), "")
     took = spelled_seconds(seconds_of(stage))
     return (stage["name"], stage["state"], took, str(stage.get("attempt", 0)), _detail(stage))
 
