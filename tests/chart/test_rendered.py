@@ -140,6 +140,18 @@ def test_only_the_right_to_look_is_aggregated() -> None:
     assert [rule["verbs"] for rule in view["rules"]] == [["get", "list", "watch"]]
 
 
+def test_the_page_on_permissions_tells_the_operators_role() -> None:
+    operator, *_ = of_kind(render(), "ClusterRole")
+    granted = {resource: rule["verbs"] for rule in operator["rules"] for resource in rule["resources"]}
+    _, _, table = (REPOSITORY / "docs/permissions.md").read_text().partition("| resources | verbs | for |\n")
+    rows = [line.split("|") for line in table.partition("\n\n")[0].splitlines()[1:]]
+    assert granted == {
+        resource: verbs.strip().split(", ")
+        for _, resources, verbs, *_ in rows
+        for resource in resources.strip().split(", ")
+    }
+
+
 def test_nothing_of_a_monitoring_stack_is_needed() -> None:
     assert {manifest["apiVersion"].partition("/")[0] for manifest in render()} & {
         "monitoring.coreos.com"
@@ -215,8 +227,3 @@ def test_every_kubernetes_that_it_is_for_knows_every_field(
     file = tmp_path / "own.yaml"
     file.write_text(yaml.safe_dump_all(own))
     assert complaints("kubernetes-validate", ["--strict", "-k", version, file]) == ""
-
-
-@pytest.mark.parametrize("image", ["operator", "worker"])
-def test_hadolint_has_nothing_to_say(image: str) -> None:
-    assert complaints("hadolint", [REPOSITORY / "images" / image / "Dockerfile"]) == ""
