@@ -127,7 +127,10 @@ class ControlPlane:
             certificate = self.certificates / "apiserver.crt"
             if not certificate.exists():
                 return None
-            context = ssl.create_default_context(cafile=str(certificate))
+            try:
+                context = ssl.create_default_context(cafile=str(certificate))
+            except ssl.SSLError:
+                return None  # it is being written
             # No proxy of the environment may stand between us and the loopback interface.
             handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
             self._opener = urllib.request.build_opener(*handlers)
