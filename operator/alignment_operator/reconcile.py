@@ -44,6 +44,7 @@ class Pass:
     written: str | None = None
     gone: bool = False
     change: Change | None = None
+    told: tuple[str, ...] = ()  # reasons of the events that went with the change
 
 
 async def one_pass(
@@ -79,7 +80,9 @@ async def _pass(
         cycle_plan = _planned(cycle.plan, seen_cycle, seen_cycle.owner, kind, now)
         applied = await apply.apply_cycle(api, seen_cycle, cycle_plan)
         outcome = _outcome(cycle_plan.wake_at, applied, seen_cycle.jobs, now)
-        return replace(outcome, change=(seen_cycle.status, applied.status) if applied.status else None)
+        told = tuple(str(event.reason) for event in cycle_plan.events)
+        change = (seen_cycle.status, applied.status) if applied.status else None
+        return replace(outcome, change=change, told=told)
     if kind == DATASET:
         seen_dataset = await observe_dataset(api, namespace, name, settings, jobs)
         if seen_dataset is None:

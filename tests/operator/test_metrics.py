@@ -182,8 +182,23 @@ def test_hearing_of_what_was_counted_before_a_restart_counts_nothing() -> None:
 
 def test_a_written_status_is_counted() -> None:
     metrics = new_metrics()
-    metrics.written((running(), ended("Promoted", state="Succeeded", finished_at=END)))
+    metrics.written(SUPPORT, (running(), ended("Promoted", state="Succeeded", finished_at=END)))
     assert scraped(metrics)["alignment_iterations_total", "Promoted"] == 1
+
+
+def test_missed_slots_are_counted_by_cycle_from_zero() -> None:
+    metrics = new_metrics()
+    scheduled = manifest({"nextRunAt": START})
+    metrics.heard(CYCLE, scheduled)
+    metrics.written(SUPPORT, (running(), running()), ["ScheduleMissed"])
+    metrics.heard(CYCLE, manifest({"nextRunAt": START}, "punctual"))
+    body = asyncio.run(metrics.serve(make_mocked_request("GET", "/metrics"))).body
+    assert isinstance(body, bytes)
+    for name, count in (("support", 1.0), ("punctual", 0.0)):
+        series = f'alignment_cycle_schedules_missed_total{{cycle="{name}",namespace="team"}} {count}'
+        assert series.encode() in body
+    metrics.forget(SUPPORT)
+    assert ("alignment_cycle_schedules_missed_total", "support", "team") not in scraped(metrics)
 
 
 def test_series_of_an_object_go_with_it() -> None:

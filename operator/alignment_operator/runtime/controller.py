@@ -130,7 +130,7 @@ class Controller:
         if outcome.written:
             self._written[key] = outcome.written
         if outcome.change:
-            self._metrics.written(outcome.change)
+            self._metrics.written(key, outcome.change, outcome.told)
         self.queue.done(key)
         if outcome.wake_at is not None:
             seconds = (outcome.wake_at - datetime.now(UTC)).total_seconds()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
@@ -17,10 +17,11 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from alignment_api.conditions import Reason
 from alignment_api.cycle_status import AlignmentCycleStatus, Outcome
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.gates import Gate, Verdict
@@ -98,7 +99,8 @@ class Metrics:
         )
         info.labels(version).set(1)
         ProcessCollector(registry=self._registry)
-        self._registry.register(_Objects(self._objects))
+        self._missed: Tally[tuple[str, str]] = Tally()
+        self._registry.register(_Objects(self._objects, self._missed))
         self._registry.register(self._live)
         self._begin_at_zero()
 
@@ -110,9 +112,13 @@ class Metrics:
     def forget(self, key: Key) -> None:
         """An object is gone, and its series with it."""
         self._objects[key.kind].pop((key.namespace, key.name), None)
+        if key.kind == CYCLE:
+            self._missed.pop((key.namespace, key.name), None)
 
-    def written(self, change: Change) -> None:
-        """A status was written."""
+    def written(self, key: Key, change: Change, told: Sequence[str] = ()) -> None:
+        """A status was written, and events with these reasons after it."""
+        if Reason.SCHEDULE_MISSED in told:
+            self._missed[key.namespace, key.name] += 1
         before, after = change
         match before, after:
             case AlignmentCycleStatus(), AlignmentCycleStatus():
@@ -160,15 +166,36 @@ class Metrics:
 class _Objects(Collector):
     """The gauges of every object that there is."""
 
-    def __init__(self, objects: Mapping[Kind, Mapping[tuple[str, str], tuple[Sample, ...]]]) -> None:
+    def __init__(
+        self,
+        objects: Mapping[Kind, Mapping[tuple[str, str], tuple[Sample, ...]]],
+        missed: Tally[tuple[str, str]],
+    ) -> None:
         self._objects = objects
+        self._missed = missed
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
         cycles, datasets = (list(self._objects[kind].items()) for kind in (CYCLE, DATASET))
         yield GaugeMetricFamily("alignment_cycles", "AlignmentCycles that there are.", value=len(cycles))
         yield _by_condition(samples for _, samples in cycles)
+        yield self._schedules(cycles)
         yield from _families(CYCLE_GAUGES, ("namespace", "cycle"), cycles)
         yield from _families(DATASET_GAUGES, ("namespace", "dataset"), datasets)
+
+    def _schedules(self, cycles: Iterable[tuple[tuple[str, str], tuple[Sample, ...]]]) -> CounterMetricFamily:
+        """Of each cycle that has one, from 0: else the first slot missed would be no increase."""
+        family = CounterMetricFamily(
+            "alignment_cycle_schedules_missed",
+            "Slots of the schedule within whose starting deadline nothing started.",
+            labels=["namespace", "cycle"],
+        )
+        for named, samples in cycles:
+            scheduled = any(
+                sample.metric == "alignment_cycle_next_run_timestamp_seconds" for sample in samples
+            )
+            if scheduled or self._missed[named]:
+                family.add_metric(named, self._missed[named])
+        return family
 
 
 def _by_condition(cycles: Iterable[tuple[Sample, ...]]) -> GaugeMetricFamily:
