@@ -28,6 +28,7 @@ from alignment_api.model import Model
 CONTRACT_VERSION = 1
 MAX_REPORT_BYTES = 2048
 MAX_MESSAGE_LENGTH = 1200
+STORE_FULL = "StoreFull"  # a failure's reason that is waited out, like an input that is missing
 
 
 class Stage(StrEnum):

@@ -649,3 +649,48 @@ def test_a_lost_status_leaves_the_running_job_alone_until_its_stage_is_reached_a
     world.settle()
     assert world.iteration["outcome"] == "Promoted"
     assert world.computed["1/train"] == 1
+
+
+def test_a_full_store_is_waited_out_and_then_the_stage_goes_on() -> None:
+    world = started()
+    world.fail(world.active()[0], 1, reason="StoreFull")
+    world.pass_()
+    (entry,) = world.iteration["stages"]
+    assert (entry["state"], entry["reason"]) == ("Pending", "StoreFull")
+    assert "waits: StoreFull it is" in condition(world, "Iterating")["message"]
+    assert condition(world, "Iterating")["reason"] == "StoreFull"
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+
+
+def test_a_store_that_stays_full_fails_the_iteration_with_the_workers_words() -> None:
+    world = started()
+    for _ in range(200):
+        for name in world.active():
+            world.fail(name, 1, reason="StoreFull")
+        world.pass_()
+        world.reap()
+        world.now += timedelta(seconds=61)
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Failed", "StoreFull")
+    assert "StoreFull it is" in world.iteration["message"]
+
+
+def test_a_clock_that_was_put_back_makes_nobody_wait() -> None:
+    world = started()
+    world.fail(world.active()[0], 63, reason="InputMissing")
+    world.pass_()
+    world.reap()
+    world.now -= timedelta(days=30)
+    world.pass_()
+    assert len(world.active()) == 1
+
+
+@pytest.mark.parametrize("verb", ["cancel", "reject"])
+def test_the_stage_that_a_person_ended_runs_no_more(verb: str) -> None:
+    world = started()
+    world.annotations[f"alignment.dev/{verb}"] = "1"
+    world.settle()
+    (entry,) = world.iteration["stages"]
+    assert entry["state"] == "Failed"
+    assert entry["finishedAt"]
+    assert entry["reason"] in {"Cancelled", "RejectedByPerson"}

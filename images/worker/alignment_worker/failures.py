@@ -22,7 +22,7 @@ from __future__ import annotations
 import errno
 from typing import ClassVar
 
-from alignment_api.stage import MAX_MESSAGE_LENGTH, ExitCode, StageFailure
+from alignment_api.stage import MAX_MESSAGE_LENGTH, STORE_FULL, ExitCode, StageFailure
 
 EXIT_CRASHED = 1
 EXIT_INTERRUPTED = 128 + 15
@@ -138,7 +138,7 @@ def failure_of(error: BaseException) -> StageFailure:
             "The stage was told to stop (SIGTERM); the next attempt does it again.",
         )
     elif is_store_full(error):
-        reason = "StoreFull"
+        reason = STORE_FULL
         message = f"The store is full: {error}. Free space or enlarge the volume; the stage is then retried."
     else:
         reason = "Crashed"

@@ -18,11 +18,13 @@ from alignment_api import names
 from alignment_api.conditions import ConditionType, find
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.dataset import PreferenceDatasetStatus
+from alignment_api.stage import STORE_FULL
 from alignment_api.validation import Problem
 from alignment_operator.api import CYCLE, DATASET, ConflictError, Kind, Manifest
 from alignment_operator.local.admission import InvalidObjectError
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.directory import Directory
+from alignment_operator.local.edits import unseen
 from alignment_operator.local.files import run_lock
 from alignment_operator.local.jobs import Node, StageProgress
 from alignment_operator.local.worker import WarmWorker
@@ -45,11 +47,15 @@ class InterruptedRunError(Exception):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to see: the object that is worked on, and how far its running stage is."""
+    """What there is to see: the object that is worked on, and how far its running stage is.
+
+    `edited`: fields of spec that were changed since the iteration began, and apply from the next.
+    """
 
     kind: Kind
     manifest: Manifest
     progress: StageProgress | None = None
+    edited: tuple[str, ...] = ()
 
 
 Watch = Callable[[Snapshot], None]
@@ -107,6 +113,7 @@ class _Runner:
         self._worker = worker
         self._claims = claims
         self._watch = watch
+        self._edited: tuple[str, ...] = ()
 
     async def run(self, cycle: Manifest | None, datasets: Sequence[Manifest]) -> list[Snapshot]:
         put = [self._api.put(DATASET, _without_run(dataset)) for dataset in datasets]
@@ -118,7 +125,10 @@ class _Runner:
             wanted = [*put, *(await self._named(live, put) if live else [])]
             ended = [Snapshot(DATASET, await self._refreshed(dataset)) for dataset in wanted]
         if live is not None and all(is_ready(snapshot.manifest) for snapshot in ended):
-            ended.append(Snapshot(CYCLE, await self._iterated(live)))
+            iteration = _status_of(live).iteration
+            if iteration is not None and going_on:
+                self._edited = await unseen(self._api, live, iteration)
+            ended.append(Snapshot(CYCLE, await self._iterated(live), edited=self._edited))
         return ended
 
     async def _named(self, cycle: Manifest, given: Sequence[Manifest]) -> list[Manifest]:
@@ -176,13 +186,17 @@ class _Runner:
         node = Node(self._api, metadata["namespace"], metadata["uid"], self._worker, self._claims)
         await node.recover()
         await node.sync()  # the pod of a Job that was left active, before anybody asks why it has none
+        full_before = _store_full(manifest)
         try:
             while True:
                 live, wake_at = await self._pass(kind, metadata["namespace"], metadata["name"])
                 await node.sync()
-                self._watch(Snapshot(kind, live, node.progress()))
+                self._watch(Snapshot(kind, live, node.progress(), self._edited))
                 if wake_at is None and done(live):
                     return live
+                full = _store_full(live)
+                if full and full != full_before:
+                    raise StuckError(f"{full[1]} The same command then goes on where it stopped.")
                 await self._wait(kind, live, node, wake_at)
         finally:
             await node.stop()
@@ -212,7 +226,7 @@ class _Runner:
             try:
                 await asyncio.wait_for(node.changed.wait(), min(left, _TICK_SECONDS))
             except TimeoutError:
-                self._watch(Snapshot(kind, seen, node.progress()))
+                self._watch(Snapshot(kind, seen, node.progress(), self._edited))
                 live = await self._api.get(kind, metadata["namespace"], metadata["name"])
                 if live is None or live["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
                     return
@@ -284,6 +298,16 @@ def _unfinished(cycle: Manifest) -> bool:
 def _iteration_number(cycle: Manifest) -> int | None:
     iteration = _status_of(cycle).iteration
     return iteration.number if iteration else None
+
+
+def _store_full(manifest: Manifest) -> tuple[int, str] | None:
+    """The attempt after which a stage waits for room in the store, and what it says; here nobody waits."""
+    status = manifest.get("status", {})
+    stages = [*status.get("iteration", {}).get("stages", []), status.get("ingest", {})]
+    for stage in stages:
+        if stage.get("state") == "Pending" and stage.get("reason") == STORE_FULL:
+            return stage["attempt"], stage.get("message", "")
+    return None
 
 
 def _why_stuck(manifest: Manifest) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from alignment_api.conditions import ConditionType, Reason, updated
-from alignment_api.cycle_status import AlignmentCycleStatus, Iteration
+from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, StageStatus
 from alignment_operator.observed import ObservedCycle
 from alignment_operator.plan import edits, instants, suspension
 from alignment_operator.plan.iteration import waits_for_approval
@@ -98,7 +98,15 @@ def _iterating(
     where = f", stage {iteration.stage.value}" if iteration.stage else ""
     if suspended:
         return True, Reason.SUSPENDED, f"iteration {iteration.number}{where} is suspended{later}"
+    if waits := _waiting_stage(iteration):
+        reason, message = waits.reason or Reason.ITERATING, waits.message
+        return True, reason, f"iteration {iteration.number}{where} waits: {message}{later}"[:4096]
     return True, Reason.ITERATING, f"iteration {iteration.number}{where}{later}"
+
+
+def _waiting_stage(iteration: Iteration) -> StageStatus | None:
+    """The stage that has not begun for a reason that can be told."""
+    return next((entry for entry in iteration.stages if entry.state == "Pending" and entry.message), None)
 
 
 def _later(observed: ObservedCycle, iteration: Iteration) -> str:

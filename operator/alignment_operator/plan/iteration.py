@@ -292,24 +292,29 @@ def _verdicts_of(gates: Sequence[GateResult], name: str) -> set[str]:
 
 
 def _cancelled(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
-    plan = _end(
-        observed, observed.status, iteration, "Cancelled", Reason.CANCELLED, "cancelled by a person", now
-    )
+    stopped = _stopped(iteration, Reason.CANCELLED, now)
+    message = "cancelled by a person"
+    plan = _end(observed, observed.status, stopped, "Cancelled", Reason.CANCELLED, message, now)
     return replace(plan, actions=_stop(observed, iteration))
 
 
 def _refused(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
     """A rejection is heard at any moment before the swap, and beats an approval."""
-    plan = _end(
-        observed,
-        observed.status,
-        iteration,
-        "Rejected",
-        Reason.REJECTED_BY_PERSON,
-        "rejected by a person",
-        now,
-    )
+    stopped = _stopped(iteration, Reason.REJECTED_BY_PERSON, now)
+    message = "rejected by a person"
+    plan = _end(observed, observed.status, stopped, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
     return replace(plan, actions=_stop(observed, iteration))
+
+
+def _stopped(iteration: Iteration, reason: Reason, now: datetime) -> Iteration:
+    """With its open stage ended, for nothing runs any more."""
+    stages = [
+        entry
+        if entry.state in {"Succeeded", "Failed"}
+        else stage.failed(entry, now, reason, "the iteration was ended by a person")
+        for entry in iteration.stages
+    ]
+    return iteration.model_copy(update={"stages": stages})
 
 
 def _stop(observed: ObservedCycle, iteration: Iteration) -> tuple[DeleteJob, ...]:

@@ -10,7 +10,7 @@ from alignment_api import names
 from alignment_api.conditions import Reason
 from alignment_api.cycle_status import StageStatus
 from alignment_api.pods import PodDefaults
-from alignment_api.stage import WORK, ExitCode, Stage, StageConfig, StageReport, StageResult
+from alignment_api.stage import STORE_FULL, WORK, ExitCode, Stage, StageConfig, StageReport, StageResult
 from alignment_operator.observed import JobState, JobView, PodView
 from alignment_operator.plan import instants
 from alignment_operator.planned import Action, DeleteJob, StartJob
@@ -21,6 +21,9 @@ _FIRST_WAIT_SECONDS = 5
 _LONGEST_WAIT_SECONDS = 60
 _GANG_FIRST_WAIT_SECONDS = 10  # as the Job controller waits between the pods of other Jobs
 _GANG_LONGEST_WAIT_SECONDS = 360
+_MOST_WAIT = timedelta(
+    seconds=_GANG_LONGEST_WAIT_SECONDS
+)  # what is further ahead was a clock's that was put back
 _LOST_AFTER = timedelta(seconds=30)  # kubelet kills at the end of the grace, and says so soon after
 
 
@@ -81,8 +84,8 @@ def _begin(
     refused = status.pending_since if status.reason == Reason.REFUSED else None
     if refused and now >= instants.after(refused, pods.pending_deadline_seconds):
         return Progress(failed(status, now, Reason.PENDING_DEADLINE_EXCEEDED, status.message or ""))
-    if status.retry_at and now < instants.parse(status.retry_at):
-        return Progress(status, wake_at=instants.parse(status.retry_at))
+    if status.retry_at and now < (due := instants.parse(status.retry_at)) <= now + _MOST_WAIT:
+        return Progress(status, wake_at=due)
     if any(job.state == JobState.ACTIVE for job in mine if not _is(job, status, hash_)):
         # Another attempt still lives: housekeeping has asked for its deletion, and its end wakes us.
         return Progress(status)
@@ -202,7 +205,11 @@ def _failed(
     said = report.failure if report else None
     message = said.message if said else job.message or f"Job {job.name} failed"
     if code == ExitCode.INPUT_MISSING:
-        return _input_missing(status, job, message, pods, now, wait_for_inputs=wait_for_inputs)
+        if not wait_for_inputs:
+            return Progress(failed(status, now, ExitCode.INPUT_MISSING.reason, message))
+        return _waits(status, job, ExitCode.INPUT_MISSING.reason, message, pods, now)
+    if said and said.reason == STORE_FULL:
+        return _waits(status, job, STORE_FULL, message, pods, now)
     if job.pod and job.pod.disrupted:
         return _another_attempt(status, now, f"Job {job.name} was disrupted", disrupted=True)
     if job.failure == "DeadlineExceeded":
@@ -229,18 +236,12 @@ def _gang_again(status: StageStatus, now: datetime, message: str) -> Progress:
     return Progress(counted, wake_at=again.wake_at)
 
 
-def _input_missing(
-    status: StageStatus,
-    job: JobView,
-    message: str,
-    pods: PodDefaults,
-    now: datetime,
-    *,
-    wait_for_inputs: bool,
+def _waits(
+    status: StageStatus, job: JobView, reason: str, message: str, pods: PodDefaults, now: datetime
 ) -> Progress:
-    reason = ExitCode.INPUT_MISSING.reason
+    """For what a person has to mend while the stage looks again and again: an input, or room in the store."""
     since = status.pending_since or instants.spell(now)
-    if not wait_for_inputs or now >= instants.after(since, pods.pending_deadline_seconds):
+    if now >= instants.after(since, pods.pending_deadline_seconds):
         return Progress(failed(status, now, reason, message))
     wait = min(_FIRST_WAIT_SECONDS * 2 ** min(status.attempt, 10), _LONGEST_WAIT_SECONDS)
     again = _another_attempt(status, now, message, disrupted=False, wait_seconds=wait)
@@ -278,8 +279,8 @@ def _active(status: StageStatus, job: JobView, pods: PodDefaults, now: datetime)
 
 
 def _waited(status: StageStatus) -> dict[str, None]:
-    """The wait for a pod is over, unless its worker only looks once more for an input that was missing."""
-    if status.reason == ExitCode.INPUT_MISSING.reason:
+    """The wait for a pod is over, unless its worker only looks whether a person has mended something."""
+    if status.reason in {ExitCode.INPUT_MISSING.reason, STORE_FULL}:
         return {}
     return {"reason": None, "pending_since": None}
 
