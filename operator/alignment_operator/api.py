@@ -72,6 +72,8 @@ class Api(Protocol):
         """In the background, with dependents; nothing happens if it is gone or another's."""
         ...
 
-    async def emit(self, owner: Manifest, reason: str, message: str, *, warning: bool) -> None:
-        """A Kubernetes event about the object."""
+    async def emit(
+        self, owner: Manifest, reason: str, message: str, *, warning: bool, about: str = ""
+    ) -> None:
+        """A Kubernetes event about the object; see `planned.Event`."""
         ...

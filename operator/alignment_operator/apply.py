@@ -233,7 +233,14 @@ class _Pass:
             written = await self._api.replace_status(self._kind, {**identity, "status": status.to_wire()})
         except RefusedError as error:
             await self.tell(
-                [Event("StatusRefused", f"the status was not taken: {error}"[:1024], warning=True)]
+                [
+                    Event(
+                        "StatusRefused",
+                        f"the status was not taken: {error}"[:1024],
+                        warning=True,
+                        about="status",
+                    )
+                ]
             )
             raise
         return str(written["metadata"]["resourceVersion"])
@@ -245,7 +252,9 @@ class _Pass:
             where = f"{self._kind.kind} {self._owner.namespace}/{self._owner.name}"
             log.log(level, "%s: %s: %s", where, event.reason, event.message)
             try:
-                await self._api.emit(self._identity(), event.reason, event.message, warning=event.warning)
+                await self._api.emit(
+                    self._identity(), event.reason, event.message, warning=event.warning, about=event.about
+                )
             except Exception:
                 log.exception("%s: event %s was not written", where, event.reason)
 
@@ -300,7 +309,9 @@ class _Pass:
             return None
         except RefusedError as error:
             message = f"{kind.kind} {manifest['metadata']['name']} was refused: {error}"
-            await self.tell([Event(f"{kind.kind}Refused", message, warning=True)])
+            # The server's words have figures in them, such as what of a quota is used now.
+            name = manifest["metadata"]["name"]
+            await self.tell([Event(f"{kind.kind}Refused", message, warning=True, about=name)])
             raise
 
     async def _require_ours(self, there: Manifest, kind: str, hash_: str | None) -> None:
@@ -318,7 +329,7 @@ class _Pass:
             problem = f"{where} is there already and computes something else; delete it to go on"
         else:
             return
-        await self.tell([Event("NameTaken", problem, warning=True)])
+        await self.tell([Event("NameTaken", problem, warning=True, about=where)])
         raise NameTakenError(problem)
 
     async def _hold(self, action: HoldJob) -> None:

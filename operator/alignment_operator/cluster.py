@@ -59,6 +59,9 @@ UNREACHABLE = (aiohttp.ClientError, TimeoutError, ServerError, RefusedError, Not
 async def login() -> Configuration:
     """$KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config. Raises NoClusterError."""
     configuration = Configuration()
+    named = os.environ.get("KUBECONFIG", "")
+    if named and not any(os.path.exists(file) for file in named.split(os.pathsep) if file):
+        raise NoClusterError(f"no cluster to talk to: KUBECONFIG names {named}, which is not there")
     try:
         if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
             config.load_incluster_config(client_configuration=configuration)
@@ -141,9 +144,11 @@ class Cluster:
         except (NotFoundError, ConflictError):
             return
 
-    async def emit(self, owner: Manifest, reason: str, message: str, *, warning: bool) -> None:
-        """The same reason and message about the same object is one Event with a count."""
-        event = _event(owner, reason, message, warning=warning)
+    async def emit(
+        self, owner: Manifest, reason: str, message: str, *, warning: bool, about: str = ""
+    ) -> None:
+        """An Event has the words that it was made with: the API lets only the count of a series change."""
+        event = _event(owner, reason, message, warning=warning, about=about or message)
         try:
             await self.create(EVENT, event)
         except AlreadyExistsError:
@@ -216,7 +221,9 @@ class Cluster:
 
     async def _repeat(self, namespace: str, name: str) -> None:
         event = await self.get(EVENT, namespace, name)
-        count = ((event or {}).get("series") or {"count": 1})["count"]
+        if event is None:
+            return  # it was there a moment ago, and its hour is over
+        count = (event.get("series") or {"count": 1})["count"]
         patch = {"series": {"count": count + 1, "lastObservedTime": _micro_time()}}
         await self.merge(EVENT, namespace, name, patch)
 
@@ -304,9 +311,9 @@ def _error(status: int, data: bytes) -> Exception:
     return ServerError(f"{status} {reason}: {message}")
 
 
-def _event(owner: Manifest, reason: str, message: str, *, warning: bool) -> Manifest:
+def _event(owner: Manifest, reason: str, message: str, *, warning: bool, about: str) -> Manifest:
     metadata = owner["metadata"]
-    same = hashlib.sha256(json.dumps([metadata["uid"], reason, message]).encode()).hexdigest()[:16]
+    same = hashlib.sha256(json.dumps([metadata["uid"], reason, about]).encode()).hexdigest()[:16]
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.kind,

@@ -91,11 +91,15 @@ Action = Freeze | StartJob | DeleteJob | SuspendJob | HoldJob | ExpireJob | Dele
 
 @dataclass(frozen=True)
 class Event:
-    """A Kubernetes event about the owner, emitted after the status is written."""
+    """A Kubernetes event about the owner, emitted after the status is written.
+
+    The same again is one event with a count: the same reason and `about`, or, without one, the same message.
+    """
 
     reason: str
     message: str
     warning: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ async def one_pass(
     try:
         return await _pass(api, kind, namespace, name, now, settings, jobs)
     except UnreadableError as error:
-        await api.emit(error.manifest, "Unreadable", str(error), warning=True)
+        await api.emit(error.manifest, "Unreadable", str(error), warning=True, about="status")
         raise
 
 

@@ -122,9 +122,11 @@ class Recorder:
         self._note("delete", kind.kind, name)
         await self._api.delete(kind, namespace, name, uid)
 
-    async def emit(self, owner: Manifest, reason: str, message: str, *, warning: bool) -> None:
+    async def emit(
+        self, owner: Manifest, reason: str, message: str, *, warning: bool, about: str = ""
+    ) -> None:
         self._note("emit", reason, owner["metadata"]["name"])
-        await self._api.emit(owner, reason, message, warning=warning)
+        await self._api.emit(owner, reason, message, warning=warning, about=about)
 
     def _note(self, method: str, what: str, name: str) -> None:
         if len(self.writes) == self._die_before:

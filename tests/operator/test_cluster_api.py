@@ -104,6 +104,20 @@ def test_a_repeated_event_is_one_event_with_a_count(on_api: OnApi[Any], namespac
     assert "again → again" in described
 
 
+def test_a_refusal_in_other_words_is_the_same_event(on_api: OnApi[Any], namespace: Namespace) -> None:
+    async def work(api: Cluster) -> None:
+        owner = await api.create(CYCLE, cycle("support", namespace.name))
+        for used in range(3):
+            message = f"exceeded quota: used: pods={used}"
+            await api.emit(owner, "JobRefused", message, warning=True, about="support-1-sample-0")
+        await api.emit(owner, "JobRefused", "exceeded quota", warning=True, about="support-1-judge-0")
+
+    on_api(work)
+    events = namespace.list("events.k8s.io/v1", "events")
+    counts = {event["note"]: event.get("series", {}).get("count", 1) for event in events}
+    assert counts == {"exceeded quota: used: pods=0": 3, "exceeded quota": 1}
+
+
 def test_server_side_apply_takes_its_own_fields_and_no_others(
     on_api: OnApi[Any], namespace: Namespace
 ) -> None:

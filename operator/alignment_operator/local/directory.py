@@ -104,7 +104,10 @@ class Directory:
             if live is not None and live["metadata"]["uid"] == uid:
                 self._delete(kind, live)
 
-    async def emit(self, owner: Manifest, reason: str, message: str, *, warning: bool) -> None:
+    async def emit(
+        self, owner: Manifest, reason: str, message: str, *, warning: bool, about: str = ""
+    ) -> None:
+        """Each one is kept: `about` tells nothing here."""
         event = {
             "at": _now(),
             "type": "Warning" if warning else "Normal",
