@@ -23,6 +23,12 @@ def test_every_prefix_is_proportional_by_category(categories: list[str], seed: i
             assert abs(seen[category] - total * taken / len(order)) <= len(totals)
 
 
+def test_a_small_category_is_spread_over_the_whole_order() -> None:
+    order = comparison_order(["small"] * 10 + ["large"] * 90, seed=4)
+    places = [place for place, index in enumerate(order) if index < 10]
+    assert [place // 10 for place in places] == list(range(10))
+
+
 def test_another_seed_is_another_order() -> None:
     categories = ["code"] * 30 + ["facts"] * 30
     assert comparison_order(categories, 1) == comparison_order(categories, 1)

@@ -26,6 +26,21 @@ def test_the_change_agrees_with_the_paired_t_interval() -> None:
     assert (result.low, result.high) == pytest.approx((expected.low, expected.high), abs=0.02)
 
 
+def test_the_interval_of_a_skewed_change_is_bias_corrected_and_accelerated() -> None:
+    """Efron (1987), equation 2.3, with the acceleration of the mean: skewness / 6√n."""
+    random = np.random.default_rng(2)
+    changes = random.exponential(1, 30)
+    means = changes[random.integers(0, 30, (40_000, 30))].mean(1)
+    bias = stats.norm.ppf((means < changes.mean()).mean())
+    acceleration = stats.skew(changes) / (6 * np.sqrt(30))
+    reach = bias + stats.norm.ppf([0.025, 0.975])
+    ends = np.quantile(means, stats.norm.cdf(bias + reach / (1 - acceleration * reach)))
+    plain = np.quantile(means, [0.025, 0.975])
+    result = mean_change(changes.tolist(), [0.0] * 30, 0.95, seed=0)
+    apart = float(np.abs(ends - plain).min())
+    assert (result.low, result.high) == pytest.approx(tuple(ends), abs=apart / 2)
+
+
 def test_covers_the_truth_of_a_skewed_change() -> None:
     random = np.random.default_rng(1)
     covered = 0

@@ -16,6 +16,8 @@ from alignment_worker.progress import Progress
 from alignment_worker.scoring import Question, RewardModel
 from tests.worker import tiny
 
+EOS = tiny.EOS
+
 
 def row(*lengths: int) -> dict[str, Any]:
     """A prompt with answers of these lengths, each named by its place."""
@@ -67,6 +69,17 @@ QUESTIONS = [
     Question("p: line 3", "say b", ""),
     Question("p: line 4", "x", "y" * 30),
 ]
+
+
+def test_a_pair_holds_the_tokens_of_its_answers() -> None:
+    answers = row(1, 1)
+    for place, answer in enumerate(answers["completions"]):
+        answer |= {"ids": [10 + place, EOS], "log_probs": [-1.0 - place, -0.5]}
+    (pair,) = judging.choose(answers, [0.25, 0.75], Judge(verifier=Verifier()), 0).pairs
+    assert (pair["chosen_ids"], pair["rejected_ids"]) == ([11, EOS], [10, EOS])
+    assert (pair["chosen_log_probs"], pair["rejected_log_probs"]) == ([-2.0, -0.5], [-1.0, -0.5])
+    assert (pair["chosen"], pair["chosen_score"]) == ("1", 0.75)
+    assert (pair["rejected"], pair["rejected_score"]) == ("0", 0.25)
 
 
 @pytest.mark.parametrize("pad", [True, False])

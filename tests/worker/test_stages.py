@@ -10,10 +10,11 @@ import pytest
 
 from alignment_api import digests, measurements
 from alignment_api.judges import ComparisonJudge, RewardModel
-from alignment_api.stage import WORK, ExitCode
+from alignment_api.stage import WORK, ExitCode, InputKind
 from alignment_worker import rows
 from tests.worker import tiny
 from tests.worker.loop import Loop
+from tests.worker.stages import an_input
 
 CHAT = [{"role": "user", "content": "say b"}]
 
@@ -66,6 +67,20 @@ def test_samples_keep_prompt_tokens_and_log_probabilities(loop: Loop) -> None:
         assert answer["truncated"] == (answer["ids"][-1] != tiny.EOS)
     mean = done.result.measurements[measurements.MEAN_TOKENS]
     assert mean.estimate == pytest.approx(done.result.counts["tokens"] / 8, rel=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.001}, {"top_p": 0.001}])
+def test_samples_follow_temperature_and_nucleus(loop: Loop, settings: dict[str, float]) -> None:
+    """Both leave nothing but the likeliest token."""
+    done = loop.run(loop.sample(tiny.prompt_rows(3), **settings))
+    for row in done.rows("samples.jsonl"):
+        assert len({tuple(answer["ids"]) for answer in row["completions"]}) == 1
+
+
+def test_the_same_prompt_on_another_line_is_answered_anew(loop: Loop) -> None:
+    done = loop.run(loop.sample([{"prompt": "say a"}, {"prompt": "say a"}]))
+    first, second = ([answer["ids"] for answer in row["completions"]] for row in done.rows("samples.jsonl"))
+    assert first != second
 
 
 def test_prompts_that_are_measured_on_are_left_out(loop: Loop) -> None:
@@ -149,6 +164,26 @@ def test_gold_and_lengths_are_what_the_answers_say(loop: Loop) -> None:
     assert found[measurements.PROMPT_DEPENDENCE_CHANGE].estimate == pytest.approx(
         sum(dependence) / len(dependence), rel=1e-2
     )
+
+
+def test_a_third_model_as_the_first_is_asked_itself(loop: Loop, tmp_path: Path) -> None:
+    third = tiny.llama(tmp_path / "third", seed=7)
+    config = loop.evaluate(initial=True)
+    config.inputs["initial"] = an_input(third, InputKind.MODEL)
+    done = loop.run(config)
+    gold, answers = done.rows("gold.jsonl"), done.rows("answers.jsonl")
+    assert all(row["initial"]["ids"] != row["incumbent"]["ids"] for row in answers)
+    tokens = {name: sum(len(row[name]["ids"]) for row in answers) for name in ("candidate", "initial")}
+    ratio = done.result.measurements[measurements.LENGTH_RATIO_FROM_INITIAL].estimate
+    assert ratio == pytest.approx(tokens["candidate"] / tokens["initial"], rel=1e-2)
+    for category in ("code", "facts"):
+        right = {
+            name: [row[name]["right"][0] for row in gold if row["category"] == category]
+            for name in ("candidate", "initial")
+        }
+        change = 100 * (sum(right["candidate"]) - sum(right["initial"])) / 6
+        measured = done.result.by_category[category][measurements.GOLD_FROM_INITIAL]
+        assert measured.estimate == pytest.approx(change, abs=0.1)
 
 
 def test_several_samples_an_item_are_all_graded(loop: Loop) -> None:

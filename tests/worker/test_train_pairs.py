@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alignment_api.cycle import DatasetReference
+from alignment_api.stage import InputKind, TrainParameters
 from alignment_worker.failures import InvalidRowError
+from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair
-from alignment_worker.train_pairs import TokenPair, tokenised
-from tests.worker import training
+from alignment_worker.train_pairs import Gathered, TokenPair, gather, tokenised
+from tests.worker import tiny, training
 
 BOS, EOS, USER, ASSISTANT = 1, 2, 3, 4
 CHAT = [{"role": "user", "content": "hi"}]
@@ -66,6 +71,57 @@ def test_a_template_without_an_end_gets_eos() -> None:
     words.chat_template = training.TEMPLATE.replace("<eos>\n", "")
     found = tokenised(words, pair(CHAT, said("yes"), said("no")), {EOS})
     assert found.chosen == [*letters(words, "yes"), EOS]
+
+
+def gathered(
+    folder: Path,
+    found: Sequence[tuple[str, str, str]],
+    *,
+    sampled: Sequence[tuple[int, int, int]] = (),
+    held_out: str | None = None,
+    limit: int = 100,
+    max_pairs: int | None = None,
+) -> Gathered:
+    """From sampled pairs of so many tokens (prompt, chosen, rejected) and a dataset of (prompt, chosen, rejected)."""
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    own = [{name: [9] * size for name, size in zip(names, sizes, strict=True)} for sizes in sampled]
+    theirs = [dict(zip(("prompt", "chosen", "rejected"), texts, strict=True)) for texts in found]
+    paths = {
+        "pairs": training.sealed(folder / "judge", "pairs.jsonl", own),
+        "dataset/people": training.sealed(folder / "people", "pairs.jsonl", theirs),
+    }
+    kinds = dict.fromkeys(paths, InputKind.STAGE)
+    if held_out is not None:
+        paths["heldOutPrompts"] = tiny.write_rows(folder / "heldout.jsonl", [{"prompt": held_out}])
+        kinds["heldOutPrompts"] = InputKind.PROMPTS
+    parameters = TrainParameters(
+        training=training.training(), datasets=[DatasetReference(name="people", max_pairs=max_pairs)]
+    )
+    words = training.tokenizer()
+    return gather(Inputs(paths, kinds, {}, {}), parameters, words, {EOS}, limit, len(words))
+
+
+def test_a_pair_is_as_long_as_the_longer_of_its_two(tmp_path: Path) -> None:
+    """As long as the limit is not too long, sampled or not; EOS counts."""
+    sampled = [(3, 2, 7), (3, 7, 2), (3, 2, 8), (3, 8, 2)]
+    found = [("abc", "a", "abcdef"), ("abc", "abcdef", "a"), ("abc", "a", "abcdefg"), ("abc", "abcdefg", "a")]
+    made = gathered(tmp_path, found, sampled=sampled, limit=10)
+    assert [len(pair.rejected) for pair in made.on_policy] == [7, 2]
+    assert sorted(len(pair.rejected) for pair in made.from_datasets) == [2, 7]
+    assert made.counts["droppedTooLong"] == 4
+
+
+def test_a_datasets_pair_that_asks_a_held_out_prompt_is_left_out(tmp_path: Path) -> None:
+    found = [("one", "a", "b"), ("two", "a", "b")]
+    made = gathered(tmp_path, found, held_out="Two")
+    assert [len(made.from_datasets), made.leaked] == [1, 1]
+    assert made.from_datasets[0].prompt == letters(training.tokenizer(), "one")
+
+
+def test_at_most_so_many_pairs_of_a_dataset_that_fit(tmp_path: Path) -> None:
+    found = [(f"p{n}", "a" * (1 + 9 * (n % 2)), "b") for n in range(10)]
+    assert len(gathered(tmp_path / "most", found, max_pairs=3, limit=8).from_datasets) == 3
+    assert len(gathered(tmp_path / "all", found, max_pairs=9, limit=8).from_datasets) == 5
 
 
 def test_several_messages_may_follow_a_prompt() -> None:

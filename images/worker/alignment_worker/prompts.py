@@ -56,7 +56,7 @@ def encode_rows(
 
 def check_embeddings(where: str, tokenizer: Any, ids: Sequence[int], embeddings: int) -> None:
     """Raises InvalidModelError if the tokenizer made an id for which the model has no embedding."""
-    largest = max(ids)
+    largest = max(ids, default=0)
     if largest >= embeddings:
         raise InvalidModelError(
             f"{where} holds the token {tokenizer.convert_ids_to_tokens(largest)!r}, whose id is {largest}, but the "
