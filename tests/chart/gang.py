@@ -39,9 +39,9 @@ class Gang:
         serve_workloads(self.namespace.client)
         kueue = Kueue(self.namespace, job["metadata"]["name"])
         self._suspend(to=True)
-        wait_until(lambda: not kueue.active, "its Workload is held back", _SECONDS)
+        wait_until(lambda: not kueue.active(), "its Workload is held back", _SECONDS)
         self._suspend(to=False)
-        wait_until(lambda: kueue.active, "its Workload is let in again", _SECONDS)
+        wait_until(kueue.active, "its Workload is let in again", _SECONDS)
 
     def cancel(self, number: int) -> None:
         """Returns when the iteration has ended, and its Job is gone."""

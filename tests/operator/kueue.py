@@ -91,7 +91,6 @@ class Kueue:
         path = self._namespace.path(*WORKLOADS, self._name)
         self._namespace.client.patch(f"{path}/status", {"status": {"conditions": rows}})
 
-    @property
     def active(self) -> bool:
         """What decides whether it may be admitted at all."""
         found = self._namespace.get(*WORKLOADS, self._name)

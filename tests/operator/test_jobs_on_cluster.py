@@ -197,7 +197,7 @@ def test_a_suspended_cycle_holds_its_job_back_in_the_queue_and_lets_it_in_again(
 
     site.suspend(to=True)
     assert site.pass_()["reason"] == "Suspended"
-    assert not kueue.active
+    assert not kueue.active()
     kueue.evicts("The workload is deactivated")
     assert site.pass_()["state"] == "Pending"
     job = site.namespace.get("batch/v1", "jobs", first["job"])
@@ -206,7 +206,7 @@ def test_a_suspended_cycle_holds_its_job_back_in_the_queue_and_lets_it_in_again(
 
     site.suspend(to=False)
     resumed = site.pass_()
-    assert kueue.active
+    assert kueue.active()
     job = site.namespace.get("batch/v1", "jobs", first["job"])
     assert job is not None
     assert job["spec"]["suspend"] is True, "when it runs is for Kueue to say"

@@ -7,6 +7,7 @@ from typing import Any
 
 from alignment_api.stage import ExitCode
 from alignment_operator.observed import PodView
+from alignment_operator.planned import ExpireJob
 from tests.operator.plan_world import World
 from tests.operator.test_plan_cycle import started
 
@@ -111,3 +112,34 @@ def test_an_eviction_from_a_queue_is_neither_a_failure_nor_a_new_attempt() -> No
     world.settle()
     assert world.iteration["outcome"] == "Promoted"
     assert len([job for job in world.jobs if "-sample-" in job]) == 1
+
+
+def test_a_stage_that_runs_too_long_fails_and_is_not_tried_again() -> None:
+    world = gang(defaults={"activeDeadlineSeconds": 60})
+    (name,) = world.active()
+    world.fail(name, 143)
+    world.change(name, failure="DeadlineExceeded")
+    world.pass_()
+    assert world.iteration["reason"] == "DeadlineExceeded"
+    assert "60" in world.iteration["message"]
+    assert not world.active()
+
+
+def test_a_job_gets_its_ttl_only_when_its_result_is_in_status() -> None:
+    world = started()
+    (name,) = world.active()
+    world.succeed(name)
+    taking_note = world.pass_()
+    assert world.iteration["stages"][0]["result"]
+    assert not any(isinstance(action, ExpireJob) for action in taking_note.actions)
+    assert [action.name for action in world.pass_().actions if isinstance(action, ExpireJob)] == [name]
+
+
+def test_a_lost_node_of_a_suspended_job_is_not_waited_for_either() -> None:
+    world = started(defaults={"queueName": "team-a"})
+    (name,) = world.active()
+    gone_by = world.now + timedelta(seconds=30)
+    world.change(name, suspended=True, queue="team-a", pod=PodView(gone_by=gone_by))
+    world.now += timedelta(seconds=61)
+    world.pass_()
+    assert world.iteration["stages"][0]["disruptions"] == 1
