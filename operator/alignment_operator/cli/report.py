@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,8 @@ from alignment_api import digests
 from alignment_api.gates import Verdict
 from alignment_operator.api import CYCLE, Manifest
 from alignment_operator.cli.printing import console_for, print_table
-from alignment_operator.cli.watching import seconds_of, spelled_seconds
+from alignment_operator.cli.program import program
+from alignment_operator.cli.watching import edit_that_waits, seconds_of, spelled_seconds
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.run import Snapshot, is_held, is_suspended
 
@@ -31,7 +33,7 @@ def print_report(ended: Sequence[Snapshot], claims: Claims, state: Path, again: 
     console = console_for()
     for snapshot in ended:
         if snapshot.kind == CYCLE:
-            _Report(console, snapshot.manifest, claims, state, again).print()
+            _Report(console, snapshot, claims, state, again).print()
         else:
             _print_dataset(console, snapshot.manifest, state)
 
@@ -47,8 +49,10 @@ def print_gates(console: Console, gates: Sequence[Mapping[str, Any]]) -> None:
 
 
 class _Report:
-    def __init__(self, console: Console, cycle: Manifest, claims: Claims, state: Path, again: str) -> None:
+    def __init__(self, console: Console, snapshot: Snapshot, claims: Claims, state: Path, again: str) -> None:
+        cycle = snapshot.manifest
         self._console = console
+        self._edit = edit_that_waits(snapshot)
         self._name = cycle["metadata"]["name"]
         self._held = is_held(cycle)
         self._suspended = is_suspended(cycle)
@@ -84,12 +88,13 @@ class _Report:
         if gates:
             self._say("")
             print_gates(self._console, gates)
-        self._say("")
         self._print_places()
         self._say("")
         self._print_next()
 
     def _print_places(self) -> None:
+        if self._iteration.get("incumbent") or self._iteration.get("candidate"):
+            self._say("")
         rows = {"candidate": self._iteration.get("candidate"), "incumbent": self._iteration.get("incumbent")}
         for role, located in rows.items():
             if located:
@@ -102,6 +107,8 @@ class _Report:
 
     def _print_next(self) -> None:
         number = self._iteration["number"]
+        if self._edit:
+            self._say(self._edit)
         match "Held" if self._held else self._iteration.get("outcome"):
             case "Promoted":
                 uri = self._status["promoted"]["uri"]
@@ -113,11 +120,15 @@ class _Report:
             case "Held":
                 state = "" if self._state == Path(".alignment") else f" --state {self._state}"
                 self._say("A person decides:")
-                self._say(f"  alignctl approve {self._name}{state}    and then promote it by: {self._again}")
-                self._say(f"  alignctl reject {self._name}{state}     refuses it at once")
+                self._say(
+                    f"  {program()} approve {self._name}{state}    and then promote it by: {self._again}"
+                )
+                self._say(f"  {program()} reject {self._name}{state}     refuses it at once")
             case "Failed":
                 for log in self._failed_logs():
                     self._say(f"log: {log}")
+                if claim := re.search(r"pvc://([^/\s]+)\S* is not there", self._iteration.get("message", "")):
+                    self._say(f"Or give the folder that is pvc://{claim[1]}: --claim {claim[1]}=DIR")
                 self._say(f"When that is mended, start iteration {number + 1}: {self._again}")
             case "Cancelled":
                 self._say(f"To start iteration {number + 1}: {self._again}")

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from alignment_api.stage import WORK, Stage
 from alignment_operator.api import CYCLE
+from alignment_operator.cli.program import program
 from alignment_operator.local.jobs import StageProgress
 from alignment_operator.local.run import Snapshot, Watch
 
@@ -50,7 +51,10 @@ class Redrawn:
             table = Table.grid(padding=(0, 2))
             for stage in stages_of(snapshot):
                 self._add(table, stage, snapshot.progress)
-            shown += [Text(title(snapshot), style="bold"), table]
+            shown += [
+                Text(line, style="bold") for line in (title(snapshot), edit_that_waits(snapshot)) if line
+            ]
+            shown.append(table)
         return Group(*shown)
 
     def _add(self, table: Table, stage: Mapping[str, Any], progress: StageProgress | None) -> None:
@@ -82,6 +86,7 @@ class Lines:
         if (heading := title(snapshot)) not in self._titles:
             self._titles.add(heading)
             self._say(heading)
+            self._say(edit_that_waits(snapshot))
         for stage in stages_of(snapshot):
             key = (heading, stage["name"])
             if self._states.get(key) != stage["state"]:
@@ -138,6 +143,21 @@ def title(snapshot: Snapshot) -> str:
         return f"dataset {metadata['name']}"
     iteration = status.get("iteration")
     return f"cycle {metadata['name']}" + (f", iteration {iteration['number']}" if iteration else "")
+
+
+def edit_that_waits(snapshot: Snapshot) -> str:
+    """What the iteration does not see of the manifest, and how to end it for that; empty if nothing."""
+    metadata, iteration = snapshot.manifest["metadata"], snapshot.manifest.get("status", {}).get("iteration")
+    if not snapshot.edited or not iteration:
+        return ""
+    edited = ", ".join(f"spec.{field}" for field in snapshot.edited)
+    told = (
+        f"iteration {iteration['number']} works from generation {iteration['generation']}; your edit of {edited} "
+        f"(generation {metadata['generation']}) applies to the next"
+    )
+    return (
+        told if "outcome" in iteration else f"{told}. To end this one: {program()} cancel {metadata['name']}"
+    )
 
 
 def stages_of(snapshot: Snapshot) -> list[Mapping[str, Any]]:
