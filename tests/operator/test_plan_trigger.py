@@ -165,23 +165,32 @@ def test_the_cooldown_counts_from_the_last_start_whatever_it_was() -> None:
     world = triggered({"schedule": "*/10 * * * *", "cooldownSeconds": 5400})
     world.annotations["alignment.dev/run"] = "now"
     until_ended(world)
-    assert world.status["nextRunAt"] == "2026-11-23T04:10:00Z"
-    world.now = at(4, 20)
-    assert not until_ended(world)
-    assert world.pass_().wake_at == at(5) + timedelta(seconds=30)
-    world.now = at(5, 1)
+    for now in (at(3, 40), at(4, 20), at(5)):
+        world.now = now
+        assert not until_ended(world)
+        assert world.status["nextRunAt"] == "2026-11-23T05:00:30Z"
+        assert world.pass_().wake_at == at(5) + timedelta(seconds=30)
+    world.now = at(5) + timedelta(seconds=30)
     until_ended(world)
     assert (world.iteration["number"], world.iteration["trigger"]) == (2, "Schedule")
 
 
-def test_a_slot_that_the_cooldown_rules_out_is_not_announced() -> None:
-    world = triggered(HOURLY | {"cooldownSeconds": 86_400})
+def test_a_slot_that_the_cooldown_outlasts_is_not_announced() -> None:
+    world = triggered({"schedule": "0 4,5 * * *", "cooldownSeconds": 7200, "startingDeadlineSeconds": 1200})
     world.now = at(4)
     until_ended(world)
-    assert world.status["nextRunAt"] == "2026-11-24T03:00:00Z"
-    world.now = at(4, 0) + DAY
+    assert world.status["nextRunAt"] == "2026-11-24T04:00:00Z"
+    world.now = at(4) + DAY
     until_ended(world)
     assert world.iteration["number"] == 2
+
+
+def test_a_cooldown_as_long_as_the_schedules_step_loses_no_slot() -> None:
+    world = triggered(HOURLY | {"cooldownSeconds": 3600})
+    for hour in (4, 5, 6):
+        world.now = at(hour) + timedelta(seconds=hour)  # each start is a little later
+        until_ended(world)
+    assert [frozen.slot[11:16] for frozen in world.frozen.values()] == ["04:00", "05:00", "06:00"]
 
 
 def test_the_run_annotation_needs_no_slot_and_no_cooldown() -> None:

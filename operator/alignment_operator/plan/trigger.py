@@ -48,10 +48,10 @@ class _Past:
 
 @dataclass(frozen=True)
 class _Slots:
-    """`due`: may start now, or as soon as nothing is in the way. `ahead`: the first one that can be announced."""
+    """`due`: may start now, or as soon as nothing is in the way. `announced`: that one, or when the next start is."""
 
     due: datetime | None
-    ahead: datetime | None
+    announced: datetime | None
 
 
 def look(observed: ObservedCycle, now: datetime) -> Outlook:
@@ -66,6 +66,7 @@ def look(observed: ObservedCycle, now: datetime) -> Outlook:
     slots = _slots(observed, trigger, past, ready_at, now)
     new = _new_pairs(observed, past)
     enough = trigger.new_pairs is not None and new >= trigger.new_pairs
+    cooled_at = ready_at if enough and ready_at > now else None
     running = status.iteration is not None and status.iteration.outcome is None
     # A status that was never written, or lost, is written first: only then it can tell what was acted on.
     may_start = not running and now >= ready_at and status.iterations is not None
@@ -75,10 +76,8 @@ def look(observed: ObservedCycle, now: datetime) -> Outlook:
     return Outlook(
         start=by,
         slot=instants.spell(slots.due) if slots.due and by == "Schedule" else "",
-        next_run_at=_spelled(slots.due or slots.ahead),
-        wake_at=_wake_at(
-            trigger, slots, ready_at if ready_at > now else None, running=running, enough=enough
-        ),
+        next_run_at=instants.spell(slots.announced) if slots.announced else None,
+        wake_at=_wake_at(trigger, slots, None if running else cooled_at, running=running),
         waits_for=_waits_for(trigger, slots, new),
         event=_missed(observed, trigger, past, now),
     )
@@ -107,18 +106,17 @@ def _slots(
     if trigger.schedule is None:
         return _Slots(None, None)
     deadline = timedelta(seconds=trigger.starting_deadline_seconds)
+    started_at = past.started_at
+    if ready_at > now:  # for the cooldown, or because the clock was put back
+        last, ahead = schedules.around(trigger.schedule, trigger.time_zone, ready_at)
+        caught_up = last and started_at and last > started_at and last + deadline >= ready_at
+        return _Slots(None, ready_at if caught_up else ahead)
     last, ahead = schedules.around(trigger.schedule, trigger.time_zone, now)
-    begins = _first_to_come(observed)
-    untaken = last is not None and begins is not None and last >= begins
-    if untaken and last and past.started_at:
-        untaken = last > past.started_at
-    if untaken and last and max(now, ready_at) <= last + deadline:
-        return _Slots(last, ahead)
-    # Slots that the cooldown, or a clock that was put back, rules out are not announced.
-    earliest = max(ready_at - deadline - _A_SECOND, past.started_at or now)
-    if ahead and earliest >= ahead:
-        ahead = schedules.around(trigger.schedule, trigger.time_zone, earliest)[1]
-    return _Slots(None, ahead)
+    announced = _first_to_come(observed)
+    if last is None or announced is None or last + deadline < now or (started_at and last <= started_at):
+        return _Slots(None, ahead)
+    # The end of a cooldown is announced for a slot that came before it.
+    return _Slots(last, last) if last >= announced or announced == ready_at else _Slots(None, ahead)
 
 
 def _first_to_come(observed: ObservedCycle) -> datetime | None:
@@ -146,24 +144,21 @@ def _new_pairs(observed: ObservedCycle, past: _Past) -> int:
 
 
 def _wake_at(
-    trigger: Trigger, slots: _Slots, cooled_at: datetime | None, *, running: bool, enough: bool
+    trigger: Trigger, slots: _Slots, cooled_at: datetime | None, *, running: bool
 ) -> datetime | None:
-    """What is due and waits for a dataset, or for the running iteration, is woken by that."""
-    expires = timedelta(seconds=trigger.starting_deadline_seconds) + _A_SECOND
-    wakes = [cooled_at if (slots.due or enough) and not running else None]
-    if slots.due:
-        wakes.append(slots.due + expires)
-    elif slots.ahead:
-        wakes.append(slots.ahead + expires if running else slots.ahead)
-    return instants.earliest(*wakes)
+    """What is due and waits for a dataset, or for the running iteration, is woken by that, and else expires."""
+    if slots.announced and (slots.due or running):
+        expires = timedelta(seconds=trigger.starting_deadline_seconds) + _A_SECOND
+        return instants.earliest(slots.announced + expires, cooled_at)
+    return instants.earliest(slots.announced, cooled_at)
 
 
 def _waits_for(trigger: Trigger, slots: _Slots, new: int) -> str:
     parts = []
     if slots.due:
         parts.append(f"the iteration that was due at {_short(slots.due)}")
-    elif slots.ahead:
-        parts.append(f"next iteration at {_short(slots.ahead)}")
+    elif slots.announced:
+        parts.append(f"next iteration at {_short(slots.announced)}")
     if trigger.new_pairs:
         parts.append(f"{new} of {trigger.new_pairs} new pairs are there")
     return "; ".join(parts) or "the schedule has no slot within 50 years"
@@ -190,7 +185,3 @@ def _missed(observed: ObservedCycle, trigger: Trigger, past: _Past, now: datetim
 def _short(slot: datetime) -> str:
     """A slot has no seconds."""
     return f"{slot:%Y-%m-%dT%H:%MZ}"
-
-
-def _spelled(instant: datetime | None) -> str | None:
-    return instants.spell(instant) if instant else None
