@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from alignment_api import names
+from alignment_api import names, wording
 from alignment_api.kinds import CATEGORY, Column, Resource
 from alignment_api.model import API_VERSION, GROUP, VERSION, Model
 
@@ -44,6 +44,7 @@ _TRANSLATED = {
     "exclusiveMaximum",
     "exclusiveMinimum",
     "items",
+    "patternProperties",
     "properties",
     "propertyNames",
     "title",
@@ -134,17 +135,21 @@ def _structural(raw: Schema, definitions: dict[str, Schema]) -> Schema:
         schema["default"] = raw["default"]
     if "items" in raw:
         schema["items"] = _without(_structural(raw["items"], definitions), "default")
-    if isinstance(raw.get("additionalProperties"), dict):
-        schema["additionalProperties"] = _without(
-            _structural(raw["additionalProperties"], definitions), "default"
-        )
+    pattern, values = next(
+        iter(raw.get("patternProperties", {}).items()), ("", raw.get("additionalProperties"))
+    )
+    if isinstance(values, dict):
+        schema["additionalProperties"] = _without(_structural(values, definitions), "default")
     if "properties" in raw:
         required = set(raw.get("required", ()))
         schema["properties"] = {
             name: _property(field, definitions, required=name in required)
             for name, field in raw["properties"].items()
         }
-    validations = [*raw.get("x-kubernetes-validations", ()), *_key_rules(raw.get("propertyNames", {}))]
+    validations = [
+        *raw.get("x-kubernetes-validations", ()),
+        *_key_rules(raw.get("propertyNames", {}), pattern),
+    ]
     if validations:
         schema["x-kubernetes-validations"] = [_validation(each) for each in validations]
     return schema
@@ -177,17 +182,16 @@ def _bound(schema: Schema, raw: Schema) -> None:
             schema[exclusive] = True
 
 
-def _key_rules(keys: Schema) -> list[Schema]:
-    """A structural schema cannot bound a map's keys; a rule can."""
+def _key_rules(keys: Schema, pattern: str) -> list[Schema]:
+    """A structural schema says nothing of a map's keys; a rule can."""
     shortest, longest = keys.get("minLength", 0), keys.get("maxLength")
     if longest is None:
         return []
-    return [
-        {
-            "rule": f"self.all(key, size(key) >= {shortest} && size(key) <= {longest})",
-            "message": f"every key must have from {shortest} to {longest} characters",
-        }
-    ]
+    if pattern:
+        rule = f"self.all(key, size(key) <= {longest} && key.matches('{pattern}'))"
+        return [{"rule": rule, "message": f"every key {wording.PATTERNS[pattern]}"}]
+    rule = f"self.all(key, size(key) >= {shortest} && size(key) <= {longest})"
+    return [{"rule": rule, "message": f"every key must have from {shortest} to {longest} characters"}]
 
 
 def _validation(rule: Schema) -> Schema:

@@ -18,6 +18,13 @@ MAX_JOB_NAME_LENGTH = 60  # the name of its pod with index 99 is a label still
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DOTTED_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 CONFIG_MAP_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
+# Keys of labels and annotations, NAME or DOMAIN/NAME: annotations may have capitals in the domain.
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+DOMAIN = "[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+QUALIFIED = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+LABEL_KEY_PATTERN = f"^({DOMAIN}/)?{QUALIFIED}$"
+ANNOTATION_KEY_PATTERN = f"^({DOMAIN.replace('a-z', 'A-Za-z')}/)?{QUALIFIED}$"
+MAX_KEY_LENGTH = 253 + 1 + 63
 
 VERBS = ("run", "approve", "reject", "cancel", "adopt")
 

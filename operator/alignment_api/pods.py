@@ -4,40 +4,54 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import Field, StringConstraints
 
 from alignment_api import names
 from alignment_api.affinity import Affinity, LabelValue
-from alignment_api.model import Model
+from alignment_api.model import Model, Rule
+from alignment_api.quantities import Quantity, amount
 
-QUANTITY_PATTERN = r"^([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0-9]+)?$"
-
-Quantity = Annotated[
-    str,
-    BeforeValidator(lambda value: str(value) if type(value) is int else value),
-    StringConstraints(pattern=QUANTITY_PATTERN, max_length=32),
-    WithJsonSchema(
-        {"x-kubernetes-int-or-string": True, "minimum": 0, "pattern": QUANTITY_PATTERN, "maxLength": 32}
-    ),
-]
 VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 ObjectName = Annotated[str, StringConstraints(pattern=names.DOTTED_NAME_PATTERN, max_length=253)]
-ShortText = Annotated[str, StringConstraints(max_length=253)]
+LabelKey = Annotated[str, StringConstraints(pattern=names.LABEL_KEY_PATTERN, max_length=names.MAX_KEY_LENGTH)]
+AnnotationKey = Annotated[
+    str, StringConstraints(pattern=names.ANNOTATION_KEY_PATTERN, max_length=names.MAX_KEY_LENGTH)
+]
+# Of a container: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/
+RESOURCE_PATTERN = (
+    f"^(cpu|memory|ephemeral-storage|hugepages-{names.QUALIFIED}|{names.DOMAIN}/{names.QUALIFIED})$"
+)
+ResourceName = Annotated[str, StringConstraints(pattern=RESOURCE_PATTERN, max_length=names.MAX_KEY_LENGTH)]
 
 
 class Resources(Model):
     """Kubernetes resource requests and limits."""
 
-    requests: dict[str, Quantity] | None = Field(
+    requests: dict[ResourceName, Quantity] | None = Field(
         None, max_length=16, description="Least amount of each resource, by its name."
     )
-    limits: dict[str, Quantity] | None = Field(
+    limits: dict[ResourceName, Quantity] | None = Field(
         None, max_length=16, description="Most of each resource, by its name; accelerators go here."
     )
 
+    rules = (
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || "
+            "quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
+            "must not be less than requests of the same resource; raise the limit or lower the request",
+            ".limits",
+            lambda resources: resources.cover_requests(),
+        ),
+    )
+
+    def cover_requests(self) -> bool:
+        """Whether no limit is below its request."""
+        requests, limits = self.requests or {}, self.limits or {}
+        return all(amount(requests[name]) <= amount(limits[name]) for name in requests.keys() & limits.keys())
+
     def without_extended(self) -> Resources:
         """Without accelerators and other resources whose names have a domain."""
-        return Resources(requests=_plain(self.requests), limits=_plain(self.limits))
+        return self.model_copy(update={"requests": _plain(self.requests), "limits": _plain(self.limits)})
 
 
 def _plain(amounts: dict[str, Quantity] | None) -> dict[str, Quantity] | None:
@@ -47,13 +61,34 @@ def _plain(amounts: dict[str, Quantity] | None) -> dict[str, Quantity] | None:
 class Toleration(Model):
     """A taint that the pod puts up with."""
 
-    key: ShortText | None = Field(None, description="The taint's key; absent matches every key.")
+    key: LabelKey | None = Field(None, description="The taint's key; absent matches every key.")
     operator: Literal["Exists", "Equal"] | None = Field(None, description="How the value is compared.")
-    value: ShortText | None = Field(None, description="The taint's value, with operator Equal.")
+    value: LabelValue | None = Field(None, description="The taint's value, with operator Equal.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         None, description="The effect that is tolerated; absent matches all."
     )
     toleration_seconds: int | None = Field(None, ge=0, description="How long NoExecute is tolerated.")
+
+    rules = (
+        Rule(
+            "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            "must be Exists where there is no key, which tolerates every taint; or give a key",
+            ".operator",
+            lambda toleration: toleration.key is not None or toleration.operator == "Exists",
+        ),
+        Rule(
+            "!has(self.value) || self.value == '' || !has(self.operator) || self.operator == 'Equal'",
+            "cannot be compared with operator Exists; take it out, or write operator: Equal",
+            ".value",
+            lambda toleration: not toleration.value or toleration.operator != "Exists",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "needs effect: NoExecute, the only one that ends a pod",
+            ".tolerationSeconds",
+            lambda toleration: toleration.toleration_seconds is None or toleration.effect == "NoExecute",
+        ),
+    )
 
 
 class EnvironmentVariable(Model):
@@ -113,7 +148,7 @@ class PodSettings(Model):
     )
     resources: Resources | None = Field(None, description="Requests and limits of the worker's container.")
     shared_memory: Quantity | None = Field(None, description="Size of an emptyDir in memory on /dev/shm.")
-    node_selector: dict[str, LabelValue] | None = Field(
+    node_selector: dict[LabelKey, LabelValue] | None = Field(
         None, max_length=32, description="Labels that the node must have."
     )
     affinity: Affinity | None = Field(None, description="Nodes and pods to be together with, or apart from.")
@@ -124,10 +159,10 @@ class PodSettings(Model):
         None, max_length=8, description="Credentials of the registry."
     )
     pod_security_context: PodSecurityContext | None = Field(None, description="Who the worker runs as.")
-    pod_labels: dict[str, LabelValue] | None = Field(
+    pod_labels: dict[LabelKey, LabelValue] | None = Field(
         None, max_length=32, description="Further labels of the pod."
     )
-    pod_annotations: dict[str, Annotated[str, StringConstraints(max_length=4096)]] | None = Field(
+    pod_annotations: dict[AnnotationKey, Annotated[str, StringConstraints(max_length=4096)]] | None = Field(
         None, max_length=32, description="Further annotations of the pod."
     )
     env: list[EnvironmentVariable] | None = Field(
@@ -158,13 +193,17 @@ class PodDefaults(PodSettings):
 
 
 def settled(defaults: PodDefaults, override: PodSettings | None) -> PodDefaults:
-    """The settings of one stage: its override laid over the defaults; maps merge by key, the rest replaces."""
-    return PodDefaults.from_wire(_merged(defaults.to_wire(), override.to_wire() if override else {}))
+    """The settings of one stage: its override laid over the defaults; maps merge by key, the rest replaces.
 
-
-def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        below = base.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    What each says is valid, both together need not be: a limit here may be below a request there.
+    """
+    merged: PodDefaults = _over(defaults, override) if override else defaults
     return merged
+
+
+def _over(below: Any, value: Any) -> Any:
+    if isinstance(value, Model) and isinstance(below, Model):
+        said = {name: getattr(value, name) for name in type(value).model_fields}
+        changes = {name: _over(getattr(below, name), each) for name, each in said.items() if each is not None}
+        return below.model_copy(update=changes)
+    return {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from alignment_api import names, pods, uris, wording
+from alignment_api import names, quantities, uris, wording
 from alignment_api.crd import Schema, structural
 from alignment_api.kinds import RESOURCES, Resource
 from alignment_api.model import API_VERSION
@@ -75,8 +75,11 @@ def _fields(path: str, schema: Schema) -> Iterator[tuple[str, Schema, bool]]:
 
 
 def _rules(path: str, schema: Schema) -> Iterator[tuple[str, str]]:
+    """Those of stages.STAGE are those of defaults too."""
     for rule in schema.get("x-kubernetes-validations", ()):
         yield f"spec{path}{rule.get('fieldPath', '')}", rule["message"]
+    if path == f".{_STAGES}".rstrip("."):
+        return
     for name, field in schema.get("properties", {}).items():
         yield from _rules(f"{path}.{name}", field)
     if "items" in schema:
@@ -95,7 +98,7 @@ def _type(field: Schema) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("pattern") == uris.PATTERN:
         return "URI"
-    if field.get("pattern") == pods.QUANTITY_PATTERN:
+    if field.get("pattern") == quantities.PATTERN:
         return "quantity"
     bounds = wording.bounds(field)
     described = {

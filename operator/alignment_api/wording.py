@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from alignment_api import affinity, names, pods, trigger, uris
+from alignment_api import affinity, names, pods, quantities, trigger, uris
 
 Schema = dict[str, Any]
 
@@ -18,11 +18,17 @@ PATTERNS = {
     names.DOTTED_NAME_PATTERN: "must be lower-case letters, digits, '-' and '.', not at its ends",
     names.CONFIG_MAP_KEY_PATTERN: "must be letters, digits, '-', '_' and '.'",
     affinity.LABEL_VALUE_PATTERN: "must be letters, digits, '-', '_' and '.', and a letter or digit at both ends",
+    names.LABEL_KEY_PATTERN: "must be NAME or DOMAIN/NAME, as in example.com/pool: letters, digits, '-', '_' and '.'; "
+    "a letter or digit at both ends; DOMAIN in lower case",
+    names.ANNOTATION_KEY_PATTERN: "must be NAME or DOMAIN/NAME, as in example.com/note: letters, digits, '-', '_' and "
+    "'.'; a letter or digit at both ends",
+    pods.RESOURCE_PATTERN: "must be cpu, memory, ephemeral-storage, hugepages-SIZE, or DOMAIN/NAME "
+    "as in nvidia.com/gpu",
     pods.VARIABLE_PATTERN: "must be letters, digits and '_', and not begin with a digit",
     trigger.SCHEDULE_PATTERN: "is not a cron schedule of five fields (minute, hour, day of month, month, day of week); "
     "write '0 3 * * 1', for example",
     trigger.TIME_ZONE_PATTERN: "is not the name of a time zone; write Europe/Berlin, for example",
-    pods.QUANTITY_PATTERN: "is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example",
+    quantities.PATTERN: "is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example",
 }
 
 _WRONG_NUMBER = {"float_type", "int_type", "int_from_float", "finite_number"}

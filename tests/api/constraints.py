@@ -21,6 +21,7 @@ class Row:
     given: dict[str, object] = field(
         default_factory=dict
     )  # what else must be so for the field to be judged alone
+    by_rule: bool = False  # an API server asks its rules only about what its schema lets in
 
     def __str__(self) -> str:
         return f"{self.kind}-{self.path}"
@@ -168,10 +169,34 @@ def items(path: str, least: int, most: int, item: Callable[[int], object], kind:
     return Row(kind, path, accepted, (*fewer, [item(index) for index in range(most + 1)], "a"))
 
 
-def entries(path: str, most: int, kind: str = CYCLE) -> Row:
-    """Maps of text to text with so many entries."""
-    accepted: tuple[object, ...] = ({}, {f"key-{index}": "1" for index in range(most)})
-    return Row(kind, path, accepted, ({f"key-{index}": "1" for index in range(most + 1)}, ["a"], "a"))
+def entries(path: str, most: int, kind: str = CYCLE, key: str = "key-") -> Row:
+    """Maps of text to text with so many entries, whose keys begin so."""
+    accepted: tuple[object, ...] = ({}, {f"{key}{index}": "1" for index in range(most)})
+    return Row(kind, path, accepted, ({f"{key}{index}": "1" for index in range(most + 1)}, ["a"], "a"))
+
+
+_NAMES = ("a", "A", "0", "a-b_c.D", "n" * 63, "example.com/pool", "a.b-c.d0/x", f"{'a.' * 126}a/{'n' * 63}")
+_NO_NAMES = (
+    "",
+    "x y",
+    "-a",
+    "a-",
+    "_a",
+    "a.",
+    "n" * 64,
+    "A/B/C",
+    "/a",
+    "a/",
+    "example..com/a",
+    "-a.b/c",
+    "é",
+)
+
+
+def keys(path: str, accepted: Sequence[str], refused: Sequence[str]) -> Row:
+    """What the keys of a map may be, one at a time, told with the map."""
+    good, bad = (tuple({key: "1"} for key in each) for each in (accepted, refused))
+    return Row(CYCLE, path, good, bad, by_rule=True)
 
 
 def unique(path: str, item: Callable[[int], object], key: str, kind: str = CYCLE) -> Row:
@@ -265,8 +290,20 @@ def _affinity(path: str) -> tuple[Row, ...]:
     )
 
 
+_RESOURCES = (
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "hugepages-2Mi",
+    "nvidia.com/gpu",
+    "example.com/mig-1g.5gb",
+)
+_NO_RESOURCES = (*_NO_NAMES, "gpu", "Memory", "CPU", "storage", "hugepages-", "Nvidia.com/gpu")
+
+
 def _pod(path: str) -> tuple[Row, ...]:
     resource_maps = (f"{path}.resources.requests", f"{path}.resources.limits")
+    toleration = f"{path}.tolerations[0]"
     return (
         mapping(path),
         text(f"{path}.image", 1, 512),
@@ -278,19 +315,30 @@ def _pod(path: str) -> tuple[Row, ...]:
         whole(f"{path}.retries", 0, 20),
         whole(f"{path}.ttlSecondsAfterFinished", 0, 31_536_000),
         mapping(f"{path}.resources"),
-        *(entries(each, 16) for each in resource_maps),
-        *(quantity(f"{each}.memory") for each in resource_maps),
+        *(entries(each, 16, key="example.com/key-") for each in resource_maps),
+        *(
+            replace(keys(each, _RESOURCES, _NO_RESOURCES), given={other: MISSING})
+            for each, other in (resource_maps, resource_maps[::-1])
+        ),
+        *(
+            replace(quantity(f"{each}.memory"), given={other: MISSING})
+            for each, other in (resource_maps, resource_maps[::-1])
+        ),
         quantity(f"{path}.sharedMemory"),
         entries(f"{path}.nodeSelector", 32),
+        keys(f"{path}.nodeSelector", _NAMES, (*_NO_NAMES, "Example.com/a")),
         label_value(f"{path}.nodeSelector.pool"),
         *_affinity(f"{path}.affinity"),
-        items(f"{path}.tolerations", 0, 32, lambda _: {}),
-        mapping(f"{path}.tolerations[0]"),
-        text(f"{path}.tolerations[0].key", 0, 253),
-        choice(f"{path}.tolerations[0].operator", "Exists", "Equal"),
-        text(f"{path}.tolerations[0].value", 0, 253),
-        choice(f"{path}.tolerations[0].effect", "NoSchedule", "PreferNoSchedule", "NoExecute"),
-        whole(f"{path}.tolerations[0].tolerationSeconds", 0),
+        items(f"{path}.tolerations", 0, 32, lambda _: {"operator": "Exists"}),
+        mapping(toleration),
+        Row(CYCLE, f"{toleration}.key", _NAMES, (*_NO_NAMES, "Example.com/a", f"{'a.' * 127}/{'n' * 63}", 1)),
+        replace(choice(f"{toleration}.operator", "Exists", "Equal"), given={f"{toleration}.value": MISSING}),
+        label_value(f"{toleration}.value"),
+        replace(
+            choice(f"{toleration}.effect", "NoSchedule", "PreferNoSchedule", "NoExecute"),
+            given={f"{toleration}.tolerationSeconds": MISSING},
+        ),
+        whole(f"{toleration}.tolerationSeconds", 0),
         items(f"{path}.imagePullSecrets", 0, 8, lambda index: {"name": f"secret-{index}"}),
         mapping(f"{path}.imagePullSecrets[0]", "name"),
         dotted_name(f"{path}.imagePullSecrets[0].name"),
@@ -299,8 +347,10 @@ def _pod(path: str) -> tuple[Row, ...]:
         whole(f"{path}.podSecurityContext.runAsGroup", 1),
         whole(f"{path}.podSecurityContext.fsGroup", 1),
         entries(f"{path}.podLabels", 32),
+        keys(f"{path}.podLabels", _NAMES, (*_NO_NAMES, "Example.com/a")),
         label_value(f"{path}.podLabels.team"),
         entries(f"{path}.podAnnotations", 32),
+        keys(f"{path}.podAnnotations", (*_NAMES, "Example.com/a"), _NO_NAMES),
         text(f"{path}.podAnnotations.note", 0, 4096),
         items(f"{path}.env", 0, 64, lambda index: {"name": f"V{index}", "value": ""}),
         mapping(f"{path}.env[0]", "name", "value"),
@@ -436,6 +486,8 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.stages"),
     mapping("spec.history"),
     whole("spec.history.iterations", 1, 100),
+    whole("spec.history.keepPromoted", 1, 20),
+    whole("spec.history.keepCandidates", 0, 20),
     # Stages and datasets take the same settings: test_constraints.py compares the schemas.
     *_pod("spec.defaults"),
     mapping("spec", "store", "sources", kind=DATASET),
@@ -450,7 +502,13 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.sources[0].files", "uri", kind=DATASET),
     uri("spec.sources[0].files.uri", DATASET),
     entries("spec.sources[0].files.columns", 16, DATASET),
-    Row(DATASET, "spec.sources[0].files.columns", ({"q" * 128: "a"},), ({"": "a"}, {"q" * 129: "a"})),
+    Row(
+        DATASET,
+        "spec.sources[0].files.columns",
+        ({"q" * 128: "a"},),
+        ({"": "a"}, {"q" * 129: "a"}),
+        by_rule=True,
+    ),
     text("spec.sources[0].files.columns.q", 1, 128, DATASET),
 )
 
@@ -476,6 +534,7 @@ class Example:
     kind: str
     problem: str  # the path of the problem that it makes, if it is refused
     values: dict[str, object]  # by path
+    by_rule: bool = False
 
     @property
     def manifest(self) -> Manifest:
@@ -494,7 +553,7 @@ def refused(rows: Sequence[Row]) -> list[Example]:
         for case in row.refused:
             problem, value = case if isinstance(case, tuple) else (row.path, case)
             at = row.path if problem.startswith(f"{row.path}[") else problem
-            found.append(Example(row.kind, problem, row.given | {at: value}))
+            found.append(Example(row.kind, problem, row.given | {at: value}, row.by_rule))
     return found
 
 
@@ -514,6 +573,7 @@ def _touch(one: Example, other: Example) -> bool:
     unknown_field = one.problem.endswith("unknownField") != other.problem.endswith("unknownField")
     return (
         one.kind != other.kind
+        or one.by_rule != other.by_rule
         or unknown_field  # the server looks at values only if it knows all fields
         or any(_above(a, b) or _above(b, a) for a in one.values for b in other.values)
     )
@@ -537,6 +597,9 @@ _NO_COMPARISON: dict[str, object] = {
     "spec.gates.winRate": MISSING,
     "spec.gates.rewardHacking": MISSING,
 }
+
+_RESOURCES_OF = "spec.defaults.resources"
+_TOLERATIONS = "spec.defaults.tolerations"
 
 RULES: tuple[SpanningRow, ...] = (
     SpanningRow(
@@ -677,5 +740,54 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.sources[0]",
         ({"spec.sources": [{"name": "a", "files": {"uri": "pvc://a/b"}}]},),
         ({"spec.sources": [{"name": "a"}]},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must not be less than requests of the same resource; raise the limit or lower the request",
+        "spec.defaults.resources.limits",
+        (
+            {f"{_RESOURCES_OF}.requests": {"cpu": 1}, f"{_RESOURCES_OF}.limits": {"cpu": "1000m"}},
+            {f"{_RESOURCES_OF}.requests": {"memory": "1e9"}, f"{_RESOURCES_OF}.limits": {"memory": "1Gi"}},
+            {f"{_RESOURCES_OF}.requests": {"memory": "9E"}, f"{_RESOURCES_OF}.limits": {"cpu": "1n"}},
+            {f"{_RESOURCES_OF}.requests": MISSING},
+            {f"{_RESOURCES_OF}.limits": MISSING},
+        ),
+        (
+            {f"{_RESOURCES_OF}.requests": {"cpu": "2"}, f"{_RESOURCES_OF}.limits": {"cpu": 1}},
+            {f"{_RESOURCES_OF}.requests": {"cpu": "1.5"}, f"{_RESOURCES_OF}.limits": {"cpu": "1499m"}},
+            {f"{_RESOURCES_OF}.requests": {"memory": "1Ti"}, f"{_RESOURCES_OF}.limits": {"memory": "1T"}},
+            {f"{_RESOURCES_OF}.requests": {"memory": "1e3"}, f"{_RESOURCES_OF}.limits": {"memory": "999"}},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be Exists where there is no key, which tolerates every taint; or give a key",
+        f"{_TOLERATIONS}[0].operator",
+        ({_TOLERATIONS: [{"operator": "Exists"}]}, {_TOLERATIONS: [{"key": "a"}]}),
+        ({_TOLERATIONS: [{}]}, {_TOLERATIONS: [{"operator": "Equal", "value": "b"}]}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "cannot be compared with operator Exists; take it out, or write operator: Equal",
+        f"{_TOLERATIONS}[0].value",
+        (
+            {_TOLERATIONS: [{"key": "a", "value": "b"}]},
+            {_TOLERATIONS: [{"key": "a", "operator": "Equal", "value": "b"}]},
+            {_TOLERATIONS: [{"operator": "Exists", "value": ""}]},
+        ),
+        (
+            {_TOLERATIONS: [{"operator": "Exists", "value": "b"}]},
+            {_TOLERATIONS: [{"key": "a", "operator": "Exists", "value": "b"}]},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs effect: NoExecute, the only one that ends a pod",
+        f"{_TOLERATIONS}[0].tolerationSeconds",
+        ({_TOLERATIONS: [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 0}]},),
+        (
+            {_TOLERATIONS: [{"key": "a", "tolerationSeconds": 0}]},
+            {_TOLERATIONS: [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}]},
+        ),
     ),
 )

@@ -162,7 +162,7 @@ CYCLE: Manifest = {
             stage: copy.deepcopy(_POD)
             for stage in ("sample", "judge", "train", "evaluate", "compare", "promote")
         },
-        "history": {"iterations": 5},
+        "history": {"iterations": 5, "keepPromoted": 4, "keepCandidates": 2},
     },
 }
 

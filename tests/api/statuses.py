@@ -150,6 +150,7 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
                 "candidateDigest": _DIGEST,
             }
         ],
+        "collection": {"iteration": 7, "kept": [5, 6, 7], "stage": _STAGE | {"name": "collect"}},
     }
 )
 

@@ -50,6 +50,31 @@ BROKEN = {
         with_spec("datasets:\n  - name: feedback\n  - name: Feed Back\n"),
         ['m.yaml:21: spec.datasets[1].name: "Feed Back": '],
     ),
+    "a key that no label can have": (
+        with_spec("defaults:\n  podLabels: {a/b/c: x}\n"),
+        [
+            'm.yaml:20: spec.defaults.podLabels["a/b/c"]: "a/b/c": is a key that must be NAME or DOMAIN/NAME, as in '
+            "example.com/pool: "
+        ],
+    ),
+    "a resource that no container can have": (
+        with_spec("stages:\n  train:\n    resources:\n      limits: {gpu: 1}\n"),
+        [
+            'm.yaml:22: spec.stages.train.resources.limits.gpu: "gpu": is a key that must be cpu, memory, '
+            "ephemeral-storage, hugepages-SIZE, or DOMAIN/NAME as in nvidia.com/gpu"
+        ],
+    ),
+    "a limit below its request": (
+        with_spec("defaults:\n  resources: {requests: {cpu: 2}, limits: {cpu: 500m}}\n"),
+        [
+            'm.yaml:20: spec.defaults.resources.limits: {"cpu": "500m"}: must not be less than requests of the same '
+            "resource; raise the limit or lower the request"
+        ],
+    ),
+    "a toleration of nothing": (
+        with_spec("defaults:\n  tolerations:\n    - {}\n"),
+        ["m.yaml:21: spec.defaults.tolerations[0].operator: must be Exists where there is no key"],
+    ),
     "a name that is too long": (
         CYCLE.replace("assistant", "a" * 41),
         [f'm.yaml:4: metadata.name: "{"a" * 41}": has 41 characters'],

@@ -170,10 +170,13 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone_and_named(
 def test_a_job_that_the_server_refuses_is_told_in_status_and_waits(
     on_api: OnApi[Any], namespace: Namespace
 ) -> None:
-    too_much = {"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}
+    spec: dict[str, Any] = {
+        "defaults": {"resources": {"limits": {"cpu": "1"}}},
+        "stages": {"sample": {"resources": {"requests": {"cpu": "2"}}}},
+    }
 
     async def work(api: Cluster) -> None:
-        await made(api, namespace, defaults=too_much)
+        await made(api, namespace, **spec)
         await until_quiet(api, namespace)
 
     on_api(work)
