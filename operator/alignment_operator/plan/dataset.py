@@ -22,9 +22,10 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     spec = observed.spec
     if spec is None:
         return DatasetPlan((), _settled(observed, status, now))
-    asked = _asked(observed)
-    if asked and not _running(status):
-        status = _begun(observed, status, now)
+    if _asked(observed) and not _running(status):
+        # The Job's config carries the instant: it is in status before there is a Job, or a crash between makes another.
+        begun = _begun(observed, status, now)
+        return DatasetPlan((), _settled(observed, begun, now), wake_at=now)
     if not _running(status):
         actions = housekeeping.tidy(
             observed.jobs,
