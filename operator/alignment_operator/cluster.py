@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -59,9 +60,7 @@ UNREACHABLE = (aiohttp.ClientError, TimeoutError, ServerError, RefusedError, Not
 async def login() -> Configuration:
     """$KUBECONFIG, else the pod's ServiceAccount, else ~/.kube/config. Raises NoClusterError."""
     configuration = Configuration()
-    named = os.environ.get("KUBECONFIG", "")
-    if named and not any(os.path.exists(file) for file in named.split(os.pathsep) if file):
-        raise NoClusterError(f"no cluster to talk to: KUBECONFIG names {named}, which is not there")
+    _require_kubeconfig()
     try:
         if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
             config.load_incluster_config(client_configuration=configuration)
@@ -74,6 +73,13 @@ async def login() -> Configuration:
         ) from error
     _heed_proxy_variables(configuration)
     return configuration
+
+
+def _require_kubeconfig() -> None:
+    """The client takes files that are not there for an empty one."""
+    named = os.environ.get("KUBECONFIG", "")
+    if named and not any(Path(file).exists() for file in named.split(os.pathsep) if file):
+        raise NoClusterError(f"no cluster to talk to: KUBECONFIG names {named}, which is not there")
 
 
 def _heed_proxy_variables(configuration: Configuration) -> None:

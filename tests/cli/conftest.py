@@ -18,11 +18,12 @@ PROGRAM = "from alignment_operator.cli.main import main; main()"
 def alignctl(tmp_path: Path) -> Alignctl:
     """Runs it in a folder of its own, without a cluster; no traceback may ever show."""
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, *map(str, arguments)],
             cwd=tmp_path,
             env={**os.environ, "KUBECONFIG": str(tmp_path / "no-kubeconfig")},
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=120,

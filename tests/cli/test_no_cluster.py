@@ -32,6 +32,24 @@ def test_with_a_namespace_only_the_cluster_is_looked_for(alignctl: Alignctl) -> 
     assert alignctl("status", "-n", "default").stderr.startswith("error: no cluster to talk to")
 
 
+def test_a_kubeconfig_that_is_not_there_is_named(alignctl: Alignctl, tmp_path: Path) -> None:
+    told = alignctl("status", "-n", "default").stderr
+    assert (
+        told
+        == f"error: no cluster to talk to: KUBECONFIG names {tmp_path}/no-kubeconfig, which is not there\n"
+    )
+
+
+def test_where_there_are_both_the_first_line_says_how_to_see_the_other(
+    alignctl: Alignctl, tmp_path: Path
+) -> None:
+    (tmp_path / ".alignment" / "objects").mkdir(parents=True)
+    assert alignctl("status").stderr == "# folder .alignment\n"
+    write(tmp_path / "no-kubeconfig", KUBECONFIG)
+    assert alignctl("status").stderr == "# folder .alignment; the cluster: kubectl align, or -n NAMESPACE\n"
+    assert alignctl("status", "--state", ".alignment").stderr == "# folder .alignment\n"
+
+
 def test_a_cluster_that_does_not_answer_is_told_so(
     alignctl: Alignctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,17 @@ def test_the_plan_counts_what_is_on_this_machine(alignctl: Alignctl, tmp_path: P
     assert "prompts: pvc://models/prompts.jsonl (2 rows)" in done.stdout
 
 
+def test_the_plan_names_what_is_not_there(alignctl: Alignctl, tmp_path: Path, manifest: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "prompts.jsonl").write_text('{"prompt": "a"}\n')
+    shown = alignctl("plan", "-f", manifest).stdout
+    assert "prompts: pvc://models/prompts.jsonl (1 rows)" in shown
+    assert "goldSet: pvc://models/gold.jsonl (not there: models/gold.jsonl)" in shown
+    made_by_stages = [line for line in shown.splitlines() if "/iterations/1/" in line]
+    assert made_by_stages
+    assert not any("not there" in line for line in made_by_stages)
+
+
 def test_the_plan_resolves_defaults_and_shows_where_artifacts_go(alignctl: Alignctl, manifest: Path) -> None:
     shown = alignctl("plan", "-f", manifest).stdout
     assert "cycle assistant, iteration 1" in shown

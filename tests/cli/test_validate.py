@@ -97,6 +97,17 @@ BROKEN = {
         CYCLE.replace("  name: assistant", "  name: assistant\n  annotations: {alignment.dev/reject: 7}"),
         ['m.yaml:5: metadata.annotations["alignment.dev/reject"]: 7: must be text; put it in quotes'],
     ),
+    "an annotation that nobody acts on": (
+        CYCLE.replace("  name: assistant", "  name: assistant\n  annotations: {alignment.dev/runn: '1'}"),
+        [
+            'm.yaml:5: metadata.annotations["alignment.dev/runn"]: "1": is not an annotation of alignment.dev here; '
+            "did you mean 'run'? annotations: run, approve, reject, cancel, adopt"
+        ],
+    ),
+    "a verb that datasets do not know": (
+        DATASET.replace("  name: feedback", "  name: feedback\n  annotations: {alignment.dev/cancel: '1'}"),
+        ['m.yaml:5: metadata.annotations["alignment.dev/cancel"]: "1": is not an annotation of'],
+    ),
     "another version": (
         CYCLE.replace("v1alpha1", "v1"),
         ['m.yaml:1: apiVersion: "alignment.dev/v1": must be alignment.dev/v1alpha1'],
@@ -211,7 +222,16 @@ def test_an_empty_folder_is_told_so(alignctl: Alignctl, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = alignctl("validate", "-f", "empty")
     assert done.returncode == 2
-    assert done.stderr == "error: empty: there is no .yaml, .yml or .json file in this folder\n"
+    assert done.stderr == (
+        "error: empty: there is no .yaml, .yml or .json file in this folder; folders in it are not read\n"
+    )
+
+
+def test_a_manifest_comes_from_stdin_too(alignctl: Alignctl) -> None:
+    done = alignctl("validate", "-f", "-", stdin=with_spec("sampling: {seed: -1}"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("(stdin):19: spec.sampling.seed: -1: must be")
+    assert "(stdin): AlignmentCycle assistant is valid" in alignctl("validate", "-f", "-", stdin=CYCLE).stdout
 
 
 def test_the_examples_are_valid(alignctl: Alignctl) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from alignment_operator.local.files import run_lock
 from tests.cli.conftest import PROGRAM, Alignctl
 
 SECONDS = 30.0
@@ -48,7 +49,7 @@ def watch(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     write(tmp_path, "alignmentcycles", cycle(progress=PROGRESS))
     argv = [sys.executable, "-c", PROGRAM, "status", "support", "-w", "--state", str(tmp_path)]
     env = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with run_lock(tmp_path), subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
         yield process
         process.kill()
 
@@ -71,12 +72,28 @@ def test_each_change_is_told_once_and_ctrl_c_ends_it(watch: subprocess.Popen[str
 
 def test_in_a_folder_it_is_read_from_the_workers_own_file(alignctl: Alignctl, tmp_path: Path) -> None:
     write(tmp_path, "alignmentcycles", cycle())
-    labels = {"job-name": "support-1-sample-0"}
-    write(tmp_path, "pods", {"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Running"}})
+    metadata: dict[str, Any] = {"name": "p", "namespace": "team", "uid": "v", "resourceVersion": "1"}
+    metadata |= {"labels": {"job-name": "support-1-sample-0"}}
+    write(tmp_path, "pods", {"metadata": metadata, "status": {"phase": "Running"}})
     file = tmp_path / "jobs" / "p" / "progress.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"done": 5, "total": 9, "unit": "prompts", "seconds_left": 2.0, "detail": ""}))
-    assert "5/9 prompts, 2/s, 2 s left, on " in alignctl("status", "support", "--state", tmp_path).stdout
+    with run_lock(tmp_path):
+        shown = alignctl("status", "support", "--state", tmp_path).stdout
+    assert "iteration 1: running" in shown
+    assert "5/9 prompts, 2/s, 2 s left, on " in shown
+
+
+def test_an_iteration_that_no_process_runs_is_shown_as_stopped(alignctl: Alignctl, tmp_path: Path) -> None:
+    write(tmp_path, "alignmentcycles", cycle(startedAt="2026-11-23T03:00:00Z"))
+    with run_lock(tmp_path):
+        pass
+    shown = alignctl("status", "support", "--state", tmp_path).stdout
+    assert "iteration 1: stopped; go on with the same `alignctl run`" in shown
+    assert next(line.split() for line in shown.splitlines() if line.startswith("sample")) == [
+        *("sample", "stopped", "0")
+    ]
+    assert " stopped " in alignctl("status", "--state", tmp_path).stdout
 
 
 def test_it_does_not_go_with_an_output_format(alignctl: Alignctl) -> None:

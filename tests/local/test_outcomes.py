@@ -78,6 +78,39 @@ def test_another_initial_model_is_2_with_the_line(
     assert f"{alignctl.manifest}:{line}: spec.policy.model: pvc://models/m1: is immutable" in done.stderr
 
 
+def test_an_edit_that_the_iteration_does_not_see_is_told(
+    alignctl: Alignctl, stand_in: StandIn, cycle: Manifest
+) -> None:
+    change(alignctl, cycle, promotion={"mode": "Manual"})
+    assert "your edit" not in run(alignctl).stdout
+    change(alignctl, cycle, sampling={"seed": 7}, suspend=False)
+    done = run(alignctl)
+    told = (
+        "iteration 1 works from generation 1; your edit of spec.sampling (generation 2) applies to the next"
+    )
+    for said in (done.stderr, done.stdout):
+        assert f"{told}. To end this one: alignctl cancel assistant" in said
+    alignctl.ended("approve", "assistant")
+    promoted = run(alignctl)
+    assert f"{told}\n" in promoted.stdout
+    assert "cancel" not in promoted.stdout
+
+
+def test_a_missing_input_names_the_claim_that_may_be_given(alignctl: Alignctl, stand_in: StandIn) -> None:
+    message = "inputs.policy: pvc://models/m0 is not there (looked for /x). Put it there, or correct the URI."
+    stand_in("sample", {"exit": 64, "failure": {"reason": "InputMissing", "message": message}})
+    done = run(alignctl)
+    assert "Or give the folder that is pvc://models: --claim models=DIR" in done.stdout
+    assert "\n\n\n" not in done.stdout
+
+
+def test_a_claim_that_no_uri_names_is_refused(alignctl: Alignctl, tmp_path: Path) -> None:
+    done = run(alignctl, "--claim", f"model={tmp_path}")
+    assert done.returncode == 2
+    assert "no URI of these manifests names pvc://model; they name: pvc://models" in done.stderr
+    assert not alignctl.state.exists()
+
+
 def test_two_cycles_are_too_many(alignctl: Alignctl, cycle: Manifest) -> None:
     alignctl.manifest.write_text(yaml.safe_dump_all([cycle, {**cycle, "metadata": {"name": "other"}}]))
     done = run(alignctl)
@@ -168,4 +201,6 @@ def test_status_and_history_tell_what_ran(alignctl: Alignctl, stand_in: StandIn)
 def test_a_folder_where_nothing_ran_is_told_so(alignctl: Alignctl) -> None:
     done = alignctl.ended("status")
     assert done.returncode == 1
-    assert "nothing was run in this folder yet" in done.stderr
+    assert f"error: --state {alignctl.state}: there is no such folder" in done.stderr
+    alignctl.state.mkdir()
+    assert "nothing was run in this folder yet" in alignctl.ended("status").stderr

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from alignment_api import names
+from alignment_api import names, uris
 from alignment_api.validation import Problem
-from alignment_operator.api import Manifest
+from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, Manifest
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.manifests import Document, Located, read
 from alignment_operator.local.claims import Claims
+from alignment_operator.local.directory import Directory
+from alignment_operator.local.files import CorruptFileError
 
 _NAMELESS = Problem("metadata.name", "", "is required here: what runs again must be the same object")
 STATE = Path(".alignment")
@@ -63,8 +67,8 @@ def complain(problems: Sequence[Located]) -> None:
         raise SystemExit(int(Exit.INVALID))
 
 
-def claims_of(pairs: Sequence[str], folders: Sequence[Path], state: Path) -> Claims:
-    """Raises CommandError for a pair that is not NAME=DIR or a folder that is not there."""
+def claims_of(pairs: Sequence[str], manifests: Given, state: Path) -> Claims:
+    """Raises CommandError for a pair that is not NAME=DIR, a folder that is not there, a claim that nothing names."""
     folder_of = {}
     for pair in pairs:
         name, separator, folder = pair.partition("=")
@@ -75,7 +79,47 @@ def claims_of(pairs: Sequence[str], folders: Sequence[Path], state: Path) -> Cla
         if not Path(folder).is_dir():
             raise CommandError(f"--claim {pair}: {folder} is not a folder", Exit.INVALID)
         folder_of[name] = Path(folder)
-    return Claims(folder_of, folders, state)
+    if folder_of:
+        _require_named(list(folder_of), manifests, state)
+    return Claims(folder_of, manifests.folders, state)
+
+
+def _require_named(claims: Sequence[str], manifests: Given, state: Path) -> None:
+    documents = [document.value for document in (*manifests.cycles, *manifests.datasets)]
+    named = _claims_in(documents)
+    known = named | _claims_in(_earlier(documents, state))
+    for claim in claims:
+        if claim not in known:
+            there = ", ".join(f"pvc://{name}" for name in sorted(named)) or "none"
+            message = f"--claim {claim}=…: no URI of these manifests names pvc://{claim}; they name: {there}"
+            raise CommandError(message, Exit.INVALID)
+
+
+def _earlier(documents: Sequence[Manifest], state: Path) -> list[Manifest]:
+    """What earlier runs left of these objects: an iteration that goes on works from what it froze."""
+    wanted = {document["metadata"]["name"] for document in documents}
+    wanted |= {each["name"] for document in documents for each in document["spec"].get("datasets") or []}
+    found = []
+    try:
+        for kind in (CYCLE, DATASET, CONTROLLER_REVISION):
+            for item in Directory(state).all(kind):
+                metadata = item["metadata"]
+                owners = {owner["name"] for owner in metadata.get("ownerReferences", [])}
+                if wanted & {metadata["name"], *owners}:
+                    found.append(item)
+    except CorruptFileError as error:
+        raise CommandError(str(error)) from error
+    return found
+
+
+def _claims_in(value: Any) -> set[str]:
+    """The names of all claims that a text somewhere in the value is a URI of."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return set().union(*(_claims_in(item) for item in inner))
+    with suppress(ValueError):
+        return {uris.parse(value).claim} - {""} if isinstance(value, str) else set()
+    return set()
 
 
 def namespace_of(manifest: Manifest) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ import yaml
 from alignment_api import names
 from alignment_api.validation import Problem, check_manifest, parse_cycle
 from alignment_operator import schedules
+from alignment_operator.cli import unknown_annotations
 from alignment_operator.cli.errors import CommandError, Exit
 
+STDIN = Path("-")
 _SUFFIXES = (".yaml", ".yml", ".json")
 _MOST_FIELDS = 100_000
 
@@ -29,7 +32,8 @@ class Located:
     problem: Problem
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line else str(self.file)
+        file = "(stdin)" if self.file == STDIN else str(self.file)
+        where = f"{file}:{self.line}" if self.line else file
         return f"{where}: {self.problem}"
 
 
@@ -55,7 +59,7 @@ class Document:
         return str(self.value["metadata"].get("name") or "")
 
     def problems(self) -> list[Located]:
-        found = check_manifest(self.value)
+        found = (*check_manifest(self.value), *unknown_annotations.problems(self.value))
         if not found and self.kind == names.CYCLE_KIND:
             found = schedules.problems(parse_cycle(self.value)[0])
         return [self.located(problem) for problem in found]
@@ -85,11 +89,12 @@ def read(paths: Iterable[Path]) -> tuple[list[Document], list[Located]]:
 
 
 def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
+    if path == STDIN or not path.is_dir():
         return [path]
     found = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
     if not found:
-        raise CommandError(f"{path}: there is no .yaml, .yml or .json file in this folder", Exit.INVALID)
+        message = f"{path}: there is no .yaml, .yml or .json file in this folder; folders in it are not read"
+        raise CommandError(message, Exit.INVALID)
     return found
 
 
@@ -102,7 +107,7 @@ class _NoYamlError(Exception):
 
 def _documents(file: Path) -> list[Document]:
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = (sys.stdin.buffer.read() if file == STDIN else file.read_bytes()).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _NoYamlError(line, Problem("(file)", "", "is not UTF-8; save it as UTF-8")) from error

@@ -17,7 +17,7 @@ files_option: Decorator = click.option(
     type=click.Path(path_type=Path),
     multiple=True,
     required=True,
-    help="A manifest, or a folder of manifests; may be given again.",
+    help="A manifest, a folder of manifests (not of the folders in it), or - for stdin; may be given again.",
 )
 state_option: Decorator = click.option(
     "--state",

@@ -42,13 +42,13 @@ from alignment_operator.local.directory import Directory
 def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None) -> None:
     """Say what the next iteration would do: its stages, their inputs and amounts, and what the gates ask.
 
-    Rows are counted where a claim's folder is on this machine. Nothing is written.
+    Rows are counted, and inputs looked for, in the folders that claims are on this machine. Nothing is written.
     """
     manifests = given(files)
     if not manifests.cycles and not manifests.datasets:
         raise CommandError("no AlignmentCycle or PreferenceDataset in these files", Exit.INVALID)
     state = state or STATE
-    counting = Counting(claims_of(claims, manifests.folders, state))
+    counting = Counting(claims_of(claims, manifests, state))
     datasets = [document.value for document in manifests.datasets]
     for dataset in datasets:
         _print_stages(f"dataset {dataset['metadata']['name']}", simulate_dataset(dataset), counting)
@@ -80,6 +80,21 @@ class Counting:
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
         self._uris: dict[str, str] = {}
+        self._wanted: set[str] = set()  # what the iteration must find; the rest its stages make
+
+    def note(self, config: StageConfig, role: str) -> str:
+        """Rows of an input, or that it is not there; empty if there is nothing to say."""
+        item = config.inputs[role]
+        if item.digest is None:
+            self._wanted.add(item.uri)
+        if (count := self.rows(config, role)) is not None:
+            return f" ({count} rows)"
+        path = self._claims.path(item.uri)
+        if item.uri in self._wanted and not path.exists():
+            return (
+                f" (not there: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path})"
+            )
+        return ""
 
     def rows(self, config: StageConfig, role: str) -> int | None:
         """None if the file is not here, or another format. A role is what the last stage that had it was given."""
@@ -113,8 +128,7 @@ def _print_stages(heading: str, simulated: Simulated, counting: Counting) -> Non
         config = job.config
         rows.append((config.stage.value, amount(config, counting)))
         for role, item in sorted(config.inputs.items()):
-            count = counting.rows(config, role)
-            rows.append(("", f"  {role}: {item.uri}" + (f" ({count} rows)" if count is not None else "")))
+            rows.append(("", f"  {role}: {item.uri}{counting.note(config, role)}"))
         rows.append(("", f"  → {config.output}"))
     print_table(console, ("STAGE", "WHAT"), rows)
     console.print()
@@ -239,5 +253,10 @@ def _from_initial(limit: float | None, unit: str) -> str:
 
 
 def targets(spec: AlignmentCycleSpec) -> str:
-    maps = [target.config_map for target in spec.promotion.targets or [] if target.config_map]
-    return ", ".join(f"ConfigMap {target.name}, key {target.key}" for target in maps)
+    named = []
+    for target in spec.promotion.targets or []:
+        if target.config_map:
+            named.append(f"ConfigMap {target.config_map.name}, key {target.config_map.key}")
+        if target.inference_service:
+            named.append(f"InferenceService {target.inference_service.name}")
+    return ", ".join(named)

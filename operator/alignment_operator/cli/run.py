@@ -19,6 +19,7 @@ from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, giv
 from alignment_operator.cli.manifests import Located
 from alignment_operator.cli.options import claims_option, files_option, output_option, state_option
 from alignment_operator.cli.printing import print_object
+from alignment_operator.cli.program import program
 from alignment_operator.cli.report import print_report
 from alignment_operator.cli.watching import watching
 from alignment_operator.local.admission import InvalidObjectError
@@ -58,8 +59,8 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None
         raise CommandError("no AlignmentCycle or PreferenceDataset in these files", Exit.INVALID)
     _require_worker()
     state = state or STATE
-    folders = claims_of(claims, manifests.folders, state)
-    again = shlex.join(["alignctl", *sys.argv[1:]])
+    folders = claims_of(claims, manifests, state)
+    again = f"{program()} {shlex.join(sys.argv[1:])}"
     ended = _run(manifests, folders, state, again)
     if output:
         print_object(ended[-1].manifest, output)

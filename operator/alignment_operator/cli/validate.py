@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from alignment_operator.cli.errors import Exit
-from alignment_operator.cli.manifests import read
+from alignment_operator.cli.manifests import STDIN, read
 from alignment_operator.cli.options import files_option
 
 
@@ -31,4 +31,5 @@ def command(files: tuple[Path, ...]) -> None:
         click.echo("error: no AlignmentCycle or PreferenceDataset in these files", err=True)
         sys.exit(Exit.INVALID)
     for document in ours:
-        click.echo(f"{document.file}: {document.kind} {document.name or 'without a name'} is valid")
+        file = "(stdin)" if document.file == STDIN else document.file
+        click.echo(f"{file}: {document.kind} {document.name or 'without a name'} is valid")
