@@ -89,7 +89,7 @@ def test_an_edit_that_the_iteration_does_not_see_is_told(
         "iteration 1 works from generation 1; your edit of spec.sampling (generation 2) applies to the next"
     )
     for said in (done.stderr, done.stdout):
-        assert f"{told}. To end this one: alignctl cancel assistant" in said
+        assert f"{told}. To end this one: alignctl cancel assistant --state {alignctl.state}" in said
     alignctl.ended("approve", "assistant")
     promoted = run(alignctl)
     assert f"{told}\n" in promoted.stdout

@@ -222,6 +222,18 @@ def test_a_broken_row_stops_the_first_stage_though_a_later_one_needs_it(loop: Lo
     refused(loop.run(config), ExitCode.INVALID_ROW, f"{file}: line 13: `answer` is missing; give a string")
 
 
+def test_a_prompt_without_an_answer_is_told_who_needs_it(loop: Loop) -> None:
+    config = loop.sample()
+    file = loop.folder / "data" / "heldout.jsonl"
+    file.write_text('{"question": "x", "prompt": "y"}\n')
+    refused(
+        loop.run(config),
+        ExitCode.INVALID_ROW,
+        f"{file}: line 1: `answer` is missing; give a string (here is: question, prompt)",
+        "verifier (evaluation.comparison.judge, or judge) needs `answer` and `grader` in each row of heldOutPrompts",
+    )
+
+
 def test_too_many_categories_of_gold_and_held_out_together(loop: Loop) -> None:
     config = loop.sample()
     for name, first in (("gold", 0), ("heldout", 9)):

@@ -9,10 +9,17 @@ from pathlib import Path
 from alignment_api import digests
 from alignment_api.stage import Digest, Input, InputKind, Stage, StageConfig
 from alignment_worker import rows
-from alignment_worker.failures import DigestMismatchError, InputMissingError, InvalidConfigError
+from alignment_worker.failures import (
+    DigestMismatchError,
+    InputMissingError,
+    InvalidConfigError,
+    InvalidRowError,
+)
 from alignment_worker.progress import Progress
 from alignment_worker.store import MANIFEST, Places, SealedFolder
 
+# The settings that ask for checkable prompts of a role.
+_VERIFIER = {"prompts": "judge", "heldOutPrompts": "evaluation.comparison.judge, or judge"}
 _MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL)
 
 
@@ -104,7 +111,13 @@ def _check(role: str, kind: InputKind, path: Path) -> None:
 
         models.check(role, path, reward=kind is InputKind.REWARD_MODEL)
     elif kind is not InputKind.STAGE:
-        rows.read(path, kind)
+        try:
+            rows.read(path, kind)
+        except InvalidRowError as error:
+            if role not in _VERIFIER or kind is not InputKind.CHECKABLE_PROMPTS:
+                raise
+            needs = f"the verifier ({_VERIFIER[role]}) needs `answer` and `grader` in each row of {role}"
+            raise InvalidRowError(f"{error}; {needs}") from error
 
 
 def _digest(role: str, kind: InputKind, path: Path) -> str:

@@ -290,7 +290,8 @@ def _message(name: str, position: int, message: object) -> Message:
 def _text(columns: Mapping[str, Any], key: str, kind: str = "a string", name: str = "") -> str:
     name, value = name or key, columns.get(key)
     if value is None:
-        raise RowProblemError(f"`{name}` is missing; give {kind}")
+        there = ", ".join(str(column)[:40] for column in list(columns)[:10]) or "nothing"
+        raise RowProblemError(f"`{name}` is missing; give {kind} (here is: {there})")
     if not isinstance(value, str):
         raise RowProblemError(f"`{name}` is {_shown(value)}, not {kind}")
     if not value.strip():

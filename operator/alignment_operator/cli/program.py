@@ -15,6 +15,12 @@ def is_plugin() -> bool:
     return Path(sys.argv[0]).stem == "kubectl-align"
 
 
+def command(verb: str, name: str, state: Path) -> str:
+    """What to type to say a verb of a cycle in a state folder."""
+    elsewhere = "" if state == Path(".alignment") else f" --state {shlex.quote(str(state))}"
+    return f"{program()} {verb} {name}{elsewhere}"
+
+
 def program() -> str:
     """`alignctl` if the PATH leads to it, else its path as it was typed; or `kubectl align`."""
     if is_plugin():

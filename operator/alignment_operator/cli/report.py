@@ -15,7 +15,7 @@ from alignment_api import digests
 from alignment_api.gates import Verdict
 from alignment_operator.api import CYCLE, Manifest
 from alignment_operator.cli.printing import console_for, print_table
-from alignment_operator.cli.program import program
+from alignment_operator.cli.program import command
 from alignment_operator.cli.watching import edit_that_waits, seconds_of, spelled_seconds
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.run import Snapshot, is_held, is_suspended
@@ -52,7 +52,7 @@ class _Report:
     def __init__(self, console: Console, snapshot: Snapshot, claims: Claims, state: Path, again: str) -> None:
         cycle = snapshot.manifest
         self._console = console
-        self._edit = edit_that_waits(snapshot)
+        self._edit = edit_that_waits(snapshot, state)
         self._name = cycle["metadata"]["name"]
         self._held = is_held(cycle)
         self._suspended = is_suspended(cycle)
@@ -118,12 +118,10 @@ class _Report:
                 self._say("The incumbent stays. The candidate is kept for inspection, in the folder above.")
                 self._say(f"Change the manifest, or try again with other samples: {self._again}")
             case "Held":
-                state = "" if self._state == Path(".alignment") else f" --state {self._state}"
+                approve, reject = (command(verb, self._name, self._state) for verb in ("approve", "reject"))
                 self._say("A person decides:")
-                self._say(
-                    f"  {program()} approve {self._name}{state}    and then promote it by: {self._again}"
-                )
-                self._say(f"  {program()} reject {self._name}{state}     refuses it at once")
+                self._say(f"  {approve}    and then promote it by: {self._again}")
+                self._say(f"  {reject}     refuses it at once")
             case "Failed":
                 for log in self._failed_logs():
                     self._say(f"log: {log}")

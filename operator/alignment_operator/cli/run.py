@@ -74,7 +74,7 @@ def _run(manifests: Given, claims: Claims, state: Path, again: str) -> list[Snap
     datasets = [document.value for document in manifests.datasets]
     try:
         _log_to(state / "alignctl.log")
-        with watching() as watch:
+        with watching(state) as watch:
             return asyncio.run(run(cycle, datasets, claims, state, watch))
     except InvalidObjectError as error:
         complain(_located(error, manifests))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from alignment_api.stage import WORK, Stage
 from alignment_operator.api import CYCLE
-from alignment_operator.cli.program import program
+from alignment_operator.cli.program import command
 from alignment_operator.local.jobs import StageProgress
 from alignment_operator.local.run import Snapshot, Watch
 
@@ -25,12 +26,12 @@ _MARKS = {"Succeeded": "✓", "Failed": "✗", "Running": "▸", "Pending": "·"
 
 
 @contextmanager
-def watching() -> Iterator[Watch]:
+def watching(state: Path) -> Iterator[Watch]:
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield Lines(console)
+        yield Lines(console, state)
         return
-    table = Redrawn()
+    table = Redrawn(state)
     with Live(get_renderable=table.render, console=console, refresh_per_second=4):
         yield table
 
@@ -38,7 +39,8 @@ def watching() -> Iterator[Watch]:
 class Redrawn:
     """Every stage so far, one a row; the running one with its bar."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: Path) -> None:
+        self._state = state
         self._seen: dict[str, Snapshot] = {}
         self._rates = Rates()
 
@@ -51,10 +53,8 @@ class Redrawn:
             table = Table.grid(padding=(0, 2))
             for stage in stages_of(snapshot):
                 self._add(table, stage, snapshot.progress)
-            shown += [
-                Text(line, style="bold") for line in (title(snapshot), edit_that_waits(snapshot)) if line
-            ]
-            shown.append(table)
+            above = (title(snapshot), edit_that_waits(snapshot, self._state))
+            shown += [*(Text(line, style="bold") for line in above if line), table]
         return Group(*shown)
 
     def _add(self, table: Table, stage: Mapping[str, Any], progress: StageProgress | None) -> None:
@@ -75,8 +75,9 @@ class Redrawn:
 class Lines:
     """A line when a stage starts or ends, and every ten seconds in between."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, state: Path) -> None:
         self._console = console
+        self._state = state
         self._states: dict[tuple[str, str], str] = {}
         self._said_at = time.monotonic()
         self._rates = Rates()
@@ -86,7 +87,7 @@ class Lines:
         if (heading := title(snapshot)) not in self._titles:
             self._titles.add(heading)
             self._say(heading)
-            self._say(edit_that_waits(snapshot))
+            self._say(edit_that_waits(snapshot, self._state))
         for stage in stages_of(snapshot):
             key = (heading, stage["name"])
             if self._states.get(key) != stage["state"]:
@@ -145,7 +146,7 @@ def title(snapshot: Snapshot) -> str:
     return f"cycle {metadata['name']}" + (f", iteration {iteration['number']}" if iteration else "")
 
 
-def edit_that_waits(snapshot: Snapshot) -> str:
+def edit_that_waits(snapshot: Snapshot, state: Path) -> str:
     """What the iteration does not see of the manifest, and how to end it for that; empty if nothing."""
     metadata, iteration = snapshot.manifest["metadata"], snapshot.manifest.get("status", {}).get("iteration")
     if not snapshot.edited or not iteration:
@@ -155,9 +156,9 @@ def edit_that_waits(snapshot: Snapshot) -> str:
         f"iteration {iteration['number']} works from generation {iteration['generation']}; your edit of {edited} "
         f"(generation {metadata['generation']}) applies to the next"
     )
-    return (
-        told if "outcome" in iteration else f"{told}. To end this one: {program()} cancel {metadata['name']}"
-    )
+    if "outcome" in iteration:
+        return told
+    return f"{told}. To end this one: {command('cancel', metadata['name'], state)}"
 
 
 def stages_of(snapshot: Snapshot) -> list[Mapping[str, Any]]:
