@@ -59,7 +59,6 @@ class Options:
 async def run(options: Options) -> None:
     """Until SIGTERM or SIGINT. Raises NoClusterError, and what a background task died of."""
     async with connect(options.silence_seconds) as cluster:
-        await _until_served(cluster)
         await _Operator(cluster, options).run()
 
 
@@ -73,6 +72,7 @@ async def _until_served(cluster: Cluster) -> None:
 
 class _Operator:
     def __init__(self, cluster: Cluster, options: Options) -> None:
+        self._cluster = cluster
         self._options = options
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
@@ -111,6 +111,7 @@ class _Operator:
             served(self._options.health_port, health),
             served(self._options.metrics_port, {"/metrics": self._metrics.serve}),
         ):
+            await _until_served(self._cluster)
             await kopf.operator(
                 registry=self._registry(),
                 settings=_kopf_settings(self._options.silence_seconds),
