@@ -229,5 +229,5 @@ def test_without_a_cluster_it_says_what_to_set(tmp_path: Path) -> None:
     env = os.environ | {"KUBECONFIG": str(tmp_path / "none")}
     result = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert result.returncode == 1
-    assert "set KUBECONFIG" in result.stderr
+    assert f"KUBECONFIG names {tmp_path / 'none'}, which is not there" in result.stderr
     assert "Traceback" not in result.stderr
