@@ -67,6 +67,7 @@ class Reason(StrEnum):
     SYNCED = "Synced"
     NOTHING_PROMOTED = "NothingPromoted"
     UPDATING = "Updating"
+    TARGET_MISSING = "TargetMissing"
     CLAIMED_BY_ANOTHER_CYCLE = "ClaimedByAnotherCycle"
     TAKEN_BACK = "TakenBack"  # by another manager, twice
     # datasets

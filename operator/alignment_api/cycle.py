@@ -55,7 +55,8 @@ class Prompts(Model):
 
     uri: Uri = Field(
         description="JSON Lines or Parquet with `prompt`: a string is taken as it is, a list of chat messages "
-        "goes through the chat template. Further columns are never shown to the policy."
+        "goes through the chat template. With judge.verifier, `answer` and `grader` too. Further columns are never "
+        "shown to the policy (docs/data.md)."
     )
     per_iteration: int | None = Field(
         None, ge=1, description="Prompts of one iteration, drawn without replacement. Absent: all."
@@ -150,7 +151,7 @@ class GoldSet(Model):
 
     uri: Uri = Field(
         description="JSON Lines or Parquet with `prompt`, `answer`, `category` (at most 16) and `grader`: Exact, "
-        "Numeric, Choice or Regex."
+        "Numeric, Choice or Regex (docs/data.md)."
     )
     temperature: float = Field(0.0, ge=0, le=10, description="0: greedy.")
     samples_per_item: int = Field(1, ge=1, le=64, description="Answers sampled of each item.")
@@ -170,7 +171,8 @@ class HeldOutPrompts(Model):
     """Prompts for length, diversity and the head-to-head comparison; never trained on."""
 
     uri: Uri = Field(
-        description="JSON Lines or Parquet with `prompt`, and `category` (at most 16) if there is one."
+        description="JSON Lines or Parquet with `prompt`, and `category` (at most 16) if there is one. With a "
+        "verifier in comparison.judge or spec.judge, `answer` and `grader` too (docs/data.md)."
     )
     max_new_tokens: int = Field(
         1024,
@@ -314,17 +316,26 @@ class ConfigMapTarget(Model):
     )
 
 
+class InferenceServiceTarget(Model):
+    """An InferenceService of KServe (serving.kserve.io/v1beta1), whose `spec.predictor.model.storageUri` is set."""
+
+    name: ObjectName = Field(description="The InferenceService's name; it has to be there.")
+
+
 class Target(Model):
     """Something that serves the incumbent; exactly one kind."""
 
     config_map: ConfigMapTarget | None = Field(None, description="Anything that can read a ConfigMap.")
+    inference_service: InferenceServiceTarget | None = Field(
+        None, description="KServe: its storageUri follows what is promoted."
+    )
 
     rules = (
         Rule(
-            "has(self.configMap)",
-            "name exactly one of configMap",
+            "has(self.configMap) != has(self.inferenceService)",
+            "name exactly one of configMap, inferenceService",
             "",
-            lambda target: target.config_map is not None,
+            lambda target: (target.config_map is None) != (target.inference_service is None),
         ),
     )
 

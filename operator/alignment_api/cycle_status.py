@@ -109,7 +109,9 @@ MAX_PROMOTIONS = 20
 class Promoted(Model):
     """What is promoted."""
 
-    iteration: int = Field(ge=0, description="The iteration that promoted it; 0 for M_0.")
+    iteration: int = Field(
+        ge=0, description="The iteration that promoted it; 0 after adopt, if nobody remembers."
+    )
     uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="The checkpoint.")
     digest: str = Field(max_length=71, description="Its digest.")
     at: str = Field(max_length=32, description="When.")
@@ -131,8 +133,9 @@ class DatasetNews(Model):
 class TargetStatus(Model):
     """What was last written to a target, and who else wants it."""
 
-    name: str = Field(max_length=253, description="The ConfigMap.")
-    key: str = Field(max_length=253, description="Its key.")
+    kind: Literal["ConfigMap", "InferenceService"] = Field("ConfigMap", description="The target's kind.")
+    name: str = Field(max_length=253, description="Its name.")
+    key: str = Field(max_length=253, description="The ConfigMap's key, or storageUri.")
     digest: str = Field(max_length=71, description="Of the checkpoint that was last written to it.")
     taken_back: int = Field(
         0,

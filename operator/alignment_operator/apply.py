@@ -17,12 +17,12 @@ from alignment_api.conditions import ConditionType, Reason
 from alignment_api.cycle_status import AlignmentCycleStatus, StageStatus
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_operator.api import (
-    CONFIG_MAP,
     CONTROLLER_REVISION,
     CYCLE,
     DATASET,
     JOB,
     SERVICE,
+    TARGET_KINDS,
     WORKLOAD,
     AlreadyExistsError,
     Api,
@@ -94,7 +94,7 @@ async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> App
     written = None if status == observed.status else status
     version = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
-    return Applied(written, version, pass_.unseen, bool(pass_.refused))
+    return Applied(written, version, pass_.unseen, pass_.was_refused)
 
 
 async def apply_dataset(
@@ -110,7 +110,7 @@ async def apply_dataset(
     written = None if status == observed.status else status
     version = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
-    return Applied(written, version, pass_.unseen, bool(pass_.refused))
+    return Applied(written, version, pass_.unseen, pass_.was_refused)
 
 
 def _stalled(
@@ -160,12 +160,17 @@ class _Pass:
         self, api: Api, kind: Kind, owner: Owner, settings: Settings, target_keys: Sequence[tuple[str, str]]
     ) -> None:
         self.unseen = False
-        self.refused: dict[str, str] = {}  # what the API server said, by the name of the Job or target
+        self.refused: dict[str, str] = {}  # what the API server said, by the name of the Job
+        self.refused_targets: dict[str, str] = {}  # the same, by kind and name of the target
         self._api = api
         self._kind = kind
         self._owner = owner
         self._settings = settings
         self._target_keys = target_keys
+
+    @property
+    def was_refused(self) -> bool:
+        return bool(self.refused or self.refused_targets)
 
     async def act(self, actions: Sequence[Action]) -> dict[str, str]:
         """UIDs of the Jobs started, by name."""
@@ -195,18 +200,19 @@ class _Pass:
         self, status: AlignmentCycleStatus, observed: AlignmentCycleStatus
     ) -> AlignmentCycleStatus:
         """The status with what the API server refused: a stage's Job, or a write to a target."""
-        if not self.refused:
+        if not self.was_refused:
             return status
         status = _each_stage(status, self.refusal_in)
-        targets = [
-            f"ConfigMap {name}: {self.refused[name]}" for name, _ in self._target_keys if name in self.refused
-        ]
+        targets = [f"{where}: {said}" for where, said in self.refused_targets.items()]
         if not targets:
             return status
         # What was not written counts neither as written nor as taken back.
-        before = {(row.name, row.key): row for row in observed.targets}
+        before = {(row.kind, row.name, row.key): row for row in observed.targets}
         rows = [
-            before.get((row.name, row.key)) if row.name in self.refused else row for row in status.targets
+            before.get((row.kind, row.name, row.key))
+            if f"{row.kind} {row.name}" in self.refused_targets
+            else row
+            for row in status.targets
         ]
         conditions = [
             condition.model_copy(update={"reason": str(Reason.REFUSED), "message": "; ".join(targets)[:4096]})
@@ -356,10 +362,11 @@ class _Pass:
 
     async def _point(self, action: PointTarget) -> None:
         keys = [key for name, key in self._target_keys if name == action.name]
+        target = render_target(self._owner, action, keys)
         try:
-            await self._api.apply(CONFIG_MAP, render_target(self._owner, action, keys), force=True)
-        except RefusedError as error:
-            self.refused[action.name] = str(error)
+            await self._api.apply(TARGET_KINDS[action.kind], target, force=True)
+        except (RefusedError, NotFoundError) as error:
+            self.refused_targets[action.where] = str(error)
             return
         self.unseen = True
 

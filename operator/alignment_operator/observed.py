@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, StageProgress, StartedBy
@@ -130,6 +131,12 @@ class TargetView:
     digest: str | None = None
     owner: str | None = None  # NAMESPACE/NAME/UID of the cycle that wrote the digest
     held_by: str | None = None  # another field manager that owns the key or the digest
+    kind: Literal["ConfigMap", "InferenceService"] = "ConfigMap"
+
+    @property
+    def where(self) -> str:
+        """For people, and for telling one target object from another."""
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)

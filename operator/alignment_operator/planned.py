@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.dataset import PreferenceDatasetStatus
@@ -84,6 +85,11 @@ class PointTarget:
     key: str
     uri: str
     digest: str
+    kind: Literal["ConfigMap", "InferenceService"] = "ConfigMap"
+
+    @property
+    def where(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 Action = Freeze | StartJob | DeleteJob | SuspendJob | HoldJob | ExpireJob | DeleteRevision | PointTarget

@@ -483,9 +483,13 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.promotion.targets[0].configMap", "name", "key"),
     dotted_name("spec.promotion.targets[0].configMap.name"),
     pattern("spec.promotion.targets[0].configMap.key", 253, ("uri", "A_b.c-d"), ("", "a/b", "a b")),
+    mapping("spec.promotion.targets[1].inferenceService", "name"),
+    name("spec.promotion.targets[1].inferenceService.name"),
     mapping("spec.stages"),
     mapping("spec.history"),
     whole("spec.history.iterations", 1, 100),
+    whole("spec.history.keepPromoted", 1, 20),
+    whole("spec.history.keepCandidates", 0, 20),
     whole("spec.history.keepPromoted", 1, 20),
     whole("spec.history.keepCandidates", 0, 20),
     # Stages and datasets take the same settings: test_constraints.py compares the schemas.
@@ -729,10 +733,20 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         CYCLE,
-        "name exactly one of configMap",
+        "name exactly one of configMap, inferenceService",
         "spec.promotion.targets[0]",
-        ({"spec.promotion.targets": [{"configMap": {"name": "a", "key": "b"}}]},),
-        ({"spec.promotion.targets": [{}]},),
+        (
+            {"spec.promotion.targets": [{"configMap": {"name": "a", "key": "b"}}]},
+            {"spec.promotion.targets": [{"inferenceService": {"name": "a"}}]},
+        ),
+        (
+            {"spec.promotion.targets": [{}]},
+            {
+                "spec.promotion.targets": [
+                    {"configMap": {"name": "a", "key": "b"}, "inferenceService": {"name": "a"}}
+                ]
+            },
+        ),
     ),
     SpanningRow(
         DATASET,

@@ -155,7 +155,10 @@ CYCLE: Manifest = {
         },
         "promotion": {
             "mode": "Manual",
-            "targets": [{"configMap": {"name": "support-assistant-model", "key": "uri"}}],
+            "targets": [
+                {"configMap": {"name": "support-assistant-model", "key": "uri"}},
+                {"inferenceService": {"name": "support-assistant"}},
+            ],
         },
         "defaults": copy.deepcopy(_POD),
         "stages": {

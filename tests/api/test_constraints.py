@@ -100,7 +100,8 @@ def _uncovered(kind: str, path: str, schema: crd.Schema) -> Iterator[str]:
         if not accepted or not texts or any(re.search(schema["pattern"], text) for text in texts):
             yield "pattern"
     for name in schema.get("required", ()):
-        if (f"{path}.{name}", MISSING) not in elsewhere:
+        where = _as_regex(f"{path}.{name}")
+        if not any(value is MISSING and re.fullmatch(where, at) for at, value in elsewhere):
             yield f"required {name}"
     if schema.get("x-kubernetes-list-type") == "map" and not any("[1]" in at for at, _ in elsewhere):
         yield "uniqueness"
@@ -145,7 +146,7 @@ def _uncovered_rule(kind: str, rule: dict[str, str], refused: list[object]) -> I
 
 def _as_regex(path: str) -> str:
     parts = [re.escape(str(step)) if step != "*" else "[^.]+" for step in steps(path)]
-    return r"\.?".join(rf"\[{part}\]" if part.isdigit() else part for part in parts)
+    return r"\.?".join(r"\[\d+\]" if part.isdigit() else part for part in parts)
 
 
 def _of_another_type(value: object, type_: str) -> bool:

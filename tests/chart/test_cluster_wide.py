@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,11 @@ from tests.chart.gang import CYCLES, Gang
 from tests.cluster.api import Json
 from tests.cluster.bed import Bed
 from tests.cluster.client import Client, Namespace, has_condition
+from tests.cluster.crds import serve
 from tests.cluster.waiting import wait_until
+
+SERVED = ("serving.kserve.io/v1beta1", "inferenceservices")
+INFERENCE_SERVICES = REPOSITORY / "tests" / "operator" / "inference_service_crd.yaml"
 
 EDITOR, APPROVER, VIEWER = "erin", "ada", "victor"
 APPROVAL = f"alignment.dev/approve=1@sha256:{'a' * 64}"
@@ -42,10 +47,26 @@ def operator(release: Release) -> Release:
 
 @pytest.fixture(scope="module")
 def team(client: Client, operator: Release) -> Namespace:
-    """The quickstart runs here."""
+    """The quickstart runs here, and an InferenceService follows it too."""
     namespace = restricted_namespace(client, "team")
     _, (_, *apply), _ = readme_lines()
     namespace.kubectl(*(str(REPOSITORY / each) if each.startswith("examples") else each for each in apply))
+    serve(client, INFERENCE_SERVICES)
+    model = {"modelFormat": {"name": "huggingface"}, "storageUri": "pvc://quickstart-assets/policy"}
+    namespace.apply(
+        {
+            "apiVersion": SERVED[0],
+            "kind": "InferenceService",
+            "metadata": {"name": "quickstart"},
+            "spec": {"predictor": {"model": model}},
+        }
+    )
+    targets = [
+        {"configMap": {"name": "quickstart-model", "key": "uri"}},
+        {"inferenceService": {"name": "quickstart"}},
+    ]
+    patch = json.dumps({"spec": {"promotion": {"targets": targets}}})
+    namespace.kubectl("patch", "alignmentcycle", "quickstart", "--type=merge", "-p", patch)
     return namespace
 
 
@@ -317,6 +338,15 @@ def test_the_quickstart_is_promoted_where_only_restricted_pods_are_let_in(
     done = team.get(*CYCLES, "quickstart")
     assert done is not None
     assert promoted["data"]["uri"] == done["status"]["promoted"]["uri"]
+
+
+def test_an_inference_service_serves_what_was_promoted(team: Namespace, promoted: Json) -> None:
+    def follows(seen: Json) -> bool:
+        uri = seen["spec"]["predictor"]["model"]["storageUri"]
+        return bool(uri == promoted["data"]["uri"])
+
+    served = team.wait(*SERVED, "quickstart", follows, "it names the new model")
+    assert served["spec"]["predictor"]["model"]["modelFormat"] == {"name": "huggingface"}
 
 
 def test_no_workers_pod_has_a_token(team: Namespace, promoted: Json) -> None:

@@ -6,21 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.cluster.client import Client, Namespace
+from tests.cluster.crds import serve
 from tests.cluster.waiting import wait_until
 
 WORKLOADS = ("kueue.x-k8s.io/v1beta2", "workloads")
-_DEFINITION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/workloads.kueue.x-k8s.io"
 
 
 def serve_workloads(client: Client) -> None:
     """Kueue's kind, on the whole cluster."""
-    client.kubectl("apply", "--server-side", "-f", str(Path(__file__).with_name("workload_crd.yaml")))
-
-    def served() -> bool:
-        found = client.get(_DEFINITION) or {}
-        return any(row["type"] == "Established" for row in found.get("status", {}).get("conditions") or ())
-
-    wait_until(served, "Kueue's kind is served")
+    serve(client, Path(__file__).with_name("workload_crd.yaml"))
 
 
 class Kueue:

@@ -176,7 +176,7 @@ class World:
                 self._change_same(name, uid, held=hold, suspended=True, pod=None)
             case ExpireJob(name, uid):
                 self._change_same(name, uid, ttl_set=True)
-            case PointTarget(name, key, uri, digest):
+            case PointTarget(name, key, uri, digest, _):
                 self.target = TargetView(name, key, True, uri, digest, "team/support/uid-1")
         return {}
 

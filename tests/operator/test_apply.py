@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from alignment_operator.api import (
     CONFIG_MAP,
     CONTROLLER_REVISION,
     CYCLE,
+    INFERENCE_SERVICE,
     JOB,
     ConflictError,
     Manifest,
@@ -27,6 +29,7 @@ from alignment_operator.planned import CyclePlan, DeleteJob, Event, ExpireJob, P
 from alignment_operator.reconcile import one_pass
 from alignment_operator.render import render_job
 from tests.cluster.client import Namespace
+from tests.cluster.crds import serve
 from tests.cluster.waiting import wait_until
 from tests.operator.edges import SETTINGS, KilledError, OnApi, Recorder, cycle, now, stage_config
 
@@ -266,6 +269,41 @@ def test_only_the_named_job_is_deleted_or_expires(on_api: OnApi[Any], namespace:
     assert "ttlSecondsAfterFinished" not in untouched["spec"]
     assert expiring["spec"]["ttlSecondsAfterFinished"] == 60
     assert deleted is None or "deletionTimestamp" in deleted["metadata"]
+
+
+def test_an_inference_services_storage_uri_is_set_and_the_rest_is_left(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    serve(namespace.client, Path(__file__).with_name("inference_service_crd.yaml"))
+    model = {"modelFormat": {"name": "huggingface"}, "storageUri": "pvc://models/m0"}
+    spec = {"predictor": {"minReplicas": 2, "model": model}}
+    api_version = INFERENCE_SERVICE.api_version
+    there = {
+        "apiVersion": api_version,
+        "kind": "InferenceService",
+        "metadata": {"name": "served"},
+        "spec": spec,
+    }
+    namespace.apply(there)
+    digest = digests.of_bytes(b"m1")
+
+    async def work(api: Cluster) -> ObservedCycle:
+        observed = await made(
+            api, namespace, promotion={"targets": [{"inferenceService": {"name": "served"}}]}
+        )
+        point = PointTarget("served", "storageUri", "pvc://models/m1", digest, "InferenceService")
+        await apply_cycle(api, observed, plan(observed, point))
+        return await seen(api, namespace)
+
+    (target,) = on_api(work).targets
+    assert (target.value, target.digest, target.exists) == ("pvc://models/m1", digest, True)
+    assert target.held_by is None
+    found = namespace.get(api_version, INFERENCE_SERVICE.plural, "served")
+    assert found is not None
+    assert found["spec"]["predictor"] == {
+        "minReplicas": 2,
+        "model": {**model, "storageUri": "pvc://models/m1"},
+    }
 
 
 def test_a_target_is_pointed_with_all_its_keys_and_keeps_what_others_set(

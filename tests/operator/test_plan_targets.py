@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from alignment_operator.observed import TargetView
+from alignment_operator.plan import targets
 from alignment_operator.planned import PointTarget
 from tests.operator.plan_world import World
 
@@ -33,7 +35,8 @@ def row(world: World) -> dict[str, Any]:
 def test_status_says_what_was_last_written_to_each_target() -> None:
     world = promoted()
     digest = world.status["promoted"]["digest"]
-    assert row(world) == {"name": "served", "key": "uri", "digest": digest, "takenBack": 0}
+    expected = {"kind": "ConfigMap", "name": "served", "key": "uri", "digest": digest, "takenBack": 0}
+    assert row(world) == expected
 
 
 def test_what_was_there_before_the_first_promotion_was_not_taken_back() -> None:
@@ -105,3 +108,58 @@ def test_the_next_promotion_is_written_whoever_holds_the_field() -> None:
     assert world.status["promoted"]["iteration"] == 2
     assert world.target.value == world.status["promoted"]["uri"]
     assert row(world)["takenBack"] == 0
+
+
+SERVICE = TargetView("support", "storageUri", exists=True, value="pvc://models/m0", kind="InferenceService")
+
+
+def followed(world: World, *views: TargetView) -> targets.TargetsState:
+    return targets.follow(replace(world.observe(), targets=views))
+
+
+def test_an_inference_service_follows_what_is_promoted() -> None:
+    world = promoted()
+    state = followed(world, SERVICE)
+    (point,) = state.actions
+    assert (point.kind, point.name, point.uri) == (
+        "InferenceService",
+        "support",
+        world.status["promoted"]["uri"],
+    )
+    assert state.message.endswith("to InferenceService support")
+
+
+def test_an_inference_service_that_is_not_there_is_asked_for_and_not_made() -> None:
+    world = promoted()
+    state = followed(world, replace(SERVICE, exists=False), world.target)
+    assert not state.actions
+    assert (state.synced, state.reason) == (False, "TargetMissing")
+    assert "InferenceService support" in state.message
+
+
+def test_a_config_map_and_an_inference_service_of_one_name_are_two_targets() -> None:
+    world = promoted()
+    digest = world.status["promoted"]["digest"]
+    held = replace(world.target, name="support", value="pvc://theirs", held_by="argocd-controller")
+    world.status["targets"] = [
+        {
+            "kind": "ConfigMap",
+            "name": "support",
+            "key": "uri",
+            "digest": digest,
+            "takenBack": 2,
+            "manager": "x",
+        }
+    ]
+    state = followed(world, held, SERVICE)
+    assert [point.where for point in state.actions] == ["InferenceService support"]
+    assert state.reason == "TakenBack"
+
+
+def test_inference_services_are_looked_at_now_and_then_for_they_are_not_watched() -> None:
+    world = promoted()
+    assert targets.look_again_at(world.observe(), world.now) is None
+    seen = replace(world.observe(), targets=(SERVICE,))
+    again = targets.look_again_at(seen, world.now)
+    assert again is not None
+    assert again > world.now

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, find
-from alignment_api.cycle import AlignmentCycleSpec, ConfigMapTarget
+from alignment_api.cycle import AlignmentCycleSpec, Target
 from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.validation import parse_cycle
 from alignment_operator import schedules
-from alignment_operator.api import CONFIG_MAP, CONTROLLER_REVISION, CYCLE, DATASET, Api, Manifest
+from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, TARGET_KINDS, Api, Manifest
 from alignment_operator.observe.jobs import JobSource, observe_jobs
 from alignment_operator.observe.objects import UnreadableError, live, owner_of, status_of
 from alignment_operator.observed import (
@@ -147,32 +148,47 @@ def _dataset(name: str, manifest: Manifest | None) -> DatasetView:
 
 
 async def _targets(api: Api, namespace: str, spec: AlignmentCycleSpec | None) -> tuple[TargetView, ...]:
-    targets = (spec.promotion.targets or []) if spec else []
-    config_maps = [target.config_map for target in targets if target.config_map]
-    wanted = sorted({config_map.name for config_map in config_maps})
-    manifests = await asyncio.gather(*(api.get(CONFIG_MAP, namespace, name) for name in wanted))
+    targets = [_view(target) for target in (spec.promotion.targets or [])] if spec else []
+    wanted = sorted({(target.kind, target.name) for target in targets})
+    manifests = await asyncio.gather(*(api.get(TARGET_KINDS[kind], namespace, name) for kind, name in wanted))
     found = dict(zip(wanted, manifests, strict=True))
-    return tuple(_target(config_map, found[config_map.name]) for config_map in config_maps)
+    return tuple(_seen(target, found[target.kind, target.name]) for target in targets)
 
 
-def _target(wanted: ConfigMapTarget, manifest: Manifest | None) -> TargetView:
+def _view(wanted: Target) -> TargetView:
+    """Where the value is: the ConfigMap's key, the InferenceService's storageUri."""
+    if wanted.inference_service:
+        name = wanted.inference_service.name
+        return TargetView(name, "storageUri", exists=False, kind="InferenceService")
+    assert wanted.config_map is not None
+    return TargetView(wanted.config_map.name, wanted.config_map.key, exists=False)
+
+
+def _seen(target: TargetView, manifest: Manifest | None) -> TargetView:
     if manifest is None:
-        return TargetView(wanted.name, wanted.key, exists=False)
+        return target
     annotations = manifest["metadata"].get("annotations") or {}
-    return TargetView(
-        wanted.name,
-        wanted.key,
+    above = ("data",) if target.kind == "ConfigMap" else ("spec", "predictor", "model")
+    return replace(
+        target,
         exists=True,
-        value=(manifest.get("data") or {}).get(wanted.key),
+        value=_at(manifest, (*above, target.key)),
         digest=annotations.get(names.ANNOTATION_DIGEST),
         owner=annotations.get(names.ANNOTATION_OWNER),
-        held_by=_other_manager(manifest, wanted.key),
+        held_by=_other_manager(manifest, (*above, target.key)),
     )
 
 
-def _other_manager(manifest: Manifest, key: str) -> str | None:
-    """The field manager, not this operator, that owns the key, or else the digest."""
-    for path in (("data", key), ("metadata", "annotations", names.ANNOTATION_DIGEST)):
+def _at(manifest: Manifest, path: tuple[str, ...]) -> str | None:
+    found: Any = manifest
+    for step in path:
+        found = found.get(step) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _other_manager(manifest: Manifest, value: tuple[str, ...]) -> str | None:
+    """The field manager, not this operator, that owns the value, or else the digest."""
+    for path in (value, ("metadata", "annotations", names.ANNOTATION_DIGEST)):
         for entry in manifest["metadata"].get("managedFields") or []:
             fields: Any = entry.get("fieldsV1")
             for step in path:

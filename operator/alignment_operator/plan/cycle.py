@@ -60,6 +60,7 @@ def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
             retained.wake_at,
             outlook.wake_at if outlook else None,
             _first_look(observed, now),
+            targets.look_again_at(observed, now),
         ),
     )
 

@@ -22,7 +22,7 @@ def lost(observed: ObservedCycle) -> str:
     known = {promotion.digest for promotion in (status.promoted, *status.promotions) if promotion}
     for target in observed.targets:
         if target.digest and target.digest not in known and not _belongs_to_another(observed, target.owner):
-            return f"ConfigMap {target.name} carries {target.digest}, which status does not know as promoted"
+            return f"{target.where} carries {target.digest}, which status does not know as promoted"
     if status.promoted is None:
         for number, frozen in sorted(observed.frozen.items(), reverse=True):
             if frozen.incumbent:

@@ -7,7 +7,8 @@ until the next promotion, and the condition says who holds it: two that write in
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from alignment_api.conditions import Reason
 from alignment_api.cycle_status import Promoted, TargetStatus
@@ -15,6 +16,7 @@ from alignment_operator.observed import ObservedCycle, TargetView
 from alignment_operator.planned import PointTarget
 
 _OFTEN = 2
+_LOOK_AGAIN = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class TargetsState:
     rows: tuple[TargetStatus, ...] = ()
 
 
+def look_again_at(observed: ObservedCycle, now: datetime) -> datetime | None:
+    """Not every cluster has InferenceServices, so they are not watched: that one drifted shows by looking."""
+    seen = any(target.kind == "InferenceService" for target in observed.targets)
+    return now + _LOOK_AGAIN if seen and observed.settings.heed_triggers else None
+
+
 def follow(observed: ObservedCycle) -> TargetsState:
     """Not to be called when the promotion record was lost."""
     promoted = observed.status.promoted
@@ -36,37 +44,50 @@ def follow(observed: ObservedCycle) -> TargetsState:
     mine = f"{observed.owner.namespace}/{observed.owner.name}"
     foreign = [target for target in observed.targets if _claimed(target, mine)]
     if foreign:
-        said = ", ".join(f"ConfigMap {target.name} by {target.owner}" for target in foreign)
+        said = ", ".join(f"{target.where} by {target.owner}" for target in foreign)
         message = f"{said}: claimed by another cycle; give each cycle a target of its own"
         return TargetsState((), False, Reason.CLAIMED_BY_ANOTHER_CYCLE, message)
     if promoted is None:
         return TargetsState((), True, Reason.NOTHING_PROMOTED, "targets are written at the first promotion")
-    return _pointed(observed.targets, promoted, observed.status.targets)
+    absent = [target.where for target in observed.targets if _must_be_there(target)]
+    state = _pointed(
+        [target for target in observed.targets if not _must_be_there(target)], promoted, observed
+    )
+    if not absent:
+        return state
+    message = f"not there: {', '.join(absent)}; make it, and its storageUri is set"
+    return replace(state, synced=False, reason=Reason.TARGET_MISSING, message=message)
 
 
-def _pointed(
-    targets: Iterable[TargetView], promoted: Promoted, before: Iterable[TargetStatus]
-) -> TargetsState:
-    known = {(row.name, row.key): row for row in before}
-    rows = {target: _row(target, promoted, known.get((target.name, target.key))) for target in targets}
+def _must_be_there(target: TargetView) -> bool:
+    """Only its maker knows what an InferenceService needs beside a model."""
+    return target.kind == "InferenceService" and not target.exists
+
+
+def _pointed(targets: Iterable[TargetView], promoted: Promoted, observed: ObservedCycle) -> TargetsState:
+    known = {(row.kind, row.name, row.key): row for row in observed.status.targets}
+    rows = {
+        target: _row(target, promoted, known.get((target.kind, target.name, target.key)))
+        for target in targets
+    }
     behind = [target for target in rows if _is_behind(target, promoted)]
     # A write sets all keys of its ConfigMap, so one that is held keeps the others from being written.
-    held = {target.name: target.held_by for target in behind if _is_left(target, rows[target])}
+    held = {target.where: target.held_by for target in behind if _is_left(target, rows[target])}
     points = tuple(
-        PointTarget(name=target.name, key=target.key, uri=promoted.uri, digest=promoted.digest)
+        PointTarget(target.name, target.key, promoted.uri, promoted.digest, target.kind)
         for target in behind
-        if target.name not in held
+        if target.where not in held
     )
     kept = tuple(rows.values())
     if held:
-        who = ", ".join(f"ConfigMap {name} by {manager}" for name, manager in held.items())
+        who = ", ".join(f"{where} by {manager}" for where, manager in held.items())
         message = (
             f"taken back twice, and left alone until the next promotion: {who}; let only one of them manage the "
             f"field, then delete it or set it to {promoted.uri}"
         )
         return TargetsState(points, False, Reason.TAKEN_BACK, message, kept)
     if points:
-        said = ", ".join(f"ConfigMap {point.name}" for point in points)
+        said = ", ".join(point.where for point in points)
         return TargetsState(points, False, Reason.UPDATING, f"writing {promoted.uri} to {said}", kept)
     return TargetsState((), True, Reason.SYNCED, f"all carry {promoted.uri}", kept)
 
@@ -74,7 +95,7 @@ def _pointed(
 def _row(target: TargetView, promoted: Promoted, before: TargetStatus | None) -> TargetStatus:
     """It is written together with the effect: a target that is behind is written in this very pass."""
     if before is None or before.digest != promoted.digest:
-        return TargetStatus(name=target.name, key=target.key, digest=promoted.digest)
+        return TargetStatus(kind=target.kind, name=target.name, key=target.key, digest=promoted.digest)
     if not _is_behind(target, promoted) or target.held_by is None or before.taken_back >= _OFTEN:
         return before
     return before.model_copy(update={"taken_back": before.taken_back + 1, "manager": target.held_by})

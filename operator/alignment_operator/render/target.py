@@ -1,4 +1,4 @@
-"""A promotion target: what is applied to a ConfigMap."""
+"""A promotion target: what is applied to a ConfigMap or an InferenceService."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignment_api import names
+from alignment_operator.api import TARGET_KINDS
 from alignment_operator.observed import Owner
 from alignment_operator.planned import PointTarget
 
@@ -20,9 +21,10 @@ def render_target(owner: Owner, point: PointTarget, keys: Sequence[str]) -> dict
 
     No owner reference: deleting the cycle must not take down what serves.
     """
+    kind = TARGET_KINDS[point.kind]
     return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
         "metadata": {
             "name": point.name,
             "namespace": owner.namespace,
@@ -32,5 +34,11 @@ def render_target(owner: Owner, point: PointTarget, keys: Sequence[str]) -> dict
                 names.ANNOTATION_OWNER: promoted_by(owner),
             },
         },
-        "data": dict.fromkeys(sorted({point.key, *keys}), point.uri),
+        **_carried(point, keys),
     }
+
+
+def _carried(point: PointTarget, keys: Sequence[str]) -> dict[str, Any]:
+    if point.kind == "InferenceService":
+        return {"spec": {"predictor": {"model": {"storageUri": point.uri}}}}
+    return {"data": dict.fromkeys(sorted({point.key, *keys}), point.uri)}
