@@ -135,6 +135,21 @@ def test_an_operator_killed_in_a_collection_starts_no_second_one(after: int) -> 
     assert world.stored() == {1}
 
 
+def test_revisions_do_not_wait_for_a_collection() -> None:
+    world = World(spec=cycle_spec(history={"iterations": 2, "keepPromoted": 1, "keepCandidates": 0}))
+    for _ in range(6):
+        world.annotations["alignment.dev/run"] = f"after {world.iteration.get('number', 0)}"
+        world.quality = "hacked"
+        for _ in range(30):
+            world.pass_()
+            world.reap()
+            for name in world.active():
+                if "-collect-" not in name:
+                    world.succeed(name)
+    assert any("-collect-" in name for name in world.active())
+    assert len(world.frozen) == 3
+
+
 def test_revisions_go_with_the_history() -> None:
     world = World(spec=cycle_spec(history={"iterations": 4}))
     iterate(world, *["hacked"] * 7)

@@ -65,7 +65,11 @@ def retain(observed: ObservedCycle, status: AlignmentCycleStatus, now: datetime)
     after = collection.model_copy(update={"stage": progress.status})
     return Retained(
         status=status.model_copy(update={"collection": after}),
-        actions=(*progress.actions, *tidied(collection.stage, collection.iteration, expected)),
+        actions=(
+            *progress.actions,
+            *tidied(collection.stage, collection.iteration, expected),
+            *_old_revisions(observed),
+        ),
         events=_events(after),
         wake_at=progress.wake_at,
     )
