@@ -37,6 +37,7 @@ class _Program:
     package: str
     names: tuple[str, ...]
     variables: Mapping[str, str]
+    minutes: str
 
     @property
     def digest(self) -> str:
@@ -53,7 +54,9 @@ def _control_plane() -> _Program:
     values = {"gitVersion": KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     variables = {f"{package}.{key}": value for package in packages for key, value in values.items()}
-    return _Program("Kubernetes", KUBERNETES_VERSION, _HERE / "controlplane", ".", NAMES, variables)
+    return _Program(
+        "Kubernetes", KUBERNETES_VERSION, _HERE / "controlplane", ".", NAMES, variables, "about 5 minutes"
+    )
 
 
 def _helm() -> _Program:
@@ -66,7 +69,8 @@ def _helm() -> _Program:
         for part, value in (("Major", major), ("Minor", minor))
     }
     variables = {f"{module}/internal/version.version": HELM_VERSION, **kubernetes}
-    return _Program("Helm", HELM_VERSION, _HERE / "helm", f"{module}/cmd/helm", ("helm",), variables)
+    package = f"{module}/cmd/helm"
+    return _Program("Helm", HELM_VERSION, _HERE / "helm", package, ("helm",), variables, "some minutes")
 
 
 def binaries() -> dict[str, Path]:
@@ -116,7 +120,12 @@ def _built(program: _Program) -> Path:
 
 
 def _build(program: _Program, target: Path) -> None:
-    print(f"building {program.title} {program.version} (once, some minutes)", file=sys.stderr, flush=True)
+    print(
+        f"building {program.title} {program.version} from its Go modules, silently and once: {program.minutes} on two "
+        f"free cores, much longer on busy ones; kept in {target}",
+        file=sys.stderr,
+        flush=True,
+    )
     flags = [f"-X {name}={value}" for name, value in program.variables.items()]
     # The folder gets its final name when it is complete: a build that was killed leaves no half.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="building-") as scratch:
@@ -125,16 +134,22 @@ def _build(program: _Program, target: Path) -> None:
         binary = folder / program.folder.name
         command = ["nice", "-n", "5", _go(), "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]
         command += ["-ldflags", " ".join(["-s", "-w", *flags]), "-o", str(binary), program.package]
-        result = subprocess.run(
-            command, cwd=program.folder, env=os.environ | {"CGO_ENABLED": "0"}, check=False
-        )
-        if result.returncode:
-            raise BuildError(
-                f"`go build` in {program.folder} failed with exit {result.returncode}; its output is above"
-            )
+        _go_build(command, program.folder)
         for name in set(program.names) - {binary.name}:
             (folder / name).symlink_to(binary.name)
         folder.rename(target)
+
+
+def _go_build(command: list[str], folder: Path) -> None:
+    """Its own words are shown, but not the list of what it downloads."""
+    environment = os.environ | {"CGO_ENABLED": "0"}
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if not line.startswith("go: downloading "):
+                print(line, end="", file=sys.stderr, flush=True)
+    if process.returncode:
+        raise BuildError(f"`go build` in {folder} failed with exit {process.returncode}; its output is above")
 
 
 def _go() -> str:

@@ -20,7 +20,7 @@ from alignment_worker.rows import Pair, Raw, RowProblemError
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
-_COLUMNS = ("prompt", "chosen", "rejected")
+_SAMPLED = ("prompt_ids", "chosen_ids", "rejected_ids")  # of our own stages, and nobody else's
 _ROWS_BETWEEN_REPORTS = 500
 
 
@@ -64,7 +64,7 @@ def renamed(raw: Raw, columns: Mapping[str, str]) -> Raw:
     """The row's pair, columns renamed, source name first; a rename beats a column that has the name already."""
     if raw.columns is None:
         return raw
-    kept = {name: value for name, value in raw.columns.items() if name in _COLUMNS and name not in columns}
+    kept = {name: value for name, value in raw.columns.items() if name not in (*_SAMPLED, *columns)}
     taken = {target: raw.columns[name] for name, target in columns.items() if name in raw.columns}
     return replace(raw, columns=kept | taken)
 
