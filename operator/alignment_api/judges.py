@@ -28,7 +28,9 @@ class ComparisonJudge(Model):
 
     reward_model: RewardModel | None = Field(None, description="A reward model.")
     verifier: Verifier | None = Field(
-        None, description="A verifier of checkable answers; it has no settings."
+        None,
+        description="A verifier of checkable answers; it has no settings. The prompts that it judges need `answer` and "
+        "`grader`: spec.prompts if it is spec.judge, evaluation.heldOutPrompts if it compares.",
     )
 
     rules = (
