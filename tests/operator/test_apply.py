@@ -25,7 +25,8 @@ from alignment_operator.apply import apply_cycle
 from alignment_operator.cluster import Cluster
 from alignment_operator.observe import observe_cycle
 from alignment_operator.observed import ObservedCycle
-from alignment_operator.planned import CyclePlan, DeleteJob, Event, ExpireJob, PointTarget, StartJob
+from alignment_operator.plan.cycle import plan as cycle_plan
+from alignment_operator.planned import CyclePlan, DeleteJob, Event, ExpireJob, Freeze, PointTarget, StartJob
 from alignment_operator.reconcile import one_pass
 from alignment_operator.render import render_job
 from tests.cluster.client import Namespace
@@ -148,16 +149,20 @@ def test_a_job_of_ours_that_is_there_already_is_adopted_and_looked_at_again(
     assert len(namespace.list(JOB.api_version, JOB.plural)) == 1
 
 
-@pytest.mark.parametrize("difference", ["owner", "hash"])
+@pytest.mark.parametrize("difference", ["no owner", "another owner", "hash"])
 def test_a_job_of_that_name_that_is_not_ours_is_left_alone_and_named(
     on_api: OnApi[Any], namespace: Namespace, difference: str
 ) -> None:
     async def work(api: Cluster) -> None:
         observed = await made(api, namespace)
         theirs = render_job(observed.owner, start(hash_="e" * 64), SETTINGS)
-        if difference == "owner":
-            del theirs["metadata"]["ownerReferences"]
+        if difference != "hash":
             theirs["metadata"]["annotations"][names.ANNOTATION_STAGE_HASH] = "f" * 64
+        if difference == "no owner":
+            del theirs["metadata"]["ownerReferences"]
+        if difference == "another owner":
+            another = await made(api, namespace, "another")
+            theirs["metadata"]["ownerReferences"][0] |= {"name": "another", "uid": another.owner.uid}
         await api.create(JOB, theirs)
         applied = await apply_cycle(api, observed, plan(observed, start()))
         assert applied.refused
@@ -168,6 +173,36 @@ def test_a_job_of_that_name_that_is_not_ours_is_left_alone_and_named(
     assert re.search(r"support-1-sample-0-abcdef .* delete it to go on", events["NameTaken"]["note"])
     (job,) = namespace.list(JOB.api_version, JOB.plural)
     assert "deletionTimestamp" not in job["metadata"]
+
+
+def test_a_job_of_ours_that_is_being_deleted_is_waited_for(on_api: OnApi[Any], namespace: Namespace) -> None:
+    async def work(api: Cluster) -> None:
+        observed = await made(api, namespace)
+        held = render_job(observed.owner, start(), SETTINGS)
+        held["metadata"]["finalizers"] = ["example.com/held"]
+        going = await api.create(JOB, held)
+        await api.delete(JOB, namespace.name, start().name, going["metadata"]["uid"])
+        with pytest.raises(ConflictError, match="is being deleted; it is made again when it is gone"):
+            await apply_cycle(api, observed, plan(observed, start()))
+        await api.merge(JOB, namespace.name, start().name, {"metadata": {"finalizers": None}})
+
+    on_api(work)
+
+
+def test_what_an_iteration_froze_is_never_taken_for_something_else(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    async def work(api: Cluster) -> None:
+        observed = await made(api, namespace)
+        decided = cycle_plan(observed, now())
+        (freeze,) = (action for action in decided.actions if isinstance(action, Freeze))
+        for _ in range(2):  # the second time it is there, as it should be
+            await apply_cycle(api, observed, plan(observed, freeze))
+        another = Freeze(replace(freeze.frozen, handled_run="another"))
+        with pytest.raises(ConflictError, match="froze something else; plan again with it"):
+            await apply_cycle(api, observed, plan(observed, another))
+
+    on_api(work)
 
 
 def test_a_job_that_the_server_refuses_is_told_in_status_and_waits(

@@ -35,12 +35,12 @@ async def seen(api: Cluster, namespace: Namespace, **arguments: Any) -> Observed
     return observed
 
 
-def running(stage: StageStatus) -> AlignmentCycleStatus:
+def running(stage: StageStatus, number: int = 1) -> AlignmentCycleStatus:
     iteration = Iteration(
-        number=1,
+        number=number,
         trigger="Manual",
         generation=1,
-        revision="support-1",
+        revision=f"support-{number}",
         started_at="2026-11-23T03:00:00Z",
         stages=[stage],
     )
@@ -228,9 +228,12 @@ def test_what_iterations_froze_is_seen_unless_another_cycle_froze_it(
         del theirs["metadata"]["ownerReferences"]
         await api.create(CONTROLLER_REVISION, theirs)
         foreign = await seen(api, namespace)
-        return [sorted(each.frozen) for each in (lost, current, between, foreign)]
+        status = running(StageStatus(name=Stage.SAMPLE, state="Pending"), number=2)
+        await with_status(api, foreign, status.to_wire())
+        running_foreign = await seen(api, namespace)
+        return [sorted(each.frozen) for each in (lost, current, between, foreign, running_foreign)]
 
-    assert on_api(work) == [[1, 2], [1], [1, 2], [1]]
+    assert on_api(work) == [[1, 2], [1], [1, 2], [1], []]
 
 
 def test_a_dataset_is_ready_only_when_its_newest_change_is_taken_in(

@@ -73,6 +73,19 @@ def test_a_later_wake_replaces_an_earlier_one_and_an_event_comes_before_both() -
     run(work)
 
 
+def test_a_key_that_is_taken_no_longer_waits_for_its_wake() -> None:
+    async def work() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add("a")
+        queue.add_after("a", 0)
+        key = await queue.take()
+        assert await nothing_ready(queue)
+        queue.done(key)
+        assert await nothing_ready(queue)
+
+    run(work)
+
+
 def test_a_key_that_failed_waits_longer_each_time_until_it_succeeds() -> None:
     async def work() -> list[float]:
         queue: WorkQueue[str] = WorkQueue(first_backoff_seconds=0.01, longest_backoff_seconds=0.03)

@@ -17,7 +17,7 @@ from alignment_operator.gates.judge import judge_all
 from alignment_operator.observed import Frozen, ObservedCycle
 from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension
 from alignment_operator.plan.verbs import Request
-from alignment_operator.planned import CyclePlan, DeleteJob, Event
+from alignment_operator.planned import CyclePlan, Event
 
 
 def advance(observed: ObservedCycle, requests: dict[str, Request], now: datetime) -> CyclePlan:
@@ -140,7 +140,7 @@ def _learned(
 ) -> AlignmentCycleStatus:
     """What a finished stage adds to the iteration: digests of inputs, the incumbent, the candidate."""
     assert done.result is not None
-    inputs = {**done.result.inputs, **iteration.inputs}  # what was frozen stays, whatever a later stage says
+    inputs = iteration.inputs | done.result.inputs
     initial = status.initial
     first_digest = inputs.get("initial") or (inputs.get("policy") if frozen.incumbent is None else None)
     if initial is None and first_digest:
@@ -243,11 +243,8 @@ def _held(
 
 def approves(request: Request, iteration: Iteration) -> bool:
     """An approval names the iteration and (a prefix of) the digest of its evidence."""
-    return (
-        not request.problem
-        and request.number == iteration.number
-        and (iteration.evidence_digest or "").startswith(request.digest)
-    )
+    sealed = iteration.evidence_digest or ""
+    return request.number == iteration.number and sealed.startswith(request.digest)
 
 
 def waits_for_approval(iteration: Iteration | None) -> bool:
@@ -294,20 +291,18 @@ def _verdicts_of(gates: Sequence[GateResult], name: str) -> set[str]:
 def _cancelled(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
     stopped = _stopped(iteration, Reason.CANCELLED, now)
     message = "cancelled by a person"
-    plan = _end(observed, observed.status, stopped, "Cancelled", Reason.CANCELLED, message, now)
-    return replace(plan, actions=_stop(observed, iteration))
+    return _end(observed, observed.status, stopped, "Cancelled", Reason.CANCELLED, message, now)
 
 
 def _refused(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
     """A rejection is heard at any moment before the swap, and beats an approval."""
     stopped = _stopped(iteration, Reason.REJECTED_BY_PERSON, now)
     message = "rejected by a person"
-    plan = _end(observed, observed.status, stopped, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
-    return replace(plan, actions=_stop(observed, iteration))
+    return _end(observed, observed.status, stopped, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
 
 
 def _stopped(iteration: Iteration, reason: Reason, now: datetime) -> Iteration:
-    """With its open stage ended, for nothing runs any more."""
+    """With its open stage ended: its Job is nobody's from the next pass on, and so deleted."""
     stages = [
         entry
         if entry.state in {"Succeeded", "Failed"}
@@ -315,13 +310,6 @@ def _stopped(iteration: Iteration, reason: Reason, now: datetime) -> Iteration:
         for entry in iteration.stages
     ]
     return iteration.model_copy(update={"stages": stages})
-
-
-def _stop(observed: ObservedCycle, iteration: Iteration) -> tuple[DeleteJob, ...]:
-    running = {entry.job_uid for entry in iteration.stages if entry.state in {"Pending", "Running"}}
-    return tuple(
-        DeleteJob(job.name, job.uid) for job in observed.jobs if job.uid in running and not job.deleting
-    )
 
 
 def _end(

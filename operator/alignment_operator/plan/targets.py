@@ -110,4 +110,4 @@ def _is_behind(target: TargetView, promoted: Promoted) -> bool:
 
 
 def _claimed(target: TargetView, mine: str) -> bool:
-    return bool(target.exists and target.owner and target.owner.rsplit("/", 1)[0] != mine)
+    return bool(target.owner and target.owner.rsplit("/", 1)[0] != mine)
