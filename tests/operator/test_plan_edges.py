@@ -237,15 +237,12 @@ def test_no_number_is_used_twice_though_jobs_alone_remember_it() -> None:
     assert world.iteration["number"] == 3
 
 
-def test_cancelling_ends_the_live_job_and_lets_finished_ones_expire() -> None:
+@pytest.mark.parametrize("verb", ["cancel", "reject"])
+def test_the_pass_that_ends_an_iteration_deletes_its_live_job_and_no_finished_one(verb: str) -> None:
     world = started()
-    until(world, "judge")
-    world.annotations["alignment.dev/cancel"] = "1"
-    decided = world.pass_()
-    assert world.iteration["outcome"] == "Cancelled"
-    assert decided.wake_at == world.now
-    world.pass_()
-    assert [view.stage for view in (job.view for job in world.jobs.values()) if view.deleting] == [
-        Stage.JUDGE
-    ]
+    name = until(world, "judge")
+    world.annotations[f"alignment.dev/{verb}"] = "1"
+    assert world.pass_().actions == (DeleteJob(name, world.jobs[name].view.uid),)
+    world.settle()
     assert not world.active()
+    assert next(job.view for job in world.jobs.values() if job.config.stage == Stage.SAMPLE).ttl_set

@@ -17,7 +17,7 @@ from alignment_operator.gates.judge import judge_all
 from alignment_operator.observed import Frozen, ObservedCycle
 from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension
 from alignment_operator.plan.verbs import Request
-from alignment_operator.planned import CyclePlan, Event
+from alignment_operator.planned import CyclePlan, DeleteJob, Event
 
 
 def advance(observed: ObservedCycle, requests: dict[str, Request], now: datetime) -> CyclePlan:
@@ -291,18 +291,20 @@ def _verdicts_of(gates: Sequence[GateResult], name: str) -> set[str]:
 def _cancelled(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
     stopped = _stopped(iteration, Reason.CANCELLED, now)
     message = "cancelled by a person"
-    return _end(observed, observed.status, stopped, "Cancelled", Reason.CANCELLED, message, now)
+    plan = _end(observed, observed.status, stopped, "Cancelled", Reason.CANCELLED, message, now)
+    return replace(plan, actions=_stop(observed, iteration))
 
 
 def _refused(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
     """A rejection is heard at any moment before the swap, and beats an approval."""
     stopped = _stopped(iteration, Reason.REJECTED_BY_PERSON, now)
     message = "rejected by a person"
-    return _end(observed, observed.status, stopped, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
+    plan = _end(observed, observed.status, stopped, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
+    return replace(plan, actions=_stop(observed, iteration))
 
 
 def _stopped(iteration: Iteration, reason: Reason, now: datetime) -> Iteration:
-    """With its open stage ended: its Job is nobody's from the next pass on, and so deleted."""
+    """With its open stage ended, for nothing runs any more."""
     stages = [
         entry
         if entry.state in {"Succeeded", "Failed"}
@@ -310,6 +312,14 @@ def _stopped(iteration: Iteration, reason: Reason, now: datetime) -> Iteration:
         for entry in iteration.stages
     ]
     return iteration.model_copy(update={"stages": stages})
+
+
+def _stop(observed: ObservedCycle, iteration: Iteration) -> tuple[DeleteJob, ...]:
+    """In this very pass: without a cluster there is no other."""
+    running = {entry.job_uid for entry in iteration.stages if entry.state in {"Pending", "Running"}}
+    return tuple(
+        DeleteJob(job.name, job.uid) for job in observed.jobs if job.uid in running and not job.deleting
+    )
 
 
 def _end(
