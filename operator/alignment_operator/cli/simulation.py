@@ -61,7 +61,8 @@ def simulate_dataset(manifest: Manifest) -> Simulated:
     spec, _ = parse_dataset(manifest)
     owner = _owner(manifest)
     observed = ObservedDataset(owner, settings(), spec, (), PreferenceDatasetStatus())
-    planned = plan_dataset.plan(observed, _MEANWHILE)
+    begun = plan_dataset.plan(observed, _MEANWHILE).status  # it is written before there is a Job
+    planned = plan_dataset.plan(replace(observed, status=begun), _MEANWHILE)
     jobs = tuple(_nameless(owner, action) for action in planned.actions if isinstance(action, StartJob))
     return Simulated(owner, observed.settings, jobs, {})
 

@@ -237,7 +237,13 @@ def _held(
         return _decided(observed, observed.status, iteration, decision, now)
     approve = requests.get("approve")
     if approve and approves(approve, iteration):
-        return _sealing(observed.status, iteration, Reason.APPROVED, f"approved by {approve.value}", now)
+        return _sealing(
+            observed.status,
+            iteration,
+            Reason.APPROVED,
+            f"a person approved the evidence {approve.digest[:19]}",
+            now,
+        )
     return CyclePlan((), observed.status)
 
 
