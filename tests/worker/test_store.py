@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from alignment_api import digests
+from alignment_api.measurements import Measurement
 from alignment_worker import store
-from alignment_worker.failures import InvalidConfigError, StoreConflictError, StoreError
+from alignment_worker.failures import (
+    InvalidConfigError,
+    StoreConflictError,
+    StoreError,
+    TooManyCategoriesError,
+)
 from alignment_worker.store import Outcome, Places, SealedFolder, StageFolder
 from tests.worker import tiny
 from tests.worker.loop import Loop
@@ -30,6 +36,7 @@ def seal(folder: StageFolder, text: str, model: bool = False) -> str:
     run = folder.new_run()
     (run / "model").mkdir()
     (run / "model" / "weights").write_text(text)
+    (run / "model" / ".cache").write_text("hidden")
     outcome = Outcome({"read": 1}, model=run / "model" if model else None)
     return folder.seal(run, outcome, {}).manifest.digest
 
@@ -42,7 +49,10 @@ def test_a_manifest_names_every_file_and_is_reported_again(loop: Loop) -> None:
     assert again is not None
     assert again.manifest.digest == digest == digests.of_file(folder.path / "manifest.json")
     manifest = json.loads((folder.path / "manifest.json").read_bytes())
-    assert manifest["files"] == {f"{manifest['run']}/model/weights": digests.of_bytes(b"x")}
+    contents = {"model/weights": b"x", "model/.cache": b"hidden"}
+    assert manifest["files"] == {
+        f"{manifest['run']}/{name}": digests.of_bytes(data) for name, data in contents.items()
+    }
     assert SealedFolder.open(folder.path).file("model/weights").read_text() == "x"
 
 
@@ -75,6 +85,39 @@ def test_a_run_is_named_after_its_content(loop: Loop, tmp_path: Path) -> None:
 def same_files(loop: Loop) -> object:
     seal(folder_of(loop), "x")
     return json.loads((loop.folder / "out" / "manifest.json").read_bytes())["files"]
+
+
+def test_a_folder_that_is_not_what_its_name_says_is_a_conflict(loop: Loop) -> None:
+    """What is there of a run that was killed before its manifest."""
+    folder = folder_of(loop)
+    digest = seal(folder, "x")
+    (folder.path / "manifest.json").unlink()
+    assert seal(folder, "x") == digest
+    (folder.path / "manifest.json").unlink()
+    (weights,) = folder.path.glob("run-*/model/weights")
+    weights.write_text("damaged")
+    with pytest.raises(
+        StoreConflictError, match=f"{weights.parents[1]} is not what its name says; delete it"
+    ):
+        seal(folder, "x")
+    assert folder.finished() is None
+
+
+def test_a_result_that_no_report_holds_is_not_sealed(loop: Loop) -> None:
+    folder = folder_of(loop)
+    many = Outcome(
+        {"read": 1},
+        by_category={
+            digests.of_bytes(bytes([category]))[-63:]: {
+                f"figure {number}": Measurement(estimate=category * 1.1**number, low=-category / number, n=9)
+                for number in range(1, 17)
+            }
+            for category in range(1, 33)
+        },
+    )
+    with pytest.raises(TooManyCategoriesError, match="do not fit a report"):
+        folder.seal(folder.new_run(), many, {})
+    assert folder.finished() is None
 
 
 def test_what_killed_runs_left_goes_when_one_has_won(loop: Loop) -> None:
