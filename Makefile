@@ -68,6 +68,10 @@ linters: .venv/.installed ## pin the newest versions of the chart's linters, wit
 	$(BIN)/uv pip compile tests/chart/linters.in --universal --python-version 3.11 --upgrade --quiet \
 	  --generate-hashes --no-header --no-annotate -o tests/chart/linters.txt
 
+.PHONY: faults
+faults: venv ## every fault on a real control plane, and a table (docs/reconciliation.md)
+	@$(BIN)/python -m tests.faults
+
 # --- the test bed (docs/test-bed.md)
 .PHONY: cluster cluster-down
 cluster: .venv/.installed ## a real Kubernetes cluster on this machine, and how to use it

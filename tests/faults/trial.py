@@ -1,0 +1,177 @@
+"""One run under one fault: lives of the operator one after another, and at its end the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from kubernetes.aio.client import ApiClient
+
+from alignment_api import names
+from alignment_operator.api import CYCLE
+from alignment_operator.cluster import UNREACHABLE, Cluster, login
+from alignment_operator.reconcile import one_pass
+from tests.faults.life import SETTINGS, Life
+from tests.faults.mortal import Death, KilledError, Mortal
+from tests.faults.scenarios import Run
+from tests.faults.witness import Witness
+
+SECONDS = 240.0
+RESYNCS = 3
+_TRY_AGAIN_SECONDS = 0.5
+
+Hand = Callable[[Cluster, Witness, Run], Awaitable[None]]
+
+
+@dataclass
+class Verdict:
+    """What a run came to. `writes`: of each life of its operator; `faults`: how many it suffered."""
+
+    run: Run
+    faults: int = 0
+    writes: list[list[str]] = field(default_factory=list)
+    twice: int = 0
+    after_the_end: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`deaths`: of the operator's lives in turn, the last of them again and again; `hand`: what a person does.
+
+    `exact`: in the end nothing shows it. A Job that a person deletes is made again, which shows as an attempt.
+    `made_again`: Jobs that are rightly made for the second time.
+    """
+
+    name: str
+    deaths: Sequence[Death | None] = (None,)
+    stale: bool = False
+    operators: int = 1
+    hand: Hand | None = None
+    held: str = ""
+    exact: bool = True
+    made_again: int = 0
+
+
+@dataclass
+class Trial:
+    """`expected`: the state at the end of the run without a fault; None: this is that run."""
+
+    cluster: Cluster
+    witness: Witness
+    run: Run
+    fault: Fault
+    expected: Callable[[bool], str] | None = None
+    _over: bool = False
+
+    async def verdict(self) -> Verdict:
+        verdict = Verdict(self.run)
+        self.run.prepare(*filter(None, [self.fault.held]))
+        owners = await create(self.cluster, self.run)
+        try:
+            async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+                lives = [tasks.create_task(self._lives(owners, verdict)) for _ in range(self.fault.operators)]
+                if self.run.scenario.waits:
+                    tasks.create_task(approve(self.cluster, self.witness, self.run))
+                if self.fault.hand:
+                    await self.fault.hand(self.cluster, self.witness, self.run)
+                    verdict.faults += 1
+                while not self._ended():
+                    await self.witness.change(self.run)
+                self._over = True
+                for life in lives:
+                    life.cancel()
+        except TimeoutError:
+            verdict.violations.append(f"it did not end as without a fault:\n{self._difference()}")
+        await judge(self.witness, verdict)
+        verdict.twice -= self.fault.made_again
+        return verdict
+
+    async def _lives(self, owners: tuple[str, ...], verdict: Verdict) -> None:
+        deaths = iter(self.fault.deaths)
+        death = None
+        while not self._over:
+            death = next(deaths, death)
+            async with ApiClient(await login()) as client:
+                client.user_agent = names.FIELD_MANAGER
+                mortal = Mortal(client, death, stale=self.fault.stale)
+                verdict.writes.append(mortal.writes)
+                try:
+                    await Life(mortal, self.run.namespace, self.run.name, owners).run()
+                except* KilledError:
+                    verdict.faults += 1
+
+    def _ended(self) -> bool:
+        if self.expected is None:
+            return done(self.witness, self.run)
+        return self.witness.state(self.run, exact=self.fault.exact) == self.expected(self.fault.exact)
+
+    def _difference(self) -> str:
+        expected = self.expected(self.fault.exact) if self.expected else ""
+        return difference(expected, self.witness.state(self.run, exact=self.fault.exact))
+
+
+async def create(cluster: Cluster, run: Run) -> tuple[str, ...]:
+    """UIDs of the run's objects."""
+    made = [await cluster.create(kind, manifest) for kind, manifest in run.objects()]
+    return tuple(manifest["metadata"]["uid"] for manifest in made)
+
+
+def done(witness: Witness, run: Run) -> bool:
+    """Whether all is done that the scenario does; asked of a run without a fault."""
+    status = witness.one(CYCLE, run).get("status", {})
+    outcome = status.get("iteration", {}).get("outcome")
+    assert outcome in {None, run.scenario.outcome}, status["iteration"]
+    jobs = [job for stage in run.scenario.stages for job in witness.jobs(run, stage)]
+    synced = {row["type"]: row["reason"] for row in status.get("conditions", ())}.get("TargetsSynced")
+    return (
+        outcome is not None
+        and len(jobs) == len(run.scenario.stages)
+        and all("ttlSecondsAfterFinished" in job["spec"] for job in jobs)
+        and (outcome != "Promoted" or synced == "Synced")
+    )
+
+
+async def approve(cluster: Cluster, witness: Witness, run: Run) -> None:
+    """As soon as the run waits for it; a person tries again while the server is away."""
+    while not (waits(witness, run) and run.approvable):
+        await witness.change(run)
+    evidence = witness.one(CYCLE, run)["status"]["iteration"]["evidenceDigest"]
+    patch = {"metadata": {"annotations": {names.verb_annotation("approve"): f"1@{evidence}"}}}
+    while True:
+        try:
+            await cluster.merge(CYCLE, run.namespace, run.name, patch)
+        except UNREACHABLE:
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+        else:
+            return
+
+
+def waits(witness: Witness, run: Run) -> bool:
+    iteration = witness.one(CYCLE, run).get("status", {}).get("iteration", {})
+    return bool(iteration.get("evidenceDigest"))
+
+
+async def judge(witness: Witness, verdict: Verdict) -> None:
+    """Look at what is left, and at what more passes over it write."""
+    run = verdict.run
+    async with ApiClient(await login()) as client:
+        client.user_agent = names.FIELD_MANAGER
+        resync = Mortal(client)
+        for _ in range(RESYNCS):
+            for kind, _ in run.objects():
+                await one_pass(resync, kind, run.namespace, run.name, datetime.now(UTC), SETTINGS)
+    verdict.after_the_end = len(resync.writes)
+    verdict.twice = witness.twice(run)
+    verdict.violations += witness.violations(run)
+    verdict.violations += [f"written after the end: {write}" for write in resync.writes]
+
+
+def difference(expected: str, found: str) -> str:
+    lines = difflib.unified_diff(
+        expected.splitlines(), found.splitlines(), "without", "with", lineterm="", n=2
+    )
+    return "\n".join(lines)
