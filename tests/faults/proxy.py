@@ -115,7 +115,7 @@ class Proxy:
         headers = {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers}
         headers |= {"Authorization": f"Bearer {self._token}", "Accept-Encoding": "identity"}
         url = URL(self._server + request.raw_path, encoded=True)
-        return self._session.request(request.method, url, headers=headers, data=body, ssl=self._tls)
+        return self._session.request(request.method, url, headers=headers, data=body or None, ssl=self._tls)
 
     def _killed(self, request: web.Request) -> web.Response:
         self.kill()
