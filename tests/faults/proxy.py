@@ -63,7 +63,7 @@ class Proxy:
         kubeconfig.write_text(yaml.safe_dump(config))
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._pass)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         async with aiohttp.ClientSession(auto_decompress=False, timeout=_UNLIMITED) as self._session:
             await web.TCPSite(runner, "127.0.0.1", port, shutdown_timeout=0.1).start()
