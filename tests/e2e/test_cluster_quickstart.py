@@ -133,7 +133,7 @@ def targets_synced(seen: Json) -> bool:
 def assert_table(table: str) -> None:
     """What `kubectl get acyc` prints is what a person reads first."""
     header, *rows = [line.split() for line in table.splitlines()]
-    assert header == ["NAME", "READY", "ITERATION", "STAGE", "OUTCOME", "PROMOTED", "AGE"]
+    assert header == ["NAME", "READY", "ITERATION", "STAGE", "OUTCOME", "PROMOTED", "NEXT", "RUN", "AGE"]
     by_name = {row[0]: row for row in rows}
     assert by_name["quickstart"][1:6] == ["True", "1", "promote", "Promoted", "1"]
     assert by_name["length-biased"][1:5] == ["True", "1", "compare", "Rejected"]
