@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -36,7 +35,7 @@ def make_images(programs: Path, *variables: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         [make, "--no-print-directory", "images", *variables],
         cwd=REPOSITORY,
-        env=os.environ | {"PATH": str(programs)},
+        env={"PATH": str(programs)},  # not that of a `make` which runs the tests
         capture_output=True,
         text=True,
         timeout=60,
