@@ -25,6 +25,9 @@ pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
 SECONDS = 60.0
 Start = Callable[[], Child]
 
+_PORTS = ("--health-port", "0", "--metrics-port", "0")  # none, for several run side by side
+OPERATOR = (sys.executable, "-m", "alignment_operator.runtime.main", "run", *_PORTS)
+
 
 @pytest.fixture
 def start(cluster: Client, crds: None, namespace: Namespace, tmp_path: Path) -> Iterator[Start]:
@@ -32,26 +35,19 @@ def start(cluster: Client, crds: None, namespace: Namespace, tmp_path: Path) -> 
     children: list[Child] = []
 
     def run() -> Child:
-        argv = [
-            sys.executable,
-            "-m",
-            "alignment_operator.runtime.main",
-            "run",
-            "--health-port",
-            "0",
-            "--metrics-port",
-            "0",
-            "-v",
-        ]
-        argv += ["--namespace", namespace.name, "--worker-image", "busybox"]
-        env = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
-        children.append(Child("operator", argv, tmp_path / f"operator-{len(children)}.log", env))
+        options = ["-v", "--namespace", namespace.name, "--worker-image", "busybox"]
+        children.append(process(cluster.kubeconfig, tmp_path / f"operator-{len(children)}.log", *options))
         children[-1].start()
         return children[-1]
 
     yield run
     for child in children:
         child.stop()
+
+
+def process(kubeconfig: Path, log: Path, *options: str) -> Child:
+    """Not started yet."""
+    return Child("operator", [*OPERATOR, *options], log, os.environ | {"KUBECONFIG": str(kubeconfig)})
 
 
 def iteration_started(namespace: Namespace) -> Manifest:
@@ -183,18 +179,7 @@ def test_it_waits_for_kinds_that_the_cluster_does_not_know(
     new_bed: Callable[..., Any], tmp_path: Path
 ) -> None:
     bed = new_bed()
-    argv = [
-        sys.executable,
-        "-m",
-        "alignment_operator.runtime.main",
-        "run",
-        "--health-port",
-        "0",
-        "--metrics-port",
-        "0",
-    ]
-    env = os.environ | {"KUBECONFIG": str(bed.kubeconfig)}
-    operator = Child("operator", argv, tmp_path / "operator.log", env)
+    operator = process(bed.kubeconfig, tmp_path / "operator.log")
     operator.start()
     try:
         said = "kubectl apply -f crds/"
@@ -216,18 +201,8 @@ def _serves(client: Client, operator: Child) -> bool:
 
 
 def test_without_a_cluster_it_says_what_to_set(tmp_path: Path) -> None:
-    argv = [
-        sys.executable,
-        "-m",
-        "alignment_operator.runtime.main",
-        "run",
-        "--health-port",
-        "0",
-        "--metrics-port",
-        "0",
-    ]
     env = os.environ | {"KUBECONFIG": str(tmp_path / "none")}
-    result = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
+    result = subprocess.run(OPERATOR, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert result.returncode == 1
     assert f"KUBECONFIG names {tmp_path / 'none'}, which is not there" in result.stderr
     assert "Traceback" not in result.stderr
