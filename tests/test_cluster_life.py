@@ -16,7 +16,7 @@ import pytest
 from tests.cluster.api import Json
 from tests.cluster.bed import REPOSITORY, Bed
 from tests.cluster.client import Client, Namespace, has_condition, temporary_namespace
-from tests.cluster.manifests import job, pod, pod_template
+from tests.cluster.manifests import job, leaving_lost_nodes, pod, pod_template
 from tests.cluster.processes import free_ports
 from tests.cluster.waiting import wait_until
 
@@ -150,16 +150,7 @@ def test_a_lost_node_is_noticed_and_its_pods_are_replaced(new_bed: Callable[...,
     controllers = ["--node-monitor-grace-period=2s", "--node-monitor-period=500ms", "--node-eviction-rate=10"]
     bed = new_bed(extra_args={"kube-controller-manager": controllers}, heartbeat_seconds=0.5)
     with Client(bed.kubeconfig) as client, temporary_namespace(client, "lost") as namespace:
-        soon = [
-            {
-                "key": f"node.kubernetes.io/{taint}",
-                "operator": "Exists",
-                "effect": "NoExecute",
-                "tolerationSeconds": 1,
-            }
-            for taint in ("not-ready", "unreachable")
-        ]
-        template = pod_template("exec sleep 600", restartPolicy="Always", tolerations=soon)
+        template = pod_template("exec sleep 600", restartPolicy="Always", tolerations=leaving_lost_nodes(1))
         namespace.apply(_deployment("moved", template))
         namespace.wait("apps/v1", "deployments", "moved", has_condition("Available"), "it is available")
         (first,) = namespace.list("v1", "pods")

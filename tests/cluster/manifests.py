@@ -35,3 +35,16 @@ def claim(name: str, **spec: Any) -> Json:
 def claimed(volume: str, claim_name: str) -> Json:
     """A pod's volume that is a claim's."""
     return {"name": volume, "persistentVolumeClaim": {"claimName": claim_name}}
+
+
+def leaving_lost_nodes(seconds: int) -> list[Json]:
+    """Tolerations of a pod that is evicted so soon from a node that is not heard of."""
+    return [
+        {
+            "key": f"node.kubernetes.io/{taint}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": seconds,
+        }
+        for taint in ("not-ready", "unreachable")
+    ]

@@ -25,7 +25,7 @@ from tests.cluster.bed import Bed
 from tests.cluster.client import Client, Namespace, temporary_namespace
 from tests.cluster.crds import serve
 from tests.cluster.images import Bind, Image
-from tests.cluster.manifests import claim
+from tests.cluster.manifests import claim, leaving_lost_nodes
 from tests.cluster.waiting import wait_until
 from tests.operator.edges import cycle, stage_config
 from tests.operator.kueue import Kueue, serve_workloads
@@ -117,16 +117,7 @@ def site(new_bed: Callable[..., Bed], tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_stage_on_a_lost_node_is_started_again_on_another_without_costing_a_retry(site: Site) -> None:
-    soon = [
-        {
-            "key": f"node.kubernetes.io/{taint}",
-            "operator": "Exists",
-            "effect": "NoExecute",
-            "tolerationSeconds": 1,
-        }
-        for taint in ("not-ready", "unreachable")
-    ]
-    first = site.begin(defaults={"tolerations": soon, "retries": 0})
+    first = site.begin(defaults={"tolerations": leaving_lost_nodes(1), "retries": 0})
     lost = site.running(first["job"])
     with site.bed.lost_node():
         site.bed.another_node("spare")

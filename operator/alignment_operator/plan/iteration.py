@@ -30,10 +30,10 @@ def advance(observed: ObservedCycle, requests: dict[str, Request], now: datetime
         return _end(observed, observed.status, iteration, "Failed", Reason.FROZEN_SPEC_LOST, message, now)
     cancel = requests.get("cancel")
     if cancel and cancel.number == iteration.number:
-        return _cancelled(observed, iteration, now)
+        return _ended_by_a_person(observed, iteration, "Cancelled", Reason.CANCELLED, now)
     reject = requests.get("reject")
     if reject and reject.number == iteration.number:
-        return _refused(observed, iteration, now)
+        return _ended_by_a_person(observed, iteration, "Rejected", Reason.REJECTED_BY_PERSON, now)
     entry = _current(frozen, iteration)
     if entry is not None:
         return _stage(observed, frozen, iteration, entry, now)
@@ -283,29 +283,21 @@ def _unproven(observed: ObservedCycle, frozen: Frozen, iteration: Iteration) -> 
     """How status contradicts the evidence that was sealed; empty if it does not. Somebody may have edited it."""
     if evidence.of(observed.owner, frozen, iteration).digest() != iteration.evidence_digest:
         return f"status is not what the evidence {iteration.evidence_digest} says; it was changed meanwhile"
-    again = _verdicts(frozen, iteration)
-    changed = [gate.name for gate in again if gate.verdict not in _verdicts_of(iteration.gates, gate.name)]
-    if changed or len(again) != len(iteration.gates):
-        return f"the measurements do not give the verdicts in status: {', '.join(changed) or 'a gate is missing'}"
+    again = [(gate.name, gate.verdict) for gate in _verdicts(frozen, iteration)]
+    said = [(gate.name, gate.verdict) for gate in iteration.gates]
+    if again != said:
+        changed = ", ".join(name for name, verdict in again if (name, verdict) not in said)
+        return f"the measurements do not give the verdicts in status: {changed or 'the gates are others'}"
     return ""
 
 
-def _verdicts_of(gates: Sequence[GateResult], name: str) -> set[str]:
-    return {gate.verdict for gate in gates if gate.name == name}
-
-
-def _cancelled(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
-    stopped = _stopped(iteration, Reason.CANCELLED, now)
-    message = "cancelled by a person"
-    plan = _end(observed, observed.status, stopped, "Cancelled", Reason.CANCELLED, message, now)
-    return replace(plan, actions=_stop(observed, iteration))
-
-
-def _refused(observed: ObservedCycle, iteration: Iteration, now: datetime) -> CyclePlan:
-    """A rejection is heard at any moment before the swap, and beats an approval."""
-    stopped = _stopped(iteration, Reason.REJECTED_BY_PERSON, now)
-    message = "rejected by a person"
-    plan = _end(observed, observed.status, stopped, "Rejected", Reason.REJECTED_BY_PERSON, message, now)
+def _ended_by_a_person(
+    observed: ObservedCycle, iteration: Iteration, outcome: Outcome, reason: Reason, now: datetime
+) -> CyclePlan:
+    """Heard at any moment before the swap; a rejection beats an approval."""
+    stopped = _stopped(iteration, reason, now)
+    message = f"{outcome.lower()} by a person"
+    plan = _end(observed, observed.status, stopped, outcome, reason, message, now)
     return replace(plan, actions=_stop(observed, iteration))
 
 
