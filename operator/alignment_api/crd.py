@@ -6,13 +6,11 @@ The form: https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/cu
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 from alignment_api import names, wording
 from alignment_api.kinds import CATEGORY, Column, Resource
 from alignment_api.model import API_VERSION, GROUP, VERSION, Model
-
-Schema = dict[str, Any]
+from alignment_api.schemas import Schema, described_once, without
 
 # What is taken over as it is; the rest is translated or means nothing to the API server.
 _KEPT = (
@@ -97,8 +95,10 @@ def object_schema(resource: Resource) -> Schema:
             "apiVersion": {"type": "string", "description": f"{API_VERSION}."},
             "kind": {"type": "string", "description": f"{resource.kind}."},
             "metadata": {"type": "object"},
-            "spec": structural(resource.spec),
-            "status": _without(structural(resource.status), "default", "x-kubernetes-validations"),
+            "spec": described_once("spec", structural(resource.spec)),
+            "status": described_once(
+                "status", without(structural(resource.status), "default", "x-kubernetes-validations")
+            ),
         },
         "x-kubernetes-validations": [
             {
@@ -131,15 +131,18 @@ def _structural(raw: Schema, definitions: dict[str, Schema]) -> Schema:
     if "const" in raw:
         schema["enum"] = [raw["const"]]
     _bound(schema, raw)
+    if keys := raw.get("propertyNames", {}).get("enum"):
+        schema["maxProperties"] = len(keys)
     if raw.get("default") is not None:
         schema["default"] = raw["default"]
+    # Defaults in list items and map values look like drift to GitOps tools.
     if "items" in raw:
-        schema["items"] = _without(_structural(raw["items"], definitions), "default")
+        schema["items"] = without(_structural(raw["items"], definitions), "default")
     pattern, values = next(
         iter(raw.get("patternProperties", {}).items()), ("", raw.get("additionalProperties"))
     )
     if isinstance(values, dict):
-        schema["additionalProperties"] = _without(_structural(values, definitions), "default")
+        schema["additionalProperties"] = without(_structural(values, definitions), "default")
     if "properties" in raw:
         required = set(raw.get("required", ()))
         schema["properties"] = {
@@ -184,6 +187,9 @@ def _bound(schema: Schema, raw: Schema) -> None:
 
 def _key_rules(keys: Schema, pattern: str) -> list[Schema]:
     """A structural schema says nothing of a map's keys; a rule can."""
+    if "enum" in keys:
+        rule = f"self.all(key, key in {keys['enum']})"
+        return [{"rule": rule, "message": f"every key must be one of {', '.join(keys['enum'])}"}]
     shortest, longest = keys.get("minLength", 0), keys.get("maxLength")
     if longest is None:
         return []
@@ -196,17 +202,6 @@ def _key_rules(keys: Schema, pattern: str) -> list[Schema]:
 
 def _validation(rule: Schema) -> Schema:
     return {key: rule[key] for key in ("rule", "message", "fieldPath") if key in rule}
-
-
-def _without(schema: Schema, *keywords: str) -> Schema:
-    """Defaults in list items look like drift to GitOps tools."""
-    kept = {key: value for key, value in schema.items() if key not in keywords}
-    for key in ("items", "additionalProperties"):
-        if key in kept:
-            kept[key] = _without(kept[key], *keywords)
-    if "properties" in kept:
-        kept["properties"] = {name: _without(field, *keywords) for name, field in kept["properties"].items()}
-    return kept
 
 
 def _column(column: Column) -> Schema:

@@ -16,6 +16,7 @@ ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_le
 Percent = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Whose = Literal["Previous", "Initial"]
+StageWithSettings = Literal["sample", "judge", "train", "evaluate", "compare", "promote"]
 MAX_SHARDS = 32
 MAX_NODES = 64
 
@@ -351,30 +352,6 @@ class Promotion(Model):
     )
 
 
-class StageOverrides(Model):
-    """Overrides of spec.defaults, by stage."""
-
-    sample: PodSettings | None = Field(
-        None, description="Settings of the stage sample, over those of defaults."
-    )
-    judge: PodSettings | None = Field(
-        None, description="Settings of the stage judge, over those of defaults."
-    )
-    train: PodSettings | None = Field(
-        None, description="Settings of the stage train, over those of defaults."
-    )
-    evaluate: PodSettings | None = Field(
-        None, description="Settings of the stage evaluate, over those of defaults."
-    )
-    compare: PodSettings | None = Field(
-        None, description="Settings of the stage compare, over those of defaults."
-    )
-    promote: PodSettings | None = Field(
-        None,
-        description="Settings of the stage promote, over those of defaults. It gets no accelerator.",
-    )
-
-
 class History(Model):
     """How much of the past is kept."""
 
@@ -420,7 +397,11 @@ class AlignmentCycleSpec(Model):
     gates: Gates = Field(default_factory=Gates, description="What a candidate must pass.")
     promotion: Promotion = Field(default_factory=Promotion, description="How a candidate reaches users.")
     defaults: PodDefaults = Field(default_factory=PodDefaults, description="How every stage's pod is made.")
-    stages: StageOverrides | None = Field(None, description="Overrides of defaults, by stage.")
+    stages: dict[StageWithSettings, PodSettings] | None = Field(
+        None,
+        description="Overrides of defaults, by stage: sample, judge, train, evaluate, compare, promote (which gets no "
+        "accelerator).",
+    )
     history: History = Field(default_factory=History, description="How much of the past is kept.")
 
     rules = (
@@ -468,3 +449,7 @@ class AlignmentCycleSpec(Model):
             ),
         ),
     )
+
+    def override(self, stage: str) -> PodSettings | None:
+        """What `stages` says of one stage, if it says anything."""
+        return next((said for name, said in (self.stages or {}).items() if name == stage), None)

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 
 from alignment_api import names, quantities, uris, wording
-from alignment_api.crd import Schema, structural
+from alignment_api.crd import structural
 from alignment_api.kinds import RESOURCES, Resource
 from alignment_api.model import API_VERSION
+from alignment_api.schemas import Schema, children, repeats
 
-_STAGES = "stages."
+_MANY = 4  # fewer fields are sooner read again than looked up
 _INTRODUCTION = f"""# The API
 
 Both kinds are `{API_VERSION}`, namespaced, and in the category `alignment`: `kubectl get alignment` lists them. A
@@ -23,12 +24,23 @@ Kubernetes: `500m`, `4`, `8Gi`. A field that is not listed here is refused, not 
 
 def markdown() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *(_kind(resource) for resource in RESOURCES)])
+    kinds = {resource.kind: _schema(resource) for resource in RESOURCES}
+    explained = repeats("", {"properties": kinds}, _MANY)
+    return "\n".join(
+        [_INTRODUCTION, *(_kind(resource, kinds[resource.kind], explained) for resource in RESOURCES)]
+    )
 
 
-def _kind(resource: Resource) -> str:
-    spec, status = structural(resource.spec), structural(resource.status)
-    rules = [f"- `{path}` {rule}" for path, rule in _rules("", spec)]
+def _schema(resource: Resource) -> Schema:
+    return {"properties": {"spec": structural(resource.spec), "status": structural(resource.status)}}
+
+
+def _kind(resource: Resource, schema: Schema, explained: dict[str, str]) -> str:
+    """`explained`: objects whose fields an earlier one has, the path of that by theirs."""
+    spec, status = ((f"{resource.kind}.{part}", schema["properties"][part]) for part in ("spec", "status"))
+    rules = [
+        f"- `{path.removeprefix(f'{resource.kind}.')}` {rule}" for path, rule in _rules(*spec, explained)
+    ]
     lines = [
         f"## {resource.kind}",
         "",
@@ -36,7 +48,9 @@ def _kind(resource: Resource) -> str:
         "",
         "### spec",
         "",
-        *_table(spec, status=False),
+        "| field | type | default | meaning |",
+        "|---|---|---|---|",
+        *_table(*spec, explained, defaults=True),
         "",
         "Over several fields:",
         "",
@@ -46,44 +60,36 @@ def _kind(resource: Resource) -> str:
         "",
         "Written by the operator alone.",
         "",
-        *_table(status, status=True),
+        "| field | type | meaning |",
+        "|---|---|---|",
+        *_table(*status, explained, defaults=False),
         "",
     ]
     return "\n".join(lines)
 
 
-def _table(schema: Schema, *, status: bool) -> Iterator[str]:
-    yield "| field | type | meaning |" if status else "| field | type | default | meaning |"
-    yield "|---|---|---|" if status else "|---|---|---|---|"
-    for path, field, required in _fields("", schema):
-        default = "" if status else f" {_default(field, required=required)} |"
-        yield f"| `{path}` | {_type(field)} |{default} {field['description']} |".replace("\n", " ")
+def _table(path: str, schema: Schema, explained: dict[str, str], *, defaults: bool) -> Iterator[str]:
+    """A row for every field below a schema, and for map values and list items that an earlier object explains."""
+    for place, inner in children(path, schema):
+        kind, _, field = place.split(".", 2)
+        first = explained.get(place)
+        words = [] if field.endswith(("[]", "*")) else [inner["description"]]
+        if first:
+            words.append(f"Its fields are those of `{first.removeprefix(f'{kind}.')}`.")
+        if words:
+            required = field.rpartition(".")[2] in schema.get("required", ())
+            default = f" {_default(inner, required=required)} |" if defaults else ""
+            yield f"| `{field}` | {_type(inner)} |{default} {' '.join(words)} |".replace("\n", " ")
+        if not first:
+            yield from _table(place, inner, explained, defaults=defaults)
 
 
-def _fields(path: str, schema: Schema) -> Iterator[tuple[str, Schema, bool]]:
-    """Every field below a schema; those of stages.STAGE are those of defaults."""
-    for name, field in schema.get("properties", {}).items():
-        here = f"{path}{name}"
-        yield here, field, name in schema.get("required", ())
-        if path == _STAGES:
-            continue
-        yield from _fields(f"{here}.", field)
-        yield from _fields(f"{here}[].", field.get("items", {}))
-        inner = field.get("additionalProperties", {})
-        yield from _fields(f"{here}.*.", inner)
-        yield from _fields(f"{here}.*.*.", inner.get("additionalProperties", {}))
-
-
-def _rules(path: str, schema: Schema) -> Iterator[tuple[str, str]]:
-    """Those of stages.STAGE are those of defaults too."""
+def _rules(path: str, schema: Schema, explained: dict[str, str]) -> Iterator[tuple[str, str]]:
     for rule in schema.get("x-kubernetes-validations", ()):
-        yield f"spec{path}{rule.get('fieldPath', '')}", rule["message"]
-    if path == f".{_STAGES}".rstrip("."):
-        return
-    for name, field in schema.get("properties", {}).items():
-        yield from _rules(f"{path}.{name}", field)
-    if "items" in schema:
-        yield from _rules(f"{path}[]", schema["items"])
+        yield f"{path}{rule.get('fieldPath', '')}", rule["message"]
+    for place, inner in children(path, schema):
+        if place not in explained:
+            yield from _rules(place, inner, explained)
 
 
 def _default(field: Schema, *, required: bool) -> str:

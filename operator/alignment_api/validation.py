@@ -18,6 +18,7 @@ from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.dataset import PreferenceDatasetSpec
 from alignment_api.kinds import CYCLE, DATASET, RESOURCES, Resource
 from alignment_api.model import API_VERSION, GROUP, Model
+from alignment_api.schemas import Schema
 
 Path = tuple[str | int, ...]
 Spec = TypeVar("Spec", bound=Model)
@@ -95,7 +96,7 @@ def _parsed(
     if spec is None:
         return None, (*problems, Problem("spec", "", f"is required: {crd.structural(model)['description']}"))
     try:
-        spec = _whole_numbers(spec)
+        spec = _without_null_entries(_whole_numbers(spec), _schema(model))
     except RecursionError:
         return None, (*problems, Problem("spec", "", "contains itself, or is nested too deeply"))
     try:
@@ -168,16 +169,20 @@ def _namespace(metadata: Mapping[object, object]) -> list[Problem]:
 
 
 @functools.cache
-def _schema(model: type[Model]) -> crd.Schema:
+def _schema(model: type[Model]) -> Schema:
     return crd.structural(model)
 
 
-def _problem(error: ErrorDetails, spec: object, schema: crd.Schema) -> Problem:
+def _problem(error: ErrorDetails, spec: object, schema: Schema) -> Problem:
     path: Path = error["loc"]
-    if path and path[-1] == "[key]":
-        return _key_problem(path[:-1], error)
     kind, written = error["type"], error["input"]
     context: Mapping[str, Any] = error.get("ctx", {})
+    if path and path[-1] == "[key]":
+        path = path[:-1]
+        if kind == "literal_error":
+            known = re.findall("'([^']*)'", context["expected"])
+            return _unknown_field(path, _at(spec, path), known, schema)
+        return _key_problem(path, error)
     if kind == "rule":
         path = (*path, *_steps(context["path"]))
         return Problem(_spelt(("spec", *path)), _shown(_at(spec, path)), context["message"])
@@ -189,11 +194,14 @@ def _problem(error: ErrorDetails, spec: object, schema: crd.Schema) -> Problem:
             _spelt(("spec", *path)), _shown(written), "is a key that must be text; put it in quotes"
         )
     if kind == "extra_forbidden":
-        known = sorted(_node(schema, path[:-1]).get("properties", ()))
-        elsewhere = list(_places("spec", schema, str(path[-1])))
-        message = wording.suggestion(str(path[-1]), known, "is not a field here", elsewhere=elsewhere)
-        return Problem(_spelt(("spec", *path)), _shown(written), message)
+        return _unknown_field(path, written, sorted(_node(schema, path[:-1]).get("properties", ())), schema)
     message = wording.message(kind, written, _node(schema, path), str(path[-1]) if path else "")
+    return Problem(_spelt(("spec", *path)), _shown(written), message)
+
+
+def _unknown_field(path: Path, written: object, known: list[str], schema: Schema) -> Problem:
+    elsewhere = list(_places("spec", schema, str(path[-1])))
+    message = wording.suggestion(str(path[-1]), known, "is not a field here", elsewhere=elsewhere)
     return Problem(_spelt(("spec", *path)), _shown(written), message)
 
 
@@ -203,7 +211,7 @@ def _key_problem(path: Path, error: ErrorDetails) -> Problem:
     return Problem(_spelt(("spec", *path)), _shown(key), f"is a key that {message}")
 
 
-def _node(schema: crd.Schema, path: Path) -> crd.Schema:
+def _node(schema: Schema, path: Path) -> Schema:
     for step in path:
         if "properties" in schema:
             schema = schema["properties"][step]
@@ -212,7 +220,7 @@ def _node(schema: crd.Schema, path: Path) -> crd.Schema:
     return schema
 
 
-def _places(path: str, schema: crd.Schema, name: str) -> Iterator[str]:
+def _places(path: str, schema: Schema, name: str) -> Iterator[str]:
     """Where a field of this name is at home."""
     for field, inner in schema.get("properties", {}).items():
         if field == name:
@@ -264,6 +272,20 @@ def _shown(value: object) -> str:
 def _printable(text: str) -> str:
     """A YAML escape can make half a surrogate pair, which no terminal or file takes."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def _without_null_entries(value: Any, schema: Schema) -> Any:
+    """Nothing behind a key of a map is as if the key were not there; for fields, the models themselves say so."""
+    if isinstance(value, list):
+        return [_without_null_entries(item, schema.get("items", {})) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    fields, values = schema.get("properties", {}), schema.get("additionalProperties")
+    return {
+        key: _without_null_entries(inner, values or fields.get(key, {}))
+        for key, inner in value.items()
+        if inner is not None or values is None
+    }
 
 
 def _whole_numbers(value: object) -> object:

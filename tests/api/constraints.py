@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.api.manifests import BY_KIND, MISSING, Manifest, with_value
+from tests.api.manifests import BY_KIND, MISSING, STAGES, Manifest, with_value
 
 CYCLE, DATASET = "AlignmentCycle", "PreferenceDataset"
 
@@ -485,7 +485,14 @@ ROWS: tuple[Row, ...] = (
     pattern("spec.promotion.targets[0].configMap.key", 253, ("uri", "A_b.c-d"), ("", "a/b", "a b")),
     mapping("spec.promotion.targets[1].inferenceService", "name"),
     name("spec.promotion.targets[1].inferenceService.name"),
-    mapping("spec.stages"),
+    Row(
+        CYCLE,
+        "spec.stages",
+        ({}, {stage: {} for stage in STAGES}),
+        ({stage: {} for stage in (*STAGES, "collect")}, "a"),
+    ),
+    Row(CYCLE, "spec.stages", (), ({"": {}}, {"collect": {}}), by_rule=True),
+    mapping("spec.stages.train"),
     mapping("spec.history"),
     whole("spec.history.iterations", 1, 100),
     whole("spec.history.keepPromoted", 1, 20),

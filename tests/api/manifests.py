@@ -41,6 +41,7 @@ def _pod_affinity() -> Manifest:
     }
 
 
+STAGES = ("sample", "judge", "train", "evaluate", "compare", "promote")  # that have settings of their own
 _POD: Manifest = {
     "image": "ghcr.io/alignment-dev/worker:0.1.0",
     "serviceAccountName": "worker",
@@ -161,10 +162,7 @@ CYCLE: Manifest = {
             ],
         },
         "defaults": copy.deepcopy(_POD),
-        "stages": {
-            stage: copy.deepcopy(_POD)
-            for stage in ("sample", "judge", "train", "evaluate", "compare", "promote")
-        },
+        "stages": {stage: copy.deepcopy(_POD) for stage in STAGES},
         "history": {"iterations": 5, "keepPromoted": 4, "keepCandidates": 2},
     },
 }

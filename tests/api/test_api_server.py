@@ -18,6 +18,7 @@ from tests.api.statuses import CYCLE_STATUS, DATASET_STATUS
 from tests.cluster.api import ApiError
 from tests.cluster.client import Client, Namespace, temporary_namespace
 from tests.cluster.crds import serve
+from tests.cluster.waiting import wait_until
 
 pytest_plugins = ["tests.cluster.fixtures"]
 
@@ -123,7 +124,14 @@ def test_the_defaults_below_optional_objects_are_the_same_too(shared: Namespace)
 
 
 def test_nothing_behind_a_field_is_as_if_it_were_not_there(shared: Namespace) -> None:
-    manifest = with_value(with_value(LEAST_CYCLE, "spec.training.lora", None), "spec.sampling.topP", None)
+    manifest = LEAST_CYCLE
+    for path in (
+        "spec.training.lora",
+        "spec.sampling.topP",
+        "spec.stages.train",
+        "spec.defaults.podLabels.team",
+    ):
+        manifest = with_value(manifest, path, None)
     cycle, problems = parse_cycle(manifest)
     assert cycle is not None, problems
     assert _try(shared, manifest)["spec"] == cycle.to_wire()
@@ -202,3 +210,20 @@ def test_kubectl_shows_what_a_dataset_holds(shared: Namespace) -> None:
 def test_both_kinds_are_in_the_category_alignment(shared: Namespace) -> None:
     listed = shared.client.kubectl("api-resources", "--categories=alignment", "-o", "name").split()
     assert listed == ["alignmentcycles.alignment.dev", "preferencedatasets.alignment.dev"]
+
+
+def test_kubectl_explains_fields(shared: Namespace) -> None:
+    # The server publishes schemas a moment after it serves them; `get` makes kubectl ask anew which kinds there are.
+    shared.kubectl("get", "acyc")
+    wait_until(
+        lambda: shared.client.try_kubectl("explain", "acyc").returncode == 0, "its schema is published"
+    )
+    training = shared.kubectl("explain", "acyc.spec.training")
+    assert "How the candidate is trained." in training
+    assert "gradientAccumulationSteps\t<integer>" in training
+    assert "Batches summed into one step." in training
+    assert "sample, judge, train, evaluate, compare, promote" in " ".join(
+        shared.kubectl("explain", "acyc.spec.stages").split()
+    )
+    assert "As in spec.defaults." in shared.kubectl("explain", "acyc.spec.stages.retries")
+    assert "nobody's fault" in shared.kubectl("explain", "acyc.spec.defaults.retries")

@@ -11,6 +11,7 @@ import pytest
 
 from alignment_api import crd
 from alignment_api.kinds import RESOURCES
+from alignment_api.schemas import Schema, without
 from alignment_api.validation import Problem, check_manifest
 from tests.api.constraints import ROWS, RULES, Row, SpanningRow, accepted, refused, with_values
 from tests.api.manifests import BY_KIND, LEAST_CYCLE, LEAST_DATASET, MISSING, Manifest, steps
@@ -52,27 +53,19 @@ def test_no_constraint_is_without_examples() -> None:
 
 def test_all_stages_of_both_kinds_take_the_same_settings() -> None:
     cycle, dataset = (crd.structural(resource.spec)["properties"] for resource in RESOURCES)
-    stages = cycle["stages"]["properties"]
-    assert list(stages) == ["sample", "judge", "train", "evaluate", "compare", "promote"]
-    for pod in (*stages.values(), dataset["defaults"]):
-        assert _without_words_and_defaults(pod) == _without_words_and_defaults(cycle["defaults"])
+    words = ("default", "description")
+    for pod in (cycle["stages"]["additionalProperties"], dataset["defaults"]):
+        assert without(pod, *words) == without(cycle["defaults"], *words)
 
 
-def _without_words_and_defaults(schema: Any) -> Any:
-    if not isinstance(schema, dict):
-        return schema
-    kept = schema.keys() - {"default", "description"}
-    return {key: _without_words_and_defaults(schema[key]) for key in kept}
-
-
-_SAME_AS_DEFAULTS = {"AlignmentCycle": "spec.stages.", "PreferenceDataset": "spec.defaults"}
+_SAME_AS_DEFAULTS = {"AlignmentCycle": "spec.stages.*.", "PreferenceDataset": "spec.defaults"}
 
 
 def _is_at(problem: Problem, path: str) -> bool:
     return problem.path == path or problem.path.startswith((f"{path}[", f"{path}."))
 
 
-def _nodes(path: str, schema: crd.Schema) -> Iterator[tuple[str, crd.Schema]]:
+def _nodes(path: str, schema: Schema) -> Iterator[tuple[str, Schema]]:
     yield path, schema
     for name, field in schema.get("properties", {}).items():
         yield from _nodes(f"{path}.{name}", field)
@@ -82,7 +75,7 @@ def _nodes(path: str, schema: crd.Schema) -> Iterator[tuple[str, crd.Schema]]:
         yield from _nodes(f"{path}.*", schema["additionalProperties"])
 
 
-def _uncovered(kind: str, path: str, schema: crd.Schema) -> Iterator[str]:
+def _uncovered(kind: str, path: str, schema: Schema) -> Iterator[str]:
     rows = [row for row in ROWS if row.kind == kind and re.fullmatch(_as_regex(path), row.path)]
     accepted = [value for row in rows for value in row.accepted]
     refused = [value for row in rows for value in row.refused if not isinstance(value, tuple)]
@@ -109,7 +102,7 @@ def _uncovered(kind: str, path: str, schema: crd.Schema) -> Iterator[str]:
         yield from _uncovered_rule(kind, rule, refused)
 
 
-def _uncovered_bounds(schema: crd.Schema, accepted: list[Any], refused: list[Any]) -> Iterator[str]:
+def _uncovered_bounds(schema: Schema, accepted: list[Any], refused: list[Any]) -> Iterator[str]:
     inside = [value for value in accepted if isinstance(value, int | float)]
     outside = [value for value in refused if isinstance(value, int | float) and not isinstance(value, bool)]
     low, high = schema.get("minimum"), schema.get("maximum")
@@ -125,7 +118,7 @@ def _uncovered_bounds(schema: crd.Schema, accepted: list[Any], refused: list[Any
             yield "maximum"
 
 
-def _uncovered_sizes(schema: crd.Schema, accepted: list[Any], refused: list[Any]) -> Iterator[str]:
+def _uncovered_sizes(schema: Schema, accepted: list[Any], refused: list[Any]) -> Iterator[str]:
     for suffix, type_ in (("Length", str), ("Items", list), ("Properties", dict)):
         inside = {len(value) for value in accepted if isinstance(value, type_)}
         outside = {len(value) for value in refused if isinstance(value, type_)}

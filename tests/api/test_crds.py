@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,19 +15,17 @@ from pydantic import Field
 from alignment_api import crd
 from alignment_api.kinds import CYCLE, DATASET, RESOURCES, Resource
 from alignment_api.model import Model
+from alignment_api.schemas import Schema, children, without
 from alignment_operator.cli import crds
 from tests.api.statuses import CYCLE_STATUS, DATASET_STATUS
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def _nodes(path: str, schema: crd.Schema) -> Iterator[tuple[str, crd.Schema]]:
+def _nodes(path: str, schema: Schema) -> Iterator[tuple[str, Schema]]:
     yield path, schema
-    for name, field in schema.get("properties", {}).items():
-        yield from _nodes(f"{path}.{name}", field)
-    for key in ("items", "additionalProperties"):
-        if key in schema:
-            yield from _nodes(f"{path}.{key}", schema[key])
+    for place, inner in children(path, schema):
+        yield from _nodes(place, inner)
 
 
 NODES = {resource.kind: list(_nodes("", crd.object_schema(resource))) for resource in RESOURCES}
@@ -57,19 +56,40 @@ def test_yaml_gives_back_the_definition(resource: Resource) -> None:
     assert yaml.safe_load(crds.crd_text(resource)) == crd.definition(resource)
 
 
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_client_side_apply_has_room_for_a_definition_with_all_fields_to_come(resource: Resource) -> None:
+    """It keeps the object's JSON in an annotation, and all annotations of an object end at 262,144 bytes."""
+    stored = json.dumps(crd.definition(resource), separators=(",", ":"))
+    assert len(stored.encode()) < 100_000
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.kind)
+def test_a_definition_is_what_its_models_say_but_for_words_that_stand_elsewhere(resource: Resource) -> None:
+    spec = crd.object_schema(resource)["properties"]["spec"]
+    assert without(spec, "description") == without(crd.structural(resource.spec), "description")
+    words = {path: schema.get("description", "") for path, schema in _nodes("spec", spec)}
+    for path, schema in _nodes("spec", crd.structural(resource.spec)):
+        in_full = schema.get("description", "")
+        there = words[path].removeprefix("As in ").removesuffix(".")
+        assert words[path] == in_full or in_full in (
+            words[place] for place in words if place.startswith(there)
+        )
+
+
 @pytest.mark.parametrize("kind", NODES)
 def test_every_field_is_described(kind: str) -> None:
     fields = [
-        (f"{path}.{name}", field)
+        (place, field)
         for path, schema in NODES[kind]
-        for name, field in schema.get("properties", {}).items()
+        for place, field in children(path, schema)
+        if not place.endswith(("[]", "*"))
     ]
-    assert [path for path, field in fields if not field.get("description") and path != ".metadata"] == []
+    assert [path for path, field in fields if not field.get("description") and path != "metadata"] == []
 
 
 @pytest.mark.parametrize("kind", NODES)
 def test_every_text_list_and_map_ends_somewhere(kind: str) -> None:
-    def unbounded(schema: crd.Schema) -> bool:
+    def unbounded(schema: Schema) -> bool:
         if "enum" in schema:
             return False
         if schema.get("type") == "string" or schema.get("x-kubernetes-int-or-string"):
@@ -79,7 +99,7 @@ def test_every_text_list_and_map_ends_somewhere(kind: str) -> None:
             return "maxItems" not in schema
         return "additionalProperties" in schema and "maxProperties" not in schema
 
-    inside = (".spec", ".status")
+    inside = ("spec", "status")
     assert [path for path, schema in NODES[kind] if path.startswith(inside) and unbounded(schema)] == []
 
 
@@ -87,7 +107,7 @@ def test_every_text_list_and_map_ends_somewhere(kind: str) -> None:
 def test_neither_list_items_nor_the_status_have_defaults(kind: str) -> None:
     defaulted = [path for path, schema in NODES[kind] if "default" in schema]
     assert defaulted
-    assert [path for path in defaulted if ".items" in path or path.startswith(".status")] == []
+    assert [path for path in defaulted if "[]" in path or path.startswith("status")] == []
 
 
 @pytest.mark.parametrize("kind", NODES)
@@ -104,7 +124,7 @@ def test_the_example_of_a_status_sets_every_field(resource: Resource, status: Mo
     assert _unset("status", crd.structural(resource.status), [status.to_wire()]) == []
 
 
-def _unset(path: str, schema: crd.Schema, values: list[Any]) -> list[str]:
+def _unset(path: str, schema: Schema, values: list[Any]) -> list[str]:
     """Fields that no value at this place sets."""
     missing = [] if values else [path]
     for name, field in schema.get("properties", {}).items():

@@ -7,6 +7,7 @@ import yaml
 
 from alignment_api import crd
 from alignment_api.kinds import RESOURCES
+from alignment_api.schemas import Schema
 from alignment_api.validation import Problem, check_manifest, parse_cycle, parse_dataset
 from alignment_api.wording import PATTERNS
 from tests.api.manifests import CYCLE, DATASET, LEAST_CYCLE, MISSING, with_value
@@ -52,8 +53,20 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
         (
             "spec.history.image",
             "a",
-            ': "a": is not a field here; did you mean spec.defaults.image or spec.stages.sample.image or '
-            "spec.stages.judge.image? fields: iterations, keepCandidates, keepPromoted",
+            ': "a": is not a field here; did you mean spec.defaults.image? '
+            "fields: iterations, keepCandidates, keepPromoted",
+        ),
+        (
+            "spec.stages.trian",
+            {"retries": 1},
+            ": {\"retries\": 1}: is not a field here; did you mean 'train'? "
+            "fields: sample, judge, train, evaluate, compare, promote",
+        ),
+        (
+            "spec.stages.image",
+            {},
+            ": {}: is not a field here; did you mean spec.defaults.image? "
+            "fields: sample, judge, train, evaluate, compare, promote",
         ),
         ("spec.judge.verifier", {"a": 1}, ".a: 1: is not a field here; it has no fields"),
         ("spec.evaluation.goldSet", MISSING, ": is required: What the candidate must not forget."),
@@ -284,7 +297,7 @@ def test_absent_fields_have_their_defaults() -> None:
 
 
 def test_every_pattern_has_words() -> None:
-    def patterns(schema: crd.Schema) -> set[str]:
+    def patterns(schema: Schema) -> set[str]:
         below = [*schema.get("properties", {}).values()]
         below += [schema[key] for key in ("items", "additionalProperties") if key in schema]
         return {schema["pattern"]} if "pattern" in schema else set().union(*map(patterns, below))

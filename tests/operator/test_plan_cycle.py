@@ -154,6 +154,14 @@ def test_an_image_that_was_edited_waits_for_the_next_iteration() -> None:
     assert "spec.defaults.image, spec.stages.train.image of generation 2" in said
 
 
+def test_a_stage_whose_image_was_taken_out_of_the_spec_keeps_it_until_the_next_iteration() -> None:
+    world = started(stages={"train": {"image": "worker:3"}})
+    world.spec = cycle_spec()
+    world.generation = 2
+    world.pass_()
+    assert "spec.stages.train.image of generation 2" in condition(world, "Iterating")["message"]
+
+
 def test_promote_asks_for_no_accelerator_and_each_stage_keeps_its_ttl() -> None:
     world = World(
         spec=cycle_spec(

@@ -29,9 +29,8 @@ def _images(frozen: AlignmentCycleSpec, spec: AlignmentCycleSpec) -> list[str]:
     found = []
     if spec.defaults.image and spec.defaults.image != frozen.defaults.image:
         found.append("defaults.image")
-    stages = type(spec.stages).model_fields if spec.stages else {}
-    for stage in stages:
-        ours, theirs = getattr(spec.stages, stage), getattr(frozen.stages, stage, None)
+    for stage in (frozen.stages or {}) | (spec.stages or {}):
+        ours, theirs = spec.override(stage), frozen.override(stage)
         if (ours.image if ours else None) != (theirs.image if theirs else None):
             found.append(f"stages.{stage}.image")
     return found

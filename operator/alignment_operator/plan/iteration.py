@@ -165,8 +165,7 @@ def settled_pods(spec: AlignmentCycleSpec | None, name: Stage) -> PodDefaults:
     """The spec's word on one stage's pods. `promote` and `collect` compute nothing, so they get no accelerator."""
     if spec is None:
         return PodDefaults()
-    override = getattr(spec.stages, name.value, None) if spec.stages else None
-    found = settled(spec.defaults, override)
+    found = settled(spec.defaults, spec.override(name))
     if name not in {Stage.PROMOTE, Stage.COLLECT} or found.resources is None:
         return found
     return found.model_copy(update={"resources": found.resources.without_extended()})
