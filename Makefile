@@ -30,8 +30,8 @@ quickstart: venv ## one whole iteration on the tiny model, without a cluster
 check: venv ## format, lint, types, import boundaries, fresh CRDs
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy operator images/worker tests
-	@MYPYPATH=benchmarks $(BIN)/mypy benchmarks
+	@$(BIN)/mypy operator images/worker tests benchmarks/scale
+	@MYPYPATH=benchmarks $(BIN)/mypy benchmarks/*.py
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m alignment_operator.cli.crds --check
 

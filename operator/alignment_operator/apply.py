@@ -67,13 +67,13 @@ Status = TypeVar("Status", AlignmentCycleStatus, PreferenceDatasetStatus)
 
 @dataclass(frozen=True)
 class Applied(Generic[Status]):
-    """`status` was written, and got `resource_version`; both None if nothing changed.
+    """`status` was written, and made the object what `latest` is; both None if nothing changed.
 
     `unseen`: it made or found what only the next pass will see, and what no watch need announce.
     """
 
     status: Status | None
-    resource_version: str | None
+    latest: Manifest | None
     unseen: bool = False
     refused: bool = False
 
@@ -87,14 +87,14 @@ async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> App
         started = await pass_.act(plan.actions)
     except NameTakenError as error:  # a ControllerRevision's: the iteration does not start before it is gone
         status = _stalled(observed.status, plan.status, str(error))
-        version = await pass_.write_status(status) if status != observed.status else None
-        return Applied(status if version else None, version, refused=True)
+        latest = await pass_.write_status(status) if status != observed.status else None
+        return Applied(status if latest else None, latest, refused=True)
     changed = _each_stage(plan.status, lambda stage: _with_uid(stage, started))
     status = pass_.refusals_in(changed, observed.status)
     written = None if status == observed.status else status
-    version = await pass_.write_status(written) if written else None
+    latest = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
-    return Applied(written, version, pass_.unseen, pass_.was_refused)
+    return Applied(written, latest, pass_.unseen, pass_.was_refused)
 
 
 async def apply_dataset(
@@ -108,9 +108,9 @@ async def apply_dataset(
         ingest = pass_.refusal_in(_with_uid(status.ingest, started))
         status = status.model_copy(update={"ingest": ingest})
     written = None if status == observed.status else status
-    version = await pass_.write_status(written) if written else None
+    latest = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
-    return Applied(written, version, pass_.unseen, pass_.was_refused)
+    return Applied(written, latest, pass_.unseen, pass_.was_refused)
 
 
 def _stalled(
@@ -231,12 +231,12 @@ class _Pass:
         message = f"Job {stage.job} was refused: {said}"[:4096]
         return stage.model_copy(update={"job": None, "reason": str(Reason.REFUSED), "message": message})
 
-    async def write_status(self, status: AlignmentCycleStatus | PreferenceDatasetStatus) -> str:
-        """The new resourceVersion."""
+    async def write_status(self, status: AlignmentCycleStatus | PreferenceDatasetStatus) -> Manifest:
+        """The object as it is then."""
         identity = self._identity()
         identity["metadata"]["resourceVersion"] = self._owner.resource_version
         try:
-            written = await self._api.replace_status(self._kind, {**identity, "status": status.to_wire()})
+            return await self._api.replace_status(self._kind, {**identity, "status": status.to_wire()})
         except RefusedError as error:
             await self.tell(
                 [
@@ -249,7 +249,6 @@ class _Pass:
                 ]
             )
             raise
-        return str(written["metadata"]["resourceVersion"])
 
     async def tell(self, events: Sequence[Event]) -> None:
         """Nothing depends on an event, so one that cannot be written is logged."""

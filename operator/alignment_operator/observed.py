@@ -155,6 +155,7 @@ class ObservedCycle:
     revisions: tuple[RevisionView, ...] = ()  # all there are, looked at only while no iteration runs
     datasets: tuple[DatasetView, ...] = ()  # in the order of spec.datasets
     targets: tuple[TargetView, ...] = ()  # in the order of spec.promotion.targets
+    has_turn: bool = True  # False: as many iterations run as the operator lets run at once
 
 
 @dataclass(frozen=True)

@@ -110,12 +110,17 @@ class Event:
 
 @dataclass(frozen=True)
 class CyclePlan:
-    """`wake_at`: when to look again though nothing changed; None: only on change."""
+    """`wake_at`: when to look again though nothing changed; None: only on change.
+
+    `runs`: an iteration that neither a person nor `spec.suspend` holds. `queued`: one waits for its turn.
+    """
 
     actions: tuple[Action, ...]
     status: AlignmentCycleStatus
     events: tuple[Event, ...] = ()
     wake_at: datetime | None = None
+    runs: bool = False
+    queued: bool = False
 
 
 @dataclass(frozen=True)

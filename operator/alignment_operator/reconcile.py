@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_operator import apply
-from alignment_operator.api import CYCLE, DATASET, Api, Kind
-from alignment_operator.observe import JobSource, UnreadableError, observe_cycle, observe_dataset
+from alignment_operator.api import CYCLE, DATASET, Api, Kind, Manifest
+from alignment_operator.observe import Known, UnreadableError, observe_cycle, observe_dataset
 from alignment_operator.observed import JobState, JobView, Owner, Settings
 from alignment_operator.plan import cycle, dataset
 
@@ -37,14 +37,21 @@ class Pass:
     """What came of a pass.
 
     `wake_at`: when to look again though nothing changed; None: only on change.
-    `written`: the resourceVersion of the status write, None if there was none. What a watch says of it is no news.
+    `latest`: the object as the status write left it, None if there was none. What a watch says of it is no news.
     """
 
     wake_at: datetime | None = None
-    written: str | None = None
+    latest: Manifest | None = None
     gone: bool = False
     change: Change | None = None
     told: tuple[str, ...] = ()  # reasons of the events that went with the change
+    runs: bool = False  # as CyclePlan has it
+    queued: bool = False
+
+    @property
+    def written(self) -> str | None:
+        """The resourceVersion of the status write."""
+        return str(self.latest["metadata"]["resourceVersion"]) if self.latest else None
 
 
 async def one_pass(
@@ -54,11 +61,11 @@ async def one_pass(
     name: str,
     now: datetime,
     settings: Settings,
-    jobs: JobSource | None = None,
+    known: Known | None = None,
 ) -> Pass:
     """Raises ConflictError if somebody wrote meanwhile (do it again), UnreadableError, and what `apply` raises."""
     try:
-        return await _pass(api, kind, namespace, name, now, settings, jobs)
+        return await _pass(api, kind, namespace, name, now, settings, known)
     except UnreadableError as error:
         await api.emit(error.manifest, "Unreadable", str(error), warning=True, about="status")
         raise
@@ -71,10 +78,10 @@ async def _pass(
     name: str,
     now: datetime,
     settings: Settings,
-    jobs: JobSource | None,
+    known: Known | None,
 ) -> Pass:
     if kind == CYCLE:
-        seen_cycle = await observe_cycle(api, namespace, name, settings, jobs)
+        seen_cycle = await observe_cycle(api, namespace, name, settings, known)
         if seen_cycle is None:
             return Pass(gone=True)
         cycle_plan = _planned(cycle.plan, seen_cycle, seen_cycle.owner, kind, now)
@@ -82,9 +89,10 @@ async def _pass(
         outcome = _outcome(cycle_plan.wake_at, applied, seen_cycle.jobs, now)
         told = tuple(str(event.reason) for event in cycle_plan.events)
         change = (seen_cycle.status, applied.status) if applied.status else None
-        return replace(outcome, change=change, told=told)
+        runs, queued = cycle_plan.runs, cycle_plan.queued
+        return replace(outcome, change=change, told=told, runs=runs, queued=queued)
     if kind == DATASET:
-        seen_dataset = await observe_dataset(api, namespace, name, settings, jobs)
+        seen_dataset = await observe_dataset(api, namespace, name, settings, known)
         if seen_dataset is None:
             return Pass(gone=True)
         dataset_plan = _planned(dataset.plan, seen_dataset, seen_dataset.owner, kind, now)
@@ -121,7 +129,7 @@ def _outcome(
 ) -> Pass:
     refused = now + _REFUSED_AGAIN if applied.refused else None
     wakes = [wake_at, now if applied.unseen else None, refused, *(_look_again(job, now) for job in jobs)]
-    return Pass(min((wake for wake in wakes if wake), default=None), applied.resource_version)
+    return Pass(min((wake for wake in wakes if wake), default=None), applied.latest)
 
 
 def _look_again(job: JobView, now: datetime) -> datetime | None:

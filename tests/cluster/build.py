@@ -1,4 +1,4 @@
-"""The binaries of the control plane, and helm: built once from Go modules, then cached for the user."""
+"""The binaries of the control plane, helm and KWOK: built once from Go modules, then cached for the user."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 KUBERNETES_VERSION = "v1.36.3"
 HELM_VERSION = "v3.22.0"
+KWOK_VERSION = "v0.8.0"
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 
 _HERE = Path(__file__).parent
@@ -73,6 +74,11 @@ def _helm() -> _Program:
     return _Program("Helm", HELM_VERSION, _HERE / "helm", package, ("helm",), variables, "some minutes")
 
 
+def _kwok() -> _Program:
+    package = "sigs.k8s.io/kwok/cmd/kwok"
+    return _Program("KWOK", KWOK_VERSION, _HERE / "kwok", package, ("kwok",), {}, "a minute")
+
+
 def binaries() -> dict[str, Path]:
     """Paths of all binaries by name.
 
@@ -98,6 +104,12 @@ def helm() -> Path:
         if version and int(version[1]) == _OLDEST_HELM[0] and int(version[2]) >= _OLDEST_HELM[1]:
             return Path(found)
     return _built(_helm()) / "helm"
+
+
+@cache
+def kwok() -> Path:
+    """KWOK's controller, which plays nodes and their pods; built from its Go module. Raises BuildError."""
+    return _built(_kwok()) / "kwok"
 
 
 def cache_root() -> Path:

@@ -18,7 +18,13 @@ from tests.cluster.processes import Child, free_ports, is_free
 from tests.cluster.waiting import wait_until
 
 # Each gets a token and a kubeconfig. All are cluster admins; names of their own keep the audit log readable.
-USERS = ("admin", "system:kube-controller-manager", "system:kube-scheduler", "system:node:process-node")
+USERS = (
+    "admin",
+    "system:kube-controller-manager",
+    "system:kube-scheduler",
+    "system:node:process-node",
+    "alignment-operator",
+)
 
 # All pods have the address 127.0.0.1, which no Endpoints may have.
 _CONTROLLERS = (

@@ -32,7 +32,7 @@ class Life:
             Selection(JOB, namespace, f"{names.LABEL_OWNER_UID} in ({','.join(owners)})"),
             slim=slim,
             group=lambda job: str(job["metadata"]["labels"][names.LABEL_OWNER_UID]),
-            changed=self._controller.heard_of_owned,
+            changed=self._controller.heard_of_job,
         )
         targets = _whole(cluster, Selection(CONFIG_MAP, namespace, f"{names.LABEL_CYCLE}={run}"))
         cycles = _whole(cluster, Selection(CYCLE, namespace, f"run={run}"))

@@ -131,6 +131,7 @@ class World:
     computed: dict[str, int] = field(default_factory=dict)
     sealed: dict[str, PromoteParameters] = field(default_factory=dict)
     uids: int = 0
+    has_turn: bool = True
 
     def observe(self) -> ObservedCycle:
         owner = Owner("team", "support", "uid-1", self.generation, "1", dict(self.annotations), self.created)
@@ -148,6 +149,7 @@ class World:
             ),
             datasets=tuple(_dataset(name, pairs) for name, pairs in self.datasets.items()),
             targets=(self.target,) if self.spec.promotion.targets else (),
+            has_turn=self.has_turn,
         )
 
     def pass_(self, *, crash_after: int | None = None) -> CyclePlan:

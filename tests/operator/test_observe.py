@@ -12,7 +12,7 @@ from alignment_api.pods import PodDefaults
 from alignment_api.stage import CONTRACT_VERSION, Stage
 from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, JOB, Manifest
 from alignment_operator.cluster import Cluster
-from alignment_operator.observe import observe_cycle, observe_dataset
+from alignment_operator.observe import JobSource, Known, observe_cycle, observe_dataset
 from alignment_operator.observe.jobs import slim
 from alignment_operator.observe.objects import UnreadableError, status_of
 from alignment_operator.observed import Frozen, JobState, JobView, ObservedCycle, PodView
@@ -29,8 +29,8 @@ async def made(api: Cluster, namespace: Namespace, **spec: Any) -> ObservedCycle
     return await seen(api, namespace)
 
 
-async def seen(api: Cluster, namespace: Namespace, **arguments: Any) -> ObservedCycle:
-    observed = await observe_cycle(api, namespace.name, "support", SETTINGS, **arguments)
+async def seen(api: Cluster, namespace: Namespace, jobs: JobSource | None = None) -> ObservedCycle:
+    observed = await observe_cycle(api, namespace.name, "support", SETTINGS, Known(jobs))
     assert observed is not None
     return observed
 

@@ -9,6 +9,7 @@ import pytest
 
 from alignment_operator.api import CYCLE, JOB
 from alignment_operator.cluster import Cluster
+from alignment_operator.observe import Known
 from alignment_operator.reconcile import Pass, one_pass
 from tests.cluster.client import Namespace
 from tests.operator.edges import SETTINGS, KilledError, OnApi, Recorder, cycle, now
@@ -92,6 +93,6 @@ def test_a_job_that_the_cache_does_not_show_yet_is_looked_at_at_once(
         with pytest.raises(KilledError):
             await pass_(dies, namespace, at)
         assert dies.writes[0].startswith("create Job")
-        return await pass_(api, namespace, at, jobs=lambda *_: [])
+        return await pass_(api, namespace, at, known=Known(jobs=lambda *_: []))
 
     assert on_api(work).wake_at == at

@@ -70,6 +70,8 @@ class AnyOrder(RuleBasedStateMachine):
     def check(self, decided: CyclePlan) -> None:
         if self.world.spec.suspend:
             assert not any(isinstance(action, StartJob | Freeze) for action in decided.actions)
+        if not self.world.has_turn:
+            assert not any(isinstance(action, Freeze) for action in decided.actions)
         number: int = self.world.iteration.get("number", 0)
         slot = self.world.frozen[number].slot if number in self.world.frozen else ""
         if slot:
@@ -79,6 +81,10 @@ class AnyOrder(RuleBasedStateMachine):
     def somebody_edits_the_spec(self, trigger: dict[str, object] | None, suspend: bool) -> None:
         self.world.spec = spec(trigger, self.pods, suspend=suspend)
         self.world.generation += 1
+
+    @rule(has_turn=st.booleans())
+    def other_cycles_take_or_leave_the_places(self, has_turn: bool) -> None:
+        self.world.has_turn = has_turn
 
     @rule(pairs=st.sampled_from([100, 150, 400, None]))
     def a_dataset_is_refreshed(self, pairs: int | None) -> None:

@@ -101,10 +101,10 @@ def test_the_audit_finds_what_nobody_told_of(on_api: OnApi[Any], namespace: Name
         audit = Audit(api, controller, CYCLE, [namespace.name])
         made = await api.create(CYCLE, cycle("support", namespace.name))
         await audit.look()
-        before = audit.synced
+        before = audit.synced.is_set()
         controller.heard_of_cycle(made, deleted=False)
         await audit.look()
-        assert (before, audit.synced) == (False, True), "one was there that was never heard of"
+        assert (before, audit.synced.is_set()) == (False, True), "one was there that was never heard of"
         key = await controller.queue.take()
         controller.queue.done(key)
 

@@ -15,7 +15,8 @@ from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.validation import parse_cycle
 from alignment_operator import schedules
 from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, TARGET_KINDS, Api, Manifest
-from alignment_operator.observe.jobs import JobSource, observe_jobs
+from alignment_operator.observe.jobs import observe_jobs
+from alignment_operator.observe.known import Known
 from alignment_operator.observe.objects import UnreadableError, live, owner_of, status_of
 from alignment_operator.observed import (
     DatasetView,
@@ -30,13 +31,14 @@ from alignment_operator.render import parse_revision
 
 
 async def observe_cycle(
-    api: Api, namespace: str, name: str, settings: Settings, jobs: JobSource | None = None
+    api: Api, namespace: str, name: str, settings: Settings, known: Known | None = None
 ) -> ObservedCycle | None:
-    """None if there is no such cycle, or it is on its way out. Without `jobs`, they are listed from the API.
+    """None if there is no such cycle, or it is on its way out.
 
     What cannot be parsed is among the problems: the spec is None then, and the status as if it were lost.
     """
-    manifest = await live(api, CYCLE, namespace, name)
+    known = known or Known()
+    manifest = await live(api, CYCLE, namespace, name, known.latest)
     if manifest is None:
         return None
     owner = owner_of(manifest)
@@ -48,7 +50,7 @@ async def observe_cycle(
         *([status.collection.stage] if status.collection else ()),
     ]
     views, (frozen, revisions), datasets, targets = await asyncio.gather(
-        observe_jobs(api, owner, stages, jobs),
+        observe_jobs(api, owner, stages, known.jobs),
         _frozen(api, manifest, owner, status),
         _datasets(api, namespace, spec),
         _targets(api, namespace, spec),
@@ -64,7 +66,16 @@ async def observe_cycle(
         revisions=revisions,
         datasets=datasets,
         targets=targets,
+        has_turn=known.has_turn,
     )
+
+
+def seems_to_run(cycle: Manifest) -> bool:
+    """By its status alone, before the first pass: an iteration that neither a person nor `spec.suspend` holds."""
+    iteration, conditions = (cycle.get("status", {}).get(key) for key in ("iteration", "conditions"))
+    holding = {ConditionType.WAITING_FOR_APPROVAL, ConditionType.SUSPENDED}
+    held = any(each["type"] in holding and each["status"] == "True" for each in conditions or ())
+    return bool(iteration) and "outcome" not in iteration and not held
 
 
 _LAST_REVISIONS = 3

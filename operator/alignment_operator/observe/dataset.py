@@ -5,16 +5,18 @@ from __future__ import annotations
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.validation import parse_dataset
 from alignment_operator.api import DATASET, Api
-from alignment_operator.observe.jobs import JobSource, observe_jobs
+from alignment_operator.observe.jobs import observe_jobs
+from alignment_operator.observe.known import Known
 from alignment_operator.observe.objects import live, owner_of, status_of
 from alignment_operator.observed import ObservedDataset, Settings
 
 
 async def observe_dataset(
-    api: Api, namespace: str, name: str, settings: Settings, jobs: JobSource | None = None
+    api: Api, namespace: str, name: str, settings: Settings, known: Known | None = None
 ) -> ObservedDataset | None:
     """As `observe_cycle`."""
-    manifest = await live(api, DATASET, namespace, name)
+    known = known or Known()
+    manifest = await live(api, DATASET, namespace, name, known.latest)
     if manifest is None:
         return None
     owner = owner_of(manifest)
@@ -27,5 +29,5 @@ async def observe_dataset(
         spec=spec,
         problems=problems,
         status=status,
-        jobs=await observe_jobs(api, owner, stages, jobs),
+        jobs=await observe_jobs(api, owner, stages, known.jobs),
     )

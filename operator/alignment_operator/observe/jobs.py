@@ -59,6 +59,13 @@ def slim(job: Manifest) -> Manifest:
     return kept
 
 
+def is_starting(job: Manifest) -> bool:
+    """Whether it has not been stopped, and none of its pods has run or failed so far; of a slim Job."""
+    status = job["status"]
+    stopped = "deletionTimestamp" in job["metadata"] or job["spec"].get("suspend") or "conditions" in status
+    return not (stopped or status.get("ready") or status.get("failed"))
+
+
 async def observe_jobs(
     api: Api, owner: Owner, stages: Iterable[StageStatus], source: JobSource | None
 ) -> tuple[JobView, ...]:

@@ -15,9 +15,11 @@ from alignment_operator.observed import Owner
 Status = TypeVar("Status", bound=Model)
 
 
-async def live(api: Api, kind: Kind, namespace: str, name: str) -> Manifest | None:
-    """None if it is not there, or on its way out: then nothing more is made for it."""
-    manifest = await api.get(kind, namespace, name)
+async def live(
+    api: Api, kind: Kind, namespace: str, name: str, latest: Manifest | None = None
+) -> Manifest | None:
+    """Read, unless it is known already. None if it is not there, or on its way out: nothing more is made for it."""
+    manifest = latest or await api.get(kind, namespace, name)
     return None if manifest is None or manifest["metadata"].get("deletionTimestamp") else manifest
 
 

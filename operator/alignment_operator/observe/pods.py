@@ -13,6 +13,7 @@ from alignment_operator.observed import JobState, PodView
 from alignment_operator.render.layout import WORKER
 
 _INDEX = "batch.kubernetes.io/job-completion-index"
+_LAST_WORDS = 300
 
 
 class Layout(Enum):
@@ -70,7 +71,7 @@ def pod_view(pod: Manifest) -> PodView:
         report=ended.get("message") or "",
         started=started,
         disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        pending="" if started else _why_pending(conditions, state.get("waiting") or {}),
+        pending="" if started else _why_pending(pod, conditions, state.get("waiting") or {}),
         gone_by=datetime.fromisoformat(deleted) if deleted and not over else None,
     )
 
@@ -153,8 +154,30 @@ def _finished_at(pod: Manifest) -> str:
     return str(ended.get("finishedAt", "~"))
 
 
-def _why_pending(conditions: dict[str, Any], waiting: dict[str, Any]) -> str:
-    """The scheduler's words while there is no node, then kubelet's."""
+def _why_pending(pod: Manifest, conditions: dict[str, Any], waiting: dict[str, Any]) -> str:
+    """The scheduler's words while there is no node, then kubelet's: of what the worker waits for, then of itself."""
     scheduled = conditions.get("PodScheduled", {})
-    cause = scheduled if scheduled.get("status") == "False" else waiting
+    if scheduled.get("status") == "False":
+        return _words(scheduled)
+    beside = (pod.get("status", {}).get("initContainerStatuses") or [])[:1]
+    return next(
+        (f"{each['name']}: {_why_not_ready(each)}" for each in beside if not each.get("started")),
+        _words(waiting),
+    )
+
+
+def _why_not_ready(container: Mapping[str, Any]) -> str:
+    """Of a server that the worker waits for, with its last words if it ended before."""
+    state = container.get("state") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    said = "starting" if "running" in state else _words(state.get("waiting") or {})
+    if ended:
+        last_words = str(ended.get("message") or ended.get("reason") or "").strip()[-_LAST_WORDS:]
+        said = "; ".join(
+            filter(None, (said, f"it ended with exit code {ended.get('exitCode')}: {last_words}"))
+        )
+    return said
+
+
+def _words(cause: Mapping[str, Any]) -> str:
     return ": ".join(part for part in (cause.get("reason"), cause.get("message")) if part)

@@ -62,7 +62,13 @@ def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
             _first_look(observed, now),
             targets.look_again_at(observed, now),
         ),
+        runs=_runs(status.iteration) and not suspension.holds(known),
+        queued=blocked is not None and blocked[0] == Reason.QUEUED,
     )
+
+
+def _runs(current: Iteration | None) -> bool:
+    return current is not None and current.outcome is None and not iteration.waits_for_approval(current)
 
 
 def _cause(observed: ObservedCycle, requests: dict[str, Request], outlook: Outlook) -> Cause | None:

@@ -31,6 +31,11 @@ def blocked_by(observed: ObservedCycle) -> tuple[Reason, str] | None:
     if unready:
         message = "; ".join(f"PreferenceDataset {view.name}: {view.message}" for view in unready)
         return Reason.DATASET_NOT_READY, message
+    if not observed.has_turn:
+        message = (
+            "an iteration is due and waits: as many run in this cluster as the operator lets run at once"
+        )
+        return Reason.QUEUED, message
     return None
 
 

@@ -32,7 +32,7 @@ class Audit:
         self.kind = kind
         self._namespaces = namespaces
         self.hearing = Hearing()
-        self.synced = False  # every object that there is was heard of once
+        self.synced = asyncio.Event()  # every object that there is was heard of once
         self._unheard: set[tuple[Key, str]] = set()
 
     async def run(self, every_seconds: float) -> NoReturn:
@@ -43,7 +43,7 @@ class Audit:
             except (*UNREACHABLE, ExpiredError) as error:
                 self.hearing.tried()
                 log.info("%s were not listed: %s", self.kind.plural, str(error) or type(error).__name__)
-            await asyncio.sleep(every_seconds if self.synced else _FIRST_SECONDS)
+            await asyncio.sleep(every_seconds if self.synced.is_set() else _FIRST_SECONDS)
 
     async def look(self) -> None:
         """Once. Raises what `Cluster.versions` raises."""
@@ -52,8 +52,9 @@ class Audit:
             async for found, name, version in self._cluster.versions(self.kind, namespace):
                 there[Key(self.kind, found, name)] = version
         unheard = self._controller.unheard(self.kind, there)
-        if not self.synced:
-            self.synced = all(version for _, version in unheard)
+        if not self.synced.is_set():
+            if all(version for _, version in unheard):
+                self.synced.set()
             return
         deaf_to = unheard & self._unheard
         self._unheard = unheard

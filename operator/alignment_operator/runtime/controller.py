@@ -22,10 +22,13 @@ from alignment_operator.api import (
     RefusedError,
 )
 from alignment_operator.cluster import ServerError
-from alignment_operator.observe import JobSource, UnreadableError
+from alignment_operator.observe import JobSource, Known, UnreadableError
+from alignment_operator.observe.cycle import seems_to_run
+from alignment_operator.observe.jobs import is_starting
 from alignment_operator.observed import Settings
 from alignment_operator.reconcile import Pass, one_pass
 from alignment_operator.runtime.metrics import Metrics
+from alignment_operator.runtime.turns import Turns
 from alignment_operator.runtime.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ _EXPECTED = (
     UnreadableError,
 )
 _AT_ONCE_AGAIN_SECONDS = 1.0
+_LEISURE_SECONDS = 1.0
 
 
 class Key(NamedTuple):
@@ -53,14 +57,20 @@ class Key(NamedTuple):
 class Controller:
     """Nothing that it hears is acted upon: it only says which object to look at again."""
 
-    def __init__(self, api: Api, settings: Settings, jobs: JobSource, metrics: Metrics) -> None:
+    """`most_active`: iterations that run at once; None: all that are due."""
+
+    def __init__(
+        self, api: Api, settings: Settings, jobs: JobSource, metrics: Metrics, most_active: int | None = None
+    ) -> None:
         self.queue: WorkQueue[Key] = WorkQueue()
+        self._turns: Turns[Key] = Turns(most_active)
         self._api = api
         self._settings = settings
         self._jobs = jobs
         self._metrics = metrics
         self._written: dict[Key, str] = {}
         self._versions: dict[Key, str] = {}  # heard last
+        self._changed: set[Key] = set()  # heard of during a pass, perhaps because of what it wrote
         self._datasets_of: dict[Key, frozenset[str]] = {}
         self._users_of: dict[tuple[str, str], set[Key]] = {}
 
@@ -68,6 +78,8 @@ class Controller:
         key = _key(CYCLE, manifest)
         if not deleted:
             self._index(key, frozenset(_names(manifest.get("spec", {}).get("datasets") or [])))
+            if key not in self._versions:
+                self._wake(self._turns.settle(key, runs=seems_to_run(manifest), waits=False))
         self._heard(key, manifest, deleted=deleted)
 
     def heard_of_dataset(self, manifest: Manifest, *, deleted: bool) -> None:
@@ -79,25 +91,36 @@ class Controller:
 
     def heard_of_owned(self, manifest: Manifest) -> None:
         """A Job or a target: the object that its labels name is looked at."""
-        metadata = manifest["metadata"]
-        labels = metadata.get("labels", {})
-        for label, kind in ((names.LABEL_CYCLE, CYCLE), (names.LABEL_DATASET, DATASET)):
-            if label in labels:
-                self.queue.add(Key(kind, metadata["namespace"], labels[label]))
+        for key in _owners(manifest):
+            self.queue.add(key)
+
+    def heard_of_job(self, job: Manifest) -> None:
+        """At leisure as long as its pods do not run: all that a pass could do is to say why."""
+        for key in _owners(job):
+            if is_starting(job):
+                self.queue.add_after(key, _LEISURE_SECONDS)
+            else:
+                self.queue.add(key)
 
     async def work(self) -> NoReturn:
         """Pass after pass, until it is cancelled. Several may run side by side."""
         while True:
             key = await self.queue.take()
-            began = time.monotonic()
-            try:
-                outcome = await self._pass(key)
-            except Exception as error:  # noqa: BLE001 - one object's trouble must not stop the others
-                self._metrics.reconciled(key, time.monotonic() - began, error)
-                self._failed(key, error)
-            else:
+            latest: Manifest | None = None
+            while True:
+                began = time.monotonic()
+                try:
+                    outcome = await self._pass(key, latest)
+                except Exception as error:  # noqa: BLE001 - one object's trouble must not stop the others
+                    self._metrics.reconciled(key, time.monotonic() - began, error)
+                    self._failed(key, error)
+                    break
                 self._metrics.reconciled(key, time.monotonic() - began, None)
-                self._settle(key, outcome)
+                self._note(key, outcome)
+                if not _goes_on(outcome):
+                    self._settle(key, outcome)
+                    break
+                latest = outcome.latest
 
     def unheard(self, kind: Kind, there: Mapping[Key, str]) -> set[tuple[Key, str]]:
         """What is not known of the objects that are there, by resourceVersion; each with the version heard last."""
@@ -105,12 +128,16 @@ class Controller:
         missed = {key for key, version in there.items() if known.get(key) != version}
         return {(key, known.get(key, "")) for key in missed | (known.keys() - there.keys())}
 
-    async def _pass(self, key: Key) -> Pass:
+    async def _pass(self, key: Key, latest: Manifest | None) -> Pass:
         now = datetime.now(UTC)
-        return await one_pass(self._api, key.kind, key.namespace, key.name, now, self._settings, self._jobs)
+        has_turn = key.kind == CYCLE and self._turns.has_turn(key)
+        known = Known(self._jobs, latest, has_turn)
+        return await one_pass(self._api, key.kind, key.namespace, key.name, now, self._settings, known)
 
     def _failed(self, key: Key, error: Exception) -> None:
         seconds = self.queue.failed(key)
+        self._catch_up(key)
+        self._wake(self._turns.release(key))
         if isinstance(error, ConflictError):
             log.debug("%s/%s: %s", key.namespace, key.name, error)
             return
@@ -124,18 +151,29 @@ class Controller:
             exc_info=None if isinstance(error, _EXPECTED) else error,
         )
 
-    def _settle(self, key: Key, outcome: Pass) -> None:
+    def _note(self, key: Key, outcome: Pass) -> None:
         if outcome.gone:
             self._forget(key)
         if outcome.written:
             self._written[key] = outcome.written
         if outcome.change:
             self._metrics.written(key, outcome.change, outcome.told)
+        if key.kind == CYCLE:
+            self._wake(self._turns.settle(key, runs=outcome.runs, waits=outcome.queued))
+
+    def _settle(self, key: Key, outcome: Pass) -> None:
         self.queue.done(key)
         if outcome.wake_at is not None:
-            seconds = (outcome.wake_at - datetime.now(UTC)).total_seconds()
             # A pass that changed nothing and is due again at once would be due for ever.
-            self.queue.add_after(key, seconds if outcome.written else max(seconds, _AT_ONCE_AGAIN_SECONDS))
+            self.queue.add_after(key, max(_seconds_until(outcome.wake_at), _AT_ONCE_AGAIN_SECONDS))
+        self._catch_up(key)
+
+    def _catch_up(self, key: Key) -> None:
+        """A watch may tell of a status before its writer knows that it is written."""
+        if key in self._changed:
+            self._changed.remove(key)
+            if self._versions.get(key) != self._written.get(key):
+                self.queue.add(key)
 
     def _heard(self, key: Key, manifest: Manifest, *, deleted: bool) -> None:
         if deleted:
@@ -145,9 +183,17 @@ class Controller:
             self._metrics.heard(key.kind, manifest)
             if version == self._written.get(key):
                 return  # it is what this operator wrote last, and nobody wrote since
+            if self.queue.is_working_on(key):
+                self._changed.add(key)
+                return
         self.queue.add(key)
 
+    def _wake(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self.queue.add(key)
+
     def _forget(self, key: Key) -> None:
+        self._wake(self._turns.settle(key, runs=False, waits=False))
         self._index(key, frozenset())
         self._written.pop(key, None)
         self._versions.pop(key, None)
@@ -164,6 +210,23 @@ class Controller:
             self._users_of.setdefault((key.namespace, name), set()).add(key)
         if datasets:
             self._datasets_of[key] = datasets
+
+
+def _goes_on(outcome: Pass) -> bool:
+    """Whether what it wrote is to be acted on at once."""
+    return outcome.latest is not None and outcome.wake_at is not None and _seconds_until(outcome.wake_at) <= 0
+
+
+def _seconds_until(instant: datetime) -> float:
+    return (instant - datetime.now(UTC)).total_seconds()
+
+
+def _owners(owned: Manifest) -> Iterable[Key]:
+    metadata = owned["metadata"]
+    labels = metadata.get("labels", {})
+    for label, kind in ((names.LABEL_CYCLE, CYCLE), (names.LABEL_DATASET, DATASET)):
+        if label in labels:
+            yield Key(kind, metadata["namespace"], labels[label])
 
 
 def _key(kind: Kind, manifest: Manifest) -> Key:

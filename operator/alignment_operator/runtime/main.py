@@ -44,12 +44,18 @@ def main() -> None:
     show_default=True,
     help="Port of /metrics; 0: none.",
 )
+@click.option(
+    "--max-active-iterations",
+    type=click.IntRange(min=1),
+    help="Iterations that run at once; others wait for their turn. Default: all that are due.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Log what is tried again, too.")
 def run(
     namespaces: tuple[str, ...],
     worker_image: str | None,
     health_port: int,
     metrics_port: int,
+    max_active_iterations: int | None,
     *,
     verbose: bool,
 ) -> None:
@@ -68,6 +74,7 @@ def run(
         namespaces,
         health_port=health_port or None,
         metrics_port=metrics_port or None,
+        max_active_iterations=max_active_iterations,
     )
     try:
         asyncio.run(operator.run(options))

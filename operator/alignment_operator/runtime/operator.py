@@ -16,7 +16,7 @@ import kopf
 
 from alignment_api import names
 from alignment_api.model import API_VERSION, GROUP, VERSION
-from alignment_operator.api import CONFIG_MAP, CYCLE, DATASET, JOB, Manifest
+from alignment_operator.api import CONFIG_MAP, CYCLE, DATASET, JOB, Kind, Manifest
 from alignment_operator.cluster import (
     CONNECT_SECONDS,
     REQUEST_SECONDS,
@@ -52,6 +52,7 @@ class Options:
     namespaces: Sequence[str] = ()
     health_port: int | None = None
     metrics_port: int | None = None
+    max_active_iterations: int | None = None
     silence_seconds: float = SILENCE_SECONDS  # a watch that is silent for longer is begun anew
     audit_seconds: float = 300.0  # how often what was heard is compared with what there is
 
@@ -78,7 +79,9 @@ class _Operator:
         self._tasks: list[asyncio.Task[Any]] = []
         self._failure: BaseException | None = None
         self._metrics = Metrics(version("alignment-operator"), self._live)
-        self._controller = Controller(cluster, options.settings, self._jobs, self._metrics)
+        self._controller = Controller(
+            cluster, options.settings, self._jobs, self._metrics, options.max_active_iterations
+        )
         namespaces = options.namespaces or [""]
         self._job_reflectors = {
             namespace: Reflector(
@@ -86,7 +89,7 @@ class _Operator:
                 Selection(JOB, namespace, names.LABEL_OWNER_UID),
                 slim=slim_job,
                 group=lambda job: job["metadata"]["labels"][names.LABEL_OWNER_UID],
-                changed=self._controller.heard_of_owned,
+                changed=self._controller.heard_of_job,
             )
             for namespace in namespaces
         }
@@ -154,8 +157,9 @@ class _Operator:
             self._spawn(self._work(), f"worker {number}")
 
     async def _work(self) -> None:
-        for reflector in self._reflectors:
-            await reflector.synced.wait()
+        """Once all is known that passes rely on: Jobs, and how many iterations run."""
+        for _, synced in self._synced():
+            await synced.wait()
         await self._controller.work()
 
     def _hearings(self) -> list[tuple[str, Hearing]]:
@@ -164,8 +168,11 @@ class _Operator:
         return [*reflected, *((audit.kind.plural, audit.hearing) for audit in self._audits.values())]
 
     def _unsynced(self) -> list[str]:
-        reflected = {each.selection.kind.plural for each in self._reflectors if not each.synced.is_set()}
-        return sorted(reflected | {audit.kind.plural for audit in self._audits.values() if not audit.synced})
+        return sorted({kind.plural for kind, synced in self._synced() if not synced.is_set()})
+
+    def _synced(self) -> list[tuple[Kind, asyncio.Event]]:
+        reflected = [(each.selection.kind, each.synced) for each in self._reflectors]
+        return [*reflected, *((audit.kind, audit.synced) for audit in self._audits.values())]
 
     def _live(self) -> Live:
         heard: dict[str, float] = {}

@@ -48,10 +48,16 @@ class WorkQueue(Generic[Key]):
             self._ready.put_nowait(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
-        """After a delay, in place of any delay that the key waits for now."""
-        self._cancel_timer(key)
-        delay = min(max(seconds, 0.0), _LONGEST_DELAY_SECONDS)
-        self._timers[key] = asyncio.get_running_loop().call_later(delay, self._due, key)
+        """After a delay, unless it is taken sooner; of several delays the shortest counts."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + min(max(seconds, 0.0), _LONGEST_DELAY_SECONDS)
+        timer = self._timers.get(key)
+        if timer is None or due < timer.when():
+            self._cancel_timer(key)
+            self._timers[key] = loop.call_at(due, self._due, key)
+
+    def is_working_on(self, key: Key) -> bool:
+        return key in self._working
 
     async def take(self) -> Key:
         """The next key; it is the caller's until `done` or `failed`."""
