@@ -59,11 +59,14 @@ def test_a_deployment_becomes_available_when_its_probe_passes(namespace: Namespa
             "http.server",
             "$(PORT)",
             "--bind",
-            "127.0.0.1",
+            "$(POD_IP)",
             "--directory",
             "/usr/share",
         ],
-        "env": [{"name": "PORT", "value": str(port)}],
+        "env": [
+            {"name": "PORT", "value": str(port)},
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ],
         "ports": [{"name": "http", "containerPort": port}],
         "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
     }

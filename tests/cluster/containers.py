@@ -44,10 +44,11 @@ class ContainerSpec:
 
 
 class ContainerProcess:
-    """A container that was started."""
+    """A container that was started. `address` is its pod's."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
         self._process = process
+        self.address = address
 
     @property
     def pid(self) -> int:
@@ -77,7 +78,7 @@ class ContainerProcess:
             self._process.send_signal(number)
 
 
-async def start(spec: ContainerSpec, folder: Path) -> ContainerProcess:
+async def start(spec: ContainerSpec, folder: Path, address: str) -> ContainerProcess:
     """Start a container, with `folder` for its scratch files; returns when its program runs. StartError."""
     spec_file = _prepare(spec, folder)
     reader, writer = os.pipe()
@@ -94,7 +95,7 @@ async def start(spec: ContainerSpec, folder: Path) -> ContainerProcess:
     if message := await _read_to_end(reader):
         await process.wait()
         raise StartError(message)
-    return ContainerProcess(process)
+    return ContainerProcess(process, address)
 
 
 def _prepare(spec: ContainerSpec, folder: Path) -> Path:

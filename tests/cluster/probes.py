@@ -12,7 +12,7 @@ import aiohttp
 
 from tests.cluster.api import Json
 from tests.cluster.containers import ContainerProcess
-from tests.cluster.status import ADDRESS, ContainerState
+from tests.cluster.status import ContainerState
 
 # Sooner than the kubelet asks for, and never later: nobody waits 10 s for a program that is up.
 _EAGER_SECONDS = 0.25
@@ -102,7 +102,7 @@ async def _attempt(action: Json, container: Json, process: ContainerProcess) -> 
 
 async def _http(action: Json, container: Json, process: ContainerProcess) -> bool:
     scheme = action.get("scheme", "HTTP").lower()
-    url = f"{scheme}://{action.get('host') or ADDRESS}:{_port(action, container)}{action.get('path', '/')}"
+    url = f"{scheme}://{action.get('host') or process.address}:{_port(action, container)}{action.get('path', '/')}"
     headers = {row["name"]: row["value"] for row in action.get("httpHeaders", ())}
     # Like the kubelet's, probes do not verify certificates.
     context = ssl.create_default_context()
@@ -116,7 +116,7 @@ async def _http(action: Json, container: Json, process: ContainerProcess) -> boo
 
 
 async def _tcp(action: Json, container: Json, process: ContainerProcess) -> bool:
-    _, writer = await asyncio.open_connection(action.get("host") or ADDRESS, _port(action, container))
+    _, writer = await asyncio.open_connection(action.get("host") or process.address, _port(action, container))
     writer.close()
     return True
 

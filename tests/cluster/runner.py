@@ -17,7 +17,7 @@ from tests.cluster.hosts import hosts_file
 from tests.cluster.images import Image, find_image
 from tests.cluster.memory import until_over
 from tests.cluster.probes import run_hook, watch_probes
-from tests.cluster.status import ContainerState, Role
+from tests.cluster.status import ContainerState, Role, address_of
 from tests.cluster.volumes import NotMountableError, Volume, mounts
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class ContainerRunner:
         folder = self._folder()
         self._fate = ""
         try:
-            self._process = await containers.start(spec, folder)
+            self._process = await containers.start(spec, folder, address_of(self._context.pod))
         except (StartError, OSError) as error:
             self.state.end(128, "StartError", str(error))
             return
