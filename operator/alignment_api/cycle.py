@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from alignment_api import names
 from alignment_api.judges import ComparisonJudge, Uri
 from alignment_api.model import ListMap, Model, Rule
-from alignment_api.pods import PodDefaults, PodSettings
+from alignment_api.pods import EnvironmentVariable, PodDefaults, PodSettings, Resources
 from alignment_api.trigger import Trigger
 
 ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]
@@ -71,6 +71,26 @@ class DatasetReference(Model):
     max_pairs: int | None = Field(None, ge=1, description="Most pairs of it in one iteration. Absent: all.")
 
 
+class SamplingServer(Model):
+    """A server of OpenAI's completions that takes and returns token ids, such as vLLM (docs/sampling-server.md)."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
+        description="The server's image. Its entrypoint is run."
+    )
+    args: list[Annotated[str, StringConstraints(max_length=4096)]] | None = Field(
+        None,
+        max_length=64,
+        description="Further arguments, behind those that vLLM needs; all of them, if one holds $(MODEL).",
+    )
+    resources: Resources | None = Field(
+        None,
+        description="Requests and limits of the server's container. The worker then gets no accelerator.",
+    )
+    env: list[EnvironmentVariable] | None = Field(
+        None, max_length=64, description="Further environment variables of the server."
+    )
+
+
 class Sampling(Model):
     """How completions are sampled from the incumbent."""
 
@@ -83,6 +103,9 @@ class Sampling(Model):
     seed: Seed | None = Field(None, description="Absent: from the iteration number.")
     shards: int = Field(
         1, ge=1, le=MAX_SHARDS, description="Pods that sample side by side, each its part of the prompts."
+    )
+    server: SamplingServer | None = Field(
+        None, description="What samples, beside the worker in its pod. Absent: transformers, in the worker."
     )
 
 

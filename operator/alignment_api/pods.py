@@ -92,7 +92,7 @@ class Toleration(Model):
 
 
 class EnvironmentVariable(Model):
-    """A literal environment variable of the worker."""
+    """A literal environment variable."""
 
     name: Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN, max_length=128)] = Field(
         description="The variable's name."

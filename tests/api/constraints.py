@@ -301,8 +301,27 @@ _RESOURCES = (
 _NO_RESOURCES = (*_NO_NAMES, "gpu", "Memory", "CPU", "storage", "hugepages-", "Nvidia.com/gpu")
 
 
+def _resources(path: str) -> tuple[Row, ...]:
+    maps = (f"{path}.requests", f"{path}.limits")
+    both = (maps, maps[::-1])
+    return (
+        mapping(path),
+        *(entries(each, 16, key="example.com/key-") for each in maps),
+        *(replace(keys(each, _RESOURCES, _NO_RESOURCES), given={other: MISSING}) for each, other in both),
+        *(replace(quantity(f"{each}.memory"), given={other: MISSING}) for each, other in both),
+    )
+
+
+def _environment(path: str) -> tuple[Row, ...]:
+    return (
+        items(path, 0, 64, lambda index: {"name": f"V{index}", "value": ""}),
+        mapping(f"{path}[0]", "name", "value"),
+        pattern(f"{path}[0].name", 128, ("A", "_a1"), ("", "1A", "A-B", "A B")),
+        text(f"{path}[0].value", 0, 4096),
+    )
+
+
 def _pod(path: str) -> tuple[Row, ...]:
-    resource_maps = (f"{path}.resources.requests", f"{path}.resources.limits")
     toleration = f"{path}.tolerations[0]"
     return (
         mapping(path),
@@ -314,16 +333,7 @@ def _pod(path: str) -> tuple[Row, ...]:
         whole(f"{path}.pendingDeadlineSeconds", 0, 31_536_000),
         whole(f"{path}.retries", 0, 20),
         whole(f"{path}.ttlSecondsAfterFinished", 0, 31_536_000),
-        mapping(f"{path}.resources"),
-        *(entries(each, 16, key="example.com/key-") for each in resource_maps),
-        *(
-            replace(keys(each, _RESOURCES, _NO_RESOURCES), given={other: MISSING})
-            for each, other in (resource_maps, resource_maps[::-1])
-        ),
-        *(
-            replace(quantity(f"{each}.memory"), given={other: MISSING})
-            for each, other in (resource_maps, resource_maps[::-1])
-        ),
+        *_resources(f"{path}.resources"),
         quantity(f"{path}.sharedMemory"),
         entries(f"{path}.nodeSelector", 32),
         keys(f"{path}.nodeSelector", _NAMES, (*_NO_NAMES, "Example.com/a")),
@@ -352,10 +362,18 @@ def _pod(path: str) -> tuple[Row, ...]:
         entries(f"{path}.podAnnotations", 32),
         keys(f"{path}.podAnnotations", (*_NAMES, "Example.com/a"), _NO_NAMES),
         text(f"{path}.podAnnotations.note", 0, 4096),
-        items(f"{path}.env", 0, 64, lambda index: {"name": f"V{index}", "value": ""}),
-        mapping(f"{path}.env[0]", "name", "value"),
-        pattern(f"{path}.env[0].name", 128, ("A", "_a1"), ("", "1A", "A-B", "A B")),
-        text(f"{path}.env[0].value", 0, 4096),
+        *_environment(f"{path}.env"),
+    )
+
+
+def _server(path: str) -> tuple[Row, ...]:
+    return (
+        mapping(path, "image"),
+        text(f"{path}.image", 1, 512),
+        items(f"{path}.args", 0, 64, lambda index: f"--{index}"),
+        text(f"{path}.args[0]", 0, 4096),
+        *_resources(f"{path}.resources"),
+        *_environment(f"{path}.env"),
     )
 
 
@@ -399,6 +417,7 @@ ROWS: tuple[Row, ...] = (
     whole("spec.sampling.maxNewTokens", 1, 131_072),
     whole("spec.sampling.seed", 0, 2_147_483_647),
     whole("spec.sampling.shards", 1, 32),
+    *_server("spec.sampling.server"),
     mapping("spec.judge"),
     mapping("spec.judge.verifier"),
     mapping("spec.judge.rewardModel", "uri"),

@@ -100,6 +100,15 @@ CYCLE: Manifest = {
             "maxNewTokens": 128,
             "seed": 1,
             "shards": 4,
+            "server": {
+                "image": "vllm/vllm-openai:v0.33.0",
+                "args": ["--max-model-len", "4096"],
+                "resources": {
+                    "requests": {"memory": "8Gi"},
+                    "limits": {"nvidia.com/gpu": 1, "memory": "16Gi"},
+                },
+                "env": [{"name": "VLLM_LOGGING_LEVEL", "value": "WARNING"}],
+            },
         },
         "judge": {
             "rewardModel": {"uri": "pvc://models/reward", "batchSize": 8},

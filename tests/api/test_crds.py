@@ -70,10 +70,24 @@ def test_a_definition_is_what_its_models_say_but_for_words_that_stand_elsewhere(
     words = {path: schema.get("description", "") for path, schema in _nodes("spec", spec)}
     for path, schema in _nodes("spec", crd.structural(resource.spec)):
         in_full = schema.get("description", "")
-        there = words[path].removeprefix("As in ").removesuffix(".")
-        assert words[path] == in_full or in_full in (
-            words[place] for place in words if place.startswith(there)
-        )
+        assert words[path] == in_full or in_full in _told(words, _place(words[path]))
+
+
+def _told(words: dict[str, str], place: str) -> set[str]:
+    """All that is said there and below, and where that refers to."""
+    told, open_, known = set(), [place], {""}
+    while open_:
+        here = open_.pop()
+        known.add(here)
+        said = {text for path, text in words.items() if path.startswith(here)}
+        told |= said
+        open_ += {_place(text) for text in said} - known
+    return told
+
+
+def _place(words: str) -> str:
+    """What they refer to, if they do."""
+    return words.removeprefix("As in ").removesuffix(".") if words.startswith("As in ") else ""
 
 
 @pytest.mark.parametrize("kind", NODES)

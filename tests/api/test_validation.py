@@ -37,13 +37,13 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
             "spec.sampling.temprature",
             1,
             ": 1: is not a field here; did you mean 'temperature'? "
-            "fields: completionsPerPrompt, maxNewTokens, seed, shards, temperature, topP",
+            "fields: completionsPerPrompt, maxNewTokens, seed, server, shards, temperature, topP",
         ),
         (
             "spec.sampling.top_p",
             0.5,
             ": 0.5: is not a field here; did you mean 'topP'? "
-            "fields: completionsPerPrompt, maxNewTokens, seed, shards, temperature, topP",
+            "fields: completionsPerPrompt, maxNewTokens, seed, server, shards, temperature, topP",
         ),
         (
             "spec.prompts.completionsPerPrompt",
@@ -53,7 +53,7 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
         (
             "spec.history.image",
             "a",
-            ': "a": is not a field here; did you mean spec.defaults.image? '
+            ': "a": is not a field here; did you mean spec.sampling.server.image or spec.defaults.image? '
             "fields: iterations, keepCandidates, keepPromoted",
         ),
         (
@@ -65,7 +65,7 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
         (
             "spec.stages.image",
             {},
-            ": {}: is not a field here; did you mean spec.defaults.image? "
+            ": {}: is not a field here; did you mean spec.sampling.server.image or spec.defaults.image? "
             "fields: sample, judge, train, evaluate, compare, promote",
         ),
         ("spec.judge.verifier", {"a": 1}, ".a: 1: is not a field here; it has no fields"),

@@ -34,6 +34,7 @@ def pod(
     index: int = 0,
     made: int = 0,
     deleted: datetime | None = None,
+    server: Manifest | None = None,
     **state: Manifest,
 ) -> Manifest:
     metadata: dict[str, Any] = {
@@ -47,6 +48,7 @@ def pod(
         "phase": phase,
         "conditions": list(conditions),
         "containerStatuses": worker if state else [],
+        "initContainerStatuses": [{"name": "server"} | server] if server else [],
     }
     return {"metadata": metadata, "status": status}
 
@@ -88,6 +90,48 @@ PART = StageReport(part=1).encode()
 )
 def test_a_pod_is_seen_as_far_as_it_got(manifest: Manifest, view: PodView) -> None:
     assert view_of(ONE, [manifest], JobState.ACTIVE) == view
+
+
+INITIALIZING = {"reason": "PodInitializing"}
+CRASHED = {"terminated": {"exitCode": 1, "reason": "Error", "message": "…\nno GPU\n"}}
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (
+            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}},
+            "server: ImagePullBackOff: no such image",
+        ),
+        ({"state": {"running": {}}, "started": False}, "server: starting"),
+        (
+            {
+                "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m"}},
+                "lastState": CRASHED,
+            },
+            "server: CrashLoopBackOff: back-off 5m; it ended with exit code 1: …\nno GPU",
+        ),
+        (
+            {"state": {"running": {}}, "started": False, "lastState": CRASHED},
+            "server: starting; it ended with exit code 1: …\nno GPU",
+        ),
+        ({"state": {"running": {}}, "started": True}, "PodInitializing"),
+    ],
+    ids=["no image", "loading", "crash loop", "once more", "serving"],
+)
+def test_a_worker_that_waits_for_its_server_says_why(server: Manifest, said: str) -> None:
+    waiting = pod(SCHEDULED, server=server, waiting=INITIALIZING)
+    assert view_of(ONE, [waiting], JobState.ACTIVE) == PodView(pending=said)
+
+
+def test_no_node_explains_more_than_a_server_that_did_not_start() -> None:
+    waiting = pod(UNSCHEDULABLE, server={"state": {"waiting": INITIALIZING}}, waiting=INITIALIZING)
+    assert view_of(ONE, [waiting], JobState.ACTIVE) == PodView(pending="Unschedulable: 0/3 nodes")
+
+
+def test_a_server_that_crashed_later_does_not_make_a_worker_pending() -> None:
+    crashed = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": CRASHED}
+    assert view_of(ONE, [running(server=crashed)], JobState.ACTIVE) == PodView(started=True)
 
 
 def test_of_two_pods_the_one_that_the_job_counted_speaks() -> None:

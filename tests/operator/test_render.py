@@ -19,6 +19,7 @@ from alignment_api.stage import (
     InputKind,
     Located,
     PromoteParameters,
+    SampleParameters,
     Stage,
     StageConfig,
 )
@@ -172,6 +173,93 @@ def test_pod_settings_reach_the_pod() -> None:
     assert {"name": "HF_HUB_OFFLINE", "value": "1"} in worker["env"]
     memory = next(volume for volume in pod["volumes"] if volume["name"] == mounts_of(job)["/dev/shm"]["name"])
     assert memory["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
+
+
+def served(policy: str = "pvc://store/m0", server: dict[str, Any] | None = None, **pods: Any) -> Manifest:
+    parameters = {"sampling": {"server": {"image": "vllm/vllm-openai:v0.33.0"} | (server or {})}}
+    inputs = stage_config().inputs | {"policy": Input(uri=policy, kind=InputKind.MODEL)}
+    return rendered(stage_config(parameters=SampleParameters.from_wire(parameters), inputs=inputs), **pods)
+
+
+def server_of(job: Manifest) -> dict[str, Any]:
+    (server,) = pod_of(job)["initContainers"]
+    return dict(server)
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
+def test_a_server_is_a_sidecar_that_the_worker_waits_for() -> None:
+    server = server_of(served())
+    assert (server["name"], server["image"]) == ("server", "vllm/vllm-openai:v0.33.0")
+    assert server["restartPolicy"] == "Always"
+    probe = server["startupProbe"]
+    assert probe["httpGet"] == {"path": "/v1/models", "port": 8000}
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 3600
+    assert server["securityContext"] == worker_of(served())["securityContext"]
+
+
+def test_a_server_listens_where_kubelet_probes_and_the_worker_asks() -> None:
+    job = served()
+    server, worker = environment(server_of(job)), environment(worker_of(job))
+    assert (server["HOST"], server["PORT"]) == ("$(ALIGNMENT_POD_IP)", "8000")
+    assert worker["ALIGNMENT_SERVER_ADDRESS"] == "$(ALIGNMENT_POD_IP):8000"
+    assert server_of(job)["env"][0] == worker_of(job)["env"][0], (
+        "a variable must come before those that name it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("policy", "folder"),
+    [("pvc://store/m0", "/alignment/claims/store/m0"), ("file:///opt/models/m0", "/opt/models/m0")],
+)
+def test_a_server_reads_the_policy_and_no_other_claim(policy: str, folder: str) -> None:
+    server = server_of(served(policy))
+    assert environment(server)["MODEL"] == folder
+    claims = [mount for mount in server["volumeMounts"] if "/claims/" in mount["mountPath"]]
+    assert [mount["mountPath"] for mount in claims] == (
+        ["/alignment/claims/store"] if policy[0] == "p" else []
+    )
+    assert all(mount["readOnly"] for mount in claims)
+
+
+def test_a_servers_scratch_is_its_own_and_shared_memory_is_the_pods() -> None:
+    job = served(shared_memory="8Gi")
+    theirs = {mount["mountPath"]: mount["name"] for mount in server_of(job)["volumeMounts"]}
+    assert theirs["/dev/shm"] == mounts_of(job)["/dev/shm"]["name"]
+    assert theirs["/tmp"] != mounts_of(job)["/tmp"]["name"]
+    volumes = [volume["name"] for volume in pod_of(job)["volumes"]]
+    assert set(theirs.values()) <= set(volumes)
+    assert len(volumes) == len(set(volumes))
+
+
+def test_a_servers_arguments_come_behind_those_that_vllm_needs() -> None:
+    ours = ["--model", "$(MODEL)", "--served-model-name", "policy", "--host", "$(HOST)", "--port", "$(PORT)"]
+    arguments = server_of(served(server={"args": ["--max-model-len", "4096"]}))["args"]
+    assert arguments == [*ours, "--generation-config", "vllm", "--max-model-len", "4096"]
+
+
+def test_a_server_that_takes_the_model_otherwise_gets_the_users_arguments_alone() -> None:
+    arguments = ["serve", "--model-path=$(MODEL)", "--port=$(PORT)"]
+    assert server_of(served(server={"args": arguments}))["args"] == arguments
+
+
+def test_the_accelerator_is_the_servers() -> None:
+    gpu = {"limits": {"nvidia.com/gpu": "1", "memory": "8Gi"}}
+    job = served(server={"resources": gpu}, resources=gpu)
+    assert server_of(job)["resources"] == gpu
+    assert worker_of(job)["resources"] == {"limits": {"memory": "8Gi"}}
+
+
+def test_a_servers_variables_are_the_users_but_for_where_it_is() -> None:
+    given = [{"name": "HOME", "value": "/scratch"}, {"name": "PORT", "value": "1"}]
+    env = environment(server_of(served(server={"env": given})))
+    assert (env["HOME"], env["PORT"]) == ("/scratch", "8000")
+
+
+def test_no_other_stage_has_a_server() -> None:
+    assert "initContainers" not in pod_of(rendered(promote_config()))
 
 
 def test_the_users_variable_replaces_ours_and_is_not_given_twice() -> None:

@@ -12,7 +12,8 @@ WorkerError
 ├── TrainingDivergedError    71
 ├── TooManyCategoriesError   72
 ├── StoreConflictError       73
-└── StoreError                1  the store's file system; retried
+├── StoreError                1  the store's file system; retried
+└── SamplingServerError       1  the server beside the worker; retried
 
 Interrupted                 143  SIGTERM; retried
 """
@@ -110,6 +111,16 @@ class StoreConflictError(WorkerError):
 
 class StoreError(WorkerError):
     """The store's file system cannot do what is needed."""
+
+    exit_code = EXIT_CRASHED
+
+    @property
+    def reason(self) -> str:
+        return "Crashed"
+
+
+class SamplingServerError(WorkerError):
+    """The server that samples does not answer, or fails."""
 
     exit_code = EXIT_CRASHED
 

@@ -26,6 +26,16 @@ class LanguageModel:
 
 
 @dataclass(frozen=True)
+class Vocabulary:
+    """What is known of a causal language model without its weights."""
+
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    size: int  # width of the logits
+    max_positions: int | None
+
+
+@dataclass(frozen=True)
 class ScoringModel:
     """A sequence classifier with one label, likewise."""
 
@@ -43,6 +53,19 @@ def max_positions(folder: Path, role: str = "model") -> int | None:
 def embeddings(folder: Path, role: str = "model") -> int:
     """How many tokens the model in the folder knows; its tokenizer may have more. Raises InvalidModelError."""
     return int(_config(role, folder).get_text_config().vocab_size)
+
+
+def vocabulary(role: str, folder: Path) -> Vocabulary:
+    """Of the model in the folder, without loading its weights. Raises InvalidModelError."""
+    text_config, tokenizer = _config(role, folder).get_text_config(), load_tokenizer(folder, role)
+    file = folder / "generation_config.json"
+    generation = json.loads(file.read_bytes()) if file.is_file() else {}
+    return Vocabulary(
+        tokenizer=tokenizer,
+        eos_ids=_flat(text_config.eos_token_id, tokenizer.eos_token_id, generation.get("eos_token_id")),
+        size=text_config.vocab_size,
+        max_positions=_max_positions(text_config),
+    )
 
 
 def check(role: str, folder: Path, *, reward: bool) -> None:
@@ -128,6 +151,10 @@ def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     named = [model.config.get_text_config().eos_token_id, tokenizer.eos_token_id]
     if model.generation_config is not None:
         named.append(model.generation_config.eos_token_id)
+    return _flat(*named)
+
+
+def _flat(*named: Any) -> frozenset[int]:
     flat = [item for value in named for item in (value if isinstance(value, list | tuple) else [value])]
     return frozenset(item for item in flat if item is not None)
 

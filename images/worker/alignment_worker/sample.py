@@ -1,4 +1,4 @@
-"""The stage `sample`: N completions of every prompt from the incumbent.
+"""The stage `sample`: N completions of every prompt from the incumbent, by this process or by a server.
 
 Makes samples.jsonl, a row for each prompt: the prompt's columns, `line` (its line in the prompts' file), `prompt_ids`,
 and `completions`, each with `ids` (EOS counted), `text`, `log_probs` (raw, nats) and `truncated`.
@@ -15,11 +15,10 @@ from typing import Any
 
 from alignment_api.measurements import MEAN_TOKENS, Measurement
 from alignment_api.stage import SampleParameters
-from alignment_worker import exclusion, models, prompts, rows
+from alignment_worker import exclusion, models, prompts, rows, sampling_server
 from alignment_worker.artifacts import SAMPLES
 from alignment_worker.failures import NoPromptsError, NoWorkDoneError
 from alignment_worker.generate import Completion, Decoding, generate
-from alignment_worker.models import LanguageModel
 from alignment_worker.rows import Row
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
@@ -50,13 +49,12 @@ def run(workspace: Workspace) -> Outcome:
         seed=workspace.config.seed,
     )
     workspace.progress.begin(len(drawn), "prompts", "sampling")
-    policy = models.load_policy("policy", workspace.inputs.path("policy"))
-    encoded = prompts.encode_rows(policy.tokenizer, drawn, file, policy.max_positions, policy.vocabulary)
-    completions = generate(policy, encoded, [row.number for row in drawn], decoding, workspace.progress)
+    sampled = _by_server if sampling.server else _by_worker
+    tokenizer, encoded, completions = sampled(workspace, drawn, file, decoding)
     count = rows.write(
         workspace.run_folder / SAMPLES,
         (
-            sample_of(policy, row, ids, answers)
+            sample_of(tokenizer, row, ids, answers)
             for row, ids, answers in zip(drawn, encoded, completions, strict=True)
         ),
     )
@@ -70,6 +68,29 @@ def run(workspace: Workspace) -> Outcome:
             "excluded": len(there) - len(usable),
         },
         whole=workspace.shard is None,
+    )
+
+
+_Sampled = tuple[
+    Any, list[list[int]], list[list[Completion]]
+]  # tokenizer; by row the prompt's ids, the answers
+
+
+def _by_worker(workspace: Workspace, drawn: list[Row], file: Path, decoding: Decoding) -> _Sampled:
+    policy = models.load_policy("policy", workspace.inputs.path("policy"))
+    encoded = prompts.encode_rows(policy.tokenizer, drawn, file, policy.max_positions, policy.vocabulary)
+    keys = [row.number for row in drawn]
+    return policy.tokenizer, encoded, generate(policy, encoded, keys, decoding, workspace.progress)
+
+
+def _by_server(workspace: Workspace, drawn: list[Row], file: Path, decoding: Decoding) -> _Sampled:
+    known = models.vocabulary("policy", workspace.inputs.path("policy"))
+    encoded = prompts.encode_rows(known.tokenizer, drawn, file, known.max_positions, known.size)
+    keys = [row.number for row in drawn]
+    return (
+        known.tokenizer,
+        encoded,
+        sampling_server.complete(known, encoded, keys, decoding, workspace.progress),
     )
 
 
@@ -106,10 +127,8 @@ def draw(usable: Sequence[Row], count: int | None, seed: int) -> list[Row]:
     return [usable[index] for index in kept]
 
 
-def sample_of(
-    policy: LanguageModel, row: Row, ids: list[int], answers: Sequence[Completion]
-) -> dict[str, Any]:
-    texts = prompts.decode(policy.tokenizer, [answer.ids for answer in answers])
+def sample_of(tokenizer: Any, row: Row, ids: list[int], answers: Sequence[Completion]) -> dict[str, Any]:
+    texts = prompts.decode(tokenizer, [answer.ids for answer in answers])
     return {
         **rows.to_wire(row),
         "line": row.number,

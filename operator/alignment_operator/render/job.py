@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment_api import digests, names, telemetry
+from alignment_api import digests, names, sampling_server, telemetry
 from alignment_api.model import Model
 from alignment_api.pods import PodDefaults
 from alignment_operator.observed import Owner, Settings
@@ -13,9 +13,18 @@ from alignment_operator.render.layout import WORKER, layout
 from alignment_operator.render.meeting import meeting_of
 from alignment_operator.render.mounts import CONFIG_FILE, mounts_of
 from alignment_operator.render.ownership import owner_kind, owner_reference, stage_labels
+from alignment_operator.render.sampling_server import render_server, server_of, worker_resources
 
 _NONROOT = 65_532
-_POD_IP = "ALIGNMENT_POD_IP"  # a variable that others refer to
+_POD_IP = {
+    "name": "ALIGNMENT_POD_IP",
+    "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}},
+}  # others refer to it
+_RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
@@ -65,21 +74,19 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
                 "image": pods.image or settings.worker_image,
                 "command": ["python", "-m", "alignment_worker", start.config.stage.value],
                 "args": ["--config", CONFIG_FILE, *mounts.flags, *meeting.flags],
-                "env": _environment(pods),
+                "env": _environment(start),
                 "ports": [{"name": telemetry.PORT_NAME, "containerPort": telemetry.PORT}],
                 "volumeMounts": mounts.mounts,
                 "terminationMessagePolicy": "File",
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": _RESTRICTED,
             }
         ],
         "volumes": mounts.volumes,
+        **render_server(start.config, mounts, _POD_IP, _RESTRICTED),
     }
-    if pods.resources is not None:
-        spec["containers"][0]["resources"] = pods.resources.to_wire()
+    resources = worker_resources(start.config, pods)
+    if resources is not None:
+        spec["containers"][0]["resources"] = resources.to_wire()
     return spec | _scheduling(pods)
 
 
@@ -95,17 +102,17 @@ def _scheduling(pods: PodDefaults) -> dict[str, Any]:
     return {field: value for field, value in given.items() if value}
 
 
-def _environment(pods: PodDefaults) -> list[dict[str, Any]]:
+def _environment(start: StartJob) -> list[dict[str, Any]]:
     """Libraries keep caches under HOME, and only /tmp is writable. The worker listens on the pod's address alone."""
+    address = f"$({_POD_IP['name']})"
     ours = {
         "HOME": "/tmp",  # noqa: S108 - an emptyDir of this pod alone
-        telemetry.ADDRESS_VARIABLE: f"$({_POD_IP}):{telemetry.PORT}",
+        telemetry.ADDRESS_VARIABLE: f"{address}:{telemetry.PORT}",
     }
-    theirs = {variable.name: variable.value for variable in pods.env or []}
-    return [
-        {"name": _POD_IP, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        *({"name": name, "value": value} for name, value in (ours | theirs).items()),
-    ]
+    if server_of(start.config):
+        ours[sampling_server.ADDRESS_VARIABLE] = f"{address}:{sampling_server.PORT}"
+    theirs = {variable.name: variable.value for variable in start.pods.env or []}
+    return [_POD_IP, *({"name": name, "value": value} for name, value in (ours | theirs).items())]
 
 
 def _pod_security_context(pods: PodDefaults) -> dict[str, Any]:

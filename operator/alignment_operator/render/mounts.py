@@ -11,6 +11,7 @@ from alignment_api.stage import CollectParameters, PromoteParameters, StageConfi
 CONFIG_FILE = "/alignment/config/stage.json"
 CLAIMS_FOLDER = "/alignment/claims"
 OUTPUT_FOLDER = "/alignment/output"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the pod's own
 
 
 @dataclass(frozen=True)
@@ -101,5 +102,5 @@ def _scratch(shared_memory: str | None) -> Mounts:
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - the pod's own
     if shared_memory is not None:
         volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared_memory}})
-        mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108 - the pod's own
+        mounts.append({"name": "shm", "mountPath": SHARED_MEMORY})
     return Mounts(volumes, mounts, [])
