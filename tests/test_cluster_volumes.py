@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.cluster import shim
 from tests.cluster.api import Json
 from tests.cluster.client import Namespace, has_condition
 from tests.cluster.manifests import claim, claimed, job, pod, pod_template
@@ -230,3 +234,20 @@ def test_no_token_is_mounted_where_none_is_wanted(namespace: Namespace) -> None:
     script = "test ! -e /var/run/secrets/kubernetes.io"
     namespace.apply(pod("mute", script, automountServiceAccountToken=False))
     _message(namespace, "mute")
+
+
+def test_what_vanishes_from_a_working_copy_keeps_no_container_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("index.lock", "module.py"):
+        (tmp_path / name).touch(mode=0o600)
+    listed = os.walk
+
+    def then_git_is_done(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        for found in listed(path):
+            (tmp_path / "index.lock").unlink()
+            yield found
+
+    monkeypatch.setattr(os, "walk", then_git_is_done)
+    shim._publish(str(tmp_path))
+    assert (tmp_path / "module.py").stat().st_mode & 0o777 == 0o644

@@ -130,10 +130,16 @@ def _publish(path: str) -> None:
     _open_path(path)
     for folder, _, names in os.walk(path):
         for each in (folder, *(f"{folder}/{name}" for name in names)):
-            mode = stat.S_IMODE(os.lstat(each).st_mode)
-            wanted = mode | (0o55 if os.path.isdir(each) else 0o44)
-            if mode != wanted and not os.path.islink(each):
-                os.chmod(each, wanted)
+            # An image that is a working copy loses files meanwhile: locks of git, half-written caches.
+            with contextlib.suppress(FileNotFoundError):
+                _let_read(each)
+
+
+def _let_read(path: str) -> None:
+    mode = stat.S_IMODE(os.lstat(path).st_mode)
+    wanted = mode | (0o55 if os.path.isdir(path) else 0o44)
+    if mode != wanted and not os.path.islink(path):
+        os.chmod(path, wanted)
 
 
 def _enter_root(root: str, spec: dict[str, Any]) -> None:
