@@ -235,7 +235,7 @@ def test_a_servers_scratch_is_its_own_and_shared_memory_is_the_pods() -> None:
 
 
 def test_a_servers_arguments_come_behind_those_that_vllm_needs() -> None:
-    ours = ["--model", "$(MODEL)", "--served-model-name", "policy", "--host", "$(HOST)", "--port", "$(PORT)"]
+    ours = ["$(MODEL)", "--served-model-name", "policy", "--host", "$(HOST)", "--port", "$(PORT)"]
     arguments = server_of(served(server={"args": ["--max-model-len", "4096"]}))["args"]
     assert arguments == [*ours, "--generation-config", "vllm", "--max-model-len", "4096"]
 

@@ -126,7 +126,7 @@ def serving(model: Path, longest: int | None = None) -> Iterator[CompletionsServ
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("model", type=Path)
     parser.add_argument("--served-model-name", required=True)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,25 @@ def test_a_server_that_is_gone_is_retried_by_the_job(loop: Loop, monkeypatch: py
         failed = loop.run(served(loop))
     assert (failed.code, failed.failure.reason) == (1, "Crashed")
     assert "does not answer" in failed.failure.message
+
+
+def test_a_server_that_never_answers_is_not_waited_for_for_ever(
+    loop: Loop, server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+
+    def late(answer: Json) -> Json:
+        over.wait(60)
+        return answer
+
+    monkeypatch.setattr(sampling_server, "LEAST_SECONDS", 1.0)
+    server.answered = late
+    try:
+        failed = loop.run(served(loop, max_new_tokens=1))
+    finally:
+        over.set()
+    assert (failed.code, failed.failure.reason) == (1, "Crashed")
+    assert "no answer to the prompt of line" in failed.failure.message
 
 
 def test_without_a_server_beside_it_the_worker_says_so(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

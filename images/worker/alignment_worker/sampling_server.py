@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 _FIELD = "spec.sampling.server"
 _AT_ONCE = 32  # prompts; the server batches their answers as it can
-# Waiting 0.5 s, 1 s, … 8 s, about two minutes in all: a server that crashed may have come back.
+# After 0.5 s, 1 s, … 8 s, a minute and a half in all: a server that crashed may have come back.
 RETRIES = 16
-_LEAST_SECONDS = 600.0
+LEAST_SECONDS = 600.0  # for a prompt, with all retries
 _SECONDS_PER_TOKEN = 0.5
 _WORDS = 600
 _SPELT = "token_id:"
@@ -74,18 +74,25 @@ class _Asked:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient  # noqa: PLC0415 - only where a server samples
 
         turns = asyncio.Semaphore(_AT_ONCE)
+        seconds = max(LEAST_SECONDS, _SECONDS_PER_TOKEN * self._decoding.max_new_tokens)
         # The pod's own server is asked past any proxy.
         async with AsyncOpenAI(
             api_key="none",
             base_url=self._url,
             max_retries=RETRIES,
-            timeout=max(_LEAST_SECONDS, _SECONDS_PER_TOKEN * self._decoding.max_new_tokens),
+            timeout=seconds,
             http_client=DefaultAsyncHttpxClient(trust_env=False),
         ) as client:
 
             async def one(prompt: list[int], key: int) -> list[Completion]:
                 async with turns:
-                    answers = await self._ask(client, prompt, key)
+                    try:
+                        async with asyncio.timeout(seconds):
+                            answers = await self._ask(client, prompt, key)
+                    except TimeoutError as error:
+                        raise self._silent(
+                            f"no answer to the prompt of line {key} within {seconds:g} s"
+                        ) from error
                 self._progress.count("tokens", sum(len(answer.ids) for answer in answers))
                 self._progress.advance()
                 return answers
@@ -124,16 +131,18 @@ class _Asked:
             raise self._refused(error.status_code, error.response.text, key) from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            raise SamplingServerError(
-                f"{_FIELD}: {self._url} does not answer, asked {RETRIES + 1} times: {cause!r}; the log of the "
-                "container `server` says why"
-            ) from error
+            raise self._silent(f"asked {RETRIES + 1} times: {cause!r}") from error
         return self._read(said.http_response.text, prompt, limit)
 
     def _limit(self, prompt: list[int]) -> int:
         longest = self._decoding.max_new_tokens
         positions = self._vocabulary.max_positions
         return longest if positions is None else min(longest, positions - len(prompt))
+
+    def _silent(self, what: str) -> SamplingServerError:
+        return SamplingServerError(
+            f"{_FIELD}: {self._url} does not answer: {what}; the log of the container `server` says why"
+        )
 
     def _refused(self, status: int, words: str, key: int) -> InvalidConfigError | SamplingServerError:
         said = f"HTTP {status}: {_shortened(words)}"

@@ -17,10 +17,10 @@ CONTAINER = "server"
 _MODEL = "$(MODEL)"
 _SCRATCH = "server-tmp"
 # Two hours: how long a start may take is what pendingDeadlineSeconds says.
-_PATIENCE = {"periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 1440}
-# The last: else the checkpoint's generation_config.json could cut every answer short.
+_PATIENCE = {"periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 3600}
+# As `vllm serve` takes them. The last: else the checkpoint's generation_config.json could cut every answer short.
 _VLLM = (
-    *("--model", _MODEL),
+    _MODEL,
     *("--served-model-name", sampling_server.MODEL_NAME),
     *("--host", "$(HOST)"),
     *("--port", "$(PORT)"),
