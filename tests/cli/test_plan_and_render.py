@@ -55,6 +55,20 @@ def test_lora_raises_the_default_learning_rate(alignctl: Alignctl, tmp_path: Pat
     assert "learning rate 1e-05" in shown
 
 
+def test_a_server_that_samples_is_named_and_rendered(alignctl: Alignctl, tmp_path: Path) -> None:
+    manifest = write(
+        tmp_path / "served.yaml", with_spec("sampling: {server: {image: vllm/vllm-openai:v0.33.0}}")
+    )
+    assert "by the server vllm/vllm-openai:v0.33.0" in alignctl("plan", "-f", manifest).stdout
+    rendered = alignctl("render", "-f", manifest)
+    assert rendered.returncode == 0, rendered.stderr
+    assert rendered.stdout.count("image: vllm/vllm-openai:v0.33.0") == 1
+    refused = alignctl("run", "-f", manifest)
+    assert refused.returncode == 2
+    assert "served.yaml:" in refused.stderr
+    assert "spec.sampling.server.image: vllm/vllm-openai:v0.33.0: needs a cluster to run in" in refused.stderr
+
+
 def test_an_offline_cycle_has_no_stage_sample(alignctl: Alignctl, tmp_path: Path) -> None:
     text = with_spec("datasets: [{name: feedback}]").replace(
         "  prompts:\n    uri: pvc://models/prompts.jsonl\n", ""

@@ -124,6 +124,17 @@ async def test_an_invalid_spec_is_refused_with_every_problem(api: Directory, cyc
     ]
 
 
+async def test_a_server_that_samples_needs_a_cluster(api: Directory, cycle: Manifest) -> None:
+    cycle["spec"]["sampling"] = {"server": {"image": "vllm/vllm-openai:v0.33.0"}}
+    with pytest.raises(InvalidObjectError) as caught:
+        await api.create(CYCLE, cycle)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith("spec.sampling.server.image: vllm/vllm-openai:v0.33.0: needs a cluster")
+    del cycle["spec"]["prompts"]
+    cycle["spec"]["datasets"] = [{"name": "feedback"}]
+    assert await api.create(CYCLE, cycle), "nothing is sampled offline"
+
+
 async def test_a_status_decided_from_an_old_version_is_refused(api: Directory) -> None:
     created = await api.create(JOB, job())
     await api.merge(JOB, "default", "train", {"spec": {"ttlSecondsAfterFinished": 5}})

@@ -186,9 +186,10 @@ def _sampled(sample: SampleParameters, rows: int | None) -> str:
         if prompts
         else f"every prompt × {each} completions"
     )
+    by = f", by the server {sampling.server.image}" if sampling.server else ""
     return (
         f"{many}, at most {sampling.max_new_tokens} new tokens, temperature {sampling.temperature:g}, "
-        f"top-p {sampling.top_p:g}"
+        f"top-p {sampling.top_p:g}{by}"
     )
 
 

@@ -1,4 +1,7 @@
-"""What the API server does to our kinds before it stores them: validation, defaults, the immutable field."""
+"""What the API server does to our kinds before it stores them: validation, defaults, the immutable field.
+
+And what it would let in, but nothing here can run.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ def admitted(kind: Kind, new: Manifest, old: Manifest | None) -> Manifest:
     spec, problems = _parsed(kind, manifest)
     if spec is None or problems:
         raise InvalidObjectError(problems)
+    _require_no_server(spec)
     manifest["spec"] = spec.to_wire()
     if kind == CYCLE and old is not None:
         _require_same_model(manifest, old)
@@ -40,6 +44,13 @@ def _parsed(
         return parse_dataset(manifest)
     spec, problems = parse_cycle(manifest)
     return spec, problems + schedules.problems(spec)
+
+
+def _require_no_server(spec: AlignmentCycleSpec | PreferenceDatasetSpec) -> None:
+    """Images run on clusters."""
+    if isinstance(spec, AlignmentCycleSpec) and spec.prompts and (server := spec.sampling.server):
+        message = "needs a cluster to run in; without one leave sampling.server out, and the worker samples"
+        raise InvalidObjectError((Problem("spec.sampling.server.image", server.image, message),))
 
 
 def _require_same_model(new: Manifest, old: Manifest) -> None:
