@@ -41,6 +41,7 @@ ANNOTATION_STAGE_CONFIG = f"{GROUP}/stage-config"
 ANNOTATION_STAGE_HASH = f"{GROUP}/stage-hash"
 ANNOTATION_DIGEST = f"{GROUP}/digest"
 ANNOTATION_OWNER = f"{GROUP}/promoted-by"
+ANNOTATION_HELD = f"{GROUP}/held"  # of a Workload that we made inactive
 
 
 def verb_annotation(verb: str) -> str:

@@ -342,7 +342,11 @@ class _Pass:
         try:
             for workload in await self._api.list(WORKLOAD, self._owner.namespace, owned):
                 metadata = workload["metadata"]
-                patch = {"metadata": {"uid": metadata["uid"]}, "spec": {"active": not action.hold}}
+                mark = {names.ANNOTATION_HELD: "true" if action.hold else None}
+                patch = {
+                    "metadata": {"uid": metadata["uid"], "annotations": mark},
+                    "spec": {"active": not action.hold},
+                }
                 await self._api.merge(WORKLOAD, self._owner.namespace, metadata["name"], patch)
         except (NotFoundError, RefusedError) as error:
             log.warning("Workload of Job %s: spec.active was not set: %s", action.name, error)

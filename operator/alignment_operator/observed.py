@@ -78,6 +78,7 @@ class JobView:
     deleting: bool = False
     suspended: bool = False
     held: bool = False  # its Workload is not active, so Kueue does not let it run
+    held_by_us: bool = False  # and it says that we made it so
     queue: str = ""  # of Kueue's, which alone may suspend the Job and resume it
     ttl_set: bool = False
     failures: int = 0  # pods that failed and cost a retry

@@ -175,7 +175,7 @@ class World:
             case SuspendJob(name, uid, suspend):
                 self._change_same(name, uid, suspended=suspend, pod=None)
             case HoldJob(name, uid, hold):
-                self._change_same(name, uid, held=hold, suspended=True, pod=None)
+                self._change_same(name, uid, held=hold, held_by_us=hold, suspended=True, pod=None)
             case ExpireJob(name, uid):
                 self._change_same(name, uid, ttl_set=True)
             case PointTarget(name, key, uri, digest, _):

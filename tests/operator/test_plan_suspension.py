@@ -66,6 +66,24 @@ def test_what_somebody_else_took_out_of_the_queue_stays_out() -> None:
     (name,) = world.active()
     world.change(name, queue="team-a", suspended=True, held=True)
     assert world.pass_().actions == ()
+    suspend(world, to=True)
+    assert world.pass_().actions == ()
+    suspend(world, to=False)
+    assert world.pass_().actions == ()
+
+
+def test_what_was_held_just_before_a_crash_and_resumed_before_the_restart_is_let_in_again() -> None:
+    world = running()
+    (name,) = world.active()
+    uid = world.jobs[name].view.uid
+    world.change(name, queue="team-a")
+    before = world.status
+    suspend(world, to=True)
+    world.pass_()
+    world.status = before
+    suspend(world, to=False)
+    assert world.pass_().actions == (HoldJob(name, uid, hold=False),)
+    assert world.pass_().actions == ()
 
 
 def test_resumed_it_goes_on_with_the_same_job() -> None:

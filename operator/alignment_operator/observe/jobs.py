@@ -128,6 +128,7 @@ async def _view(api: Api, job: Manifest, *, ask: bool) -> JobView | None:
         deleting="deletionTimestamp" in metadata,
         suspended=suspended,
         held=queue.is_held(workload),
+        held_by_us=queue.is_held_by_us(workload),
         queue=queue.queue_of(job),
         ttl_set=job.get("spec", {}).get("ttlSecondsAfterFinished") is not None,
         failures=_failures(job, state),

@@ -31,6 +31,12 @@ def is_held(workload: Manifest | None) -> bool:
     return workload is not None and workload.get("spec", {}).get("active") is False
 
 
+def is_held_by_us(workload: Manifest | None) -> bool:
+    """Whether we made it inactive, and did not take that back."""
+    annotations = (workload or {}).get("metadata", {}).get("annotations") or {}
+    return names.ANNOTATION_HELD in annotations
+
+
 def why_suspended(job: Manifest, workload: Manifest | None) -> str:
     """In Kueue's own words, as far as they can be read."""
     queue = queue_of(job)

@@ -23,16 +23,17 @@ def follow(observed: ObservedCycle) -> tuple[SuspendJob | HoldJob, ...]:
     """Jobs that are suspended, or not, against what the spec says.
 
     The one place that decides it. A Job in a queue is Kueue's to suspend and to resume, by its Workload. One that
-    somebody else has taken out of the queue stays out: it is let in again only by the pass that ends our suspension.
+    somebody else has taken out of the queue stays out. Who did it is told by the Workload, not by our status: it may
+    have been resumed while nobody was there to write that it was suspended.
     """
-    wanted, held_before = holds(observed), _held_before(observed)
+    wanted = holds(observed)
     actions: list[SuspendJob | HoldJob] = []
     for job in observed.jobs:
         if job.state is not JobState.ACTIVE or job.deleting:
             continue
         if not job.queue and job.suspended != wanted:
             actions.append(SuspendJob(job.name, job.uid, suspend=wanted))
-        elif job.queue and job.held != wanted and (wanted or held_before):
+        elif job.queue and (not job.held if wanted else job.held_by_us):
             actions.append(HoldJob(job.name, job.uid, hold=wanted))
     return tuple(actions)
 
