@@ -17,6 +17,9 @@ from tests.cluster.images import Bind, Image
 from tests.cluster.manifests import claim
 from tests.cluster.waiting import wait_until
 from tests.faults.scenarios import Run, Scenario
+from tests.operator.kueue import serve_workloads
+
+INFERENCE_SERVICES = Path(__file__).parents[1] / "operator" / "inference_service_crd.yaml"
 
 
 @dataclass
@@ -50,6 +53,8 @@ def cluster(folder: Path) -> Iterator[tuple[Bed, Client]]:
     try:
         with Client(bed.kubeconfig) as client:
             serve(client)
+            serve(client, INFERENCE_SERVICES)
+            serve_workloads(client)
             yield bed, client
     finally:
         if before is None:

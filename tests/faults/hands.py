@@ -1,4 +1,4 @@
-"""What a person, or the cluster, does to a Job that runs."""
+"""What a person, or the cluster, does to a Job that runs, and to one of its pods."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from collections.abc import Awaitable, Callable
 
 from alignment_operator.api import JOB, POD, Kind, Manifest
 from alignment_operator.cluster import Cluster
-from alignment_operator.observe.jobs import LABEL_POD_OF
+from tests.faults.people import People
 from tests.faults.scenarios import Run
 from tests.faults.trial import Fault, Hand
-from tests.faults.witness import Witness
 
 Act = Callable[[Cluster, Manifest, Manifest], Awaitable[None]]
 _POLL_SECONDS = 0.1
 
 
 def in_stage(name: str, stage: str, act: Act, *, made_again: int = 0) -> Fault:
-    """Of the one pod of the stage, while it computes."""
+    """While the stage computes."""
     return Fault(
         f"{name}, {stage}", hand=_when_running(stage, act), held=stage, exact=False, made_again=made_again
     )
@@ -40,23 +39,15 @@ async def evict(cluster: Cluster, _: Manifest, pod: Manifest) -> None:
 
 
 def _when_running(stage: str, act: Act) -> Hand:
-    async def hand(cluster: Cluster, witness: Witness, run: Run) -> None:
-        job, pod = await running(cluster, witness, run, stage)
+    async def hand(people: People, run: Run) -> None:
+        cluster = people.cluster
+        job, pod = await people.running(run, stage)
         await act(cluster, job, pod)
         metadata = pod["metadata"]
         there: Manifest | None = pod
         while there is not None:
             await asyncio.sleep(_POLL_SECONDS)
             there = await cluster.get(POD, metadata["namespace"], metadata["name"])
-        run.release()
+        run.release(stage)
 
     return hand
-
-
-async def running(cluster: Cluster, witness: Witness, run: Run, stage: str) -> tuple[Manifest, Manifest]:
-    """The stage's Job and its pod, as soon as it computes."""
-    while not (ready := [job for job in witness.jobs(run, stage) if job["status"].get("ready")]):
-        await witness.change(run)
-    metadata = ready[0]["metadata"]
-    pods = await cluster.list(POD, metadata["namespace"], {LABEL_POD_OF: metadata["uid"]})
-    return ready[0], pods[0]

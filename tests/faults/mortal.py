@@ -13,14 +13,20 @@ from kubernetes.aio.client import ApiClient
 
 from alignment_operator.api import Kind, Manifest
 from alignment_operator.cluster import Cluster
+from tests.chart.audit import Access
+from tests.faults.access import accesses
 
 _LATE_SECONDS = 1.0  # a stale cache hears of everything at once, so often
 _WINDOW_SECONDS = 0.1
+_REFUSED = 400
 
 
 @dataclass(frozen=True)
 class Death:
-    """At the write of this number, from 1: before it is sent, or when it is done and the answer is not read."""
+    """At the write of this number, from 1: before it is sent, or when it is done and the answer is not read.
+
+    What the server refuses (there is one of that name) is no write: nothing is different after it.
+    """
 
     write: int
     when: Literal["before", "after"]
@@ -36,6 +42,8 @@ class Mortal(Cluster):
     def __init__(self, client: ApiClient, death: Death | None = None, *, stale: bool = False) -> None:
         super().__init__(client)
         self.writes: list[str] = []
+        self.refused: list[str] = []
+        self.used: set[Access] = set()
         self.dead = False
         self._death = death
         self._stale = stale
@@ -62,14 +70,21 @@ class Mortal(Cluster):
         self._live()
         if method == "GET":
             return await super()._request(method, path, query, body, content_type, patience, accept)
-        self.writes.append(f"{method} {path}")
-        here = self._death is not None and len(self.writes) == self._death.write
-        if here and self._death == Death(len(self.writes), "before"):
+        if self._dies("before", len(self.writes) + 1):
             self._die()
         answer = await super()._request(method, path, query, body, content_type, patience, accept)
-        if here:
+        self.used.update(accesses(method, path, answer.status))
+        if answer.status >= _REFUSED:
+            self.refused.append(f"{method} {path}")
+            return answer
+        self.writes.append(f"{method} {path}")
+        if self._dies("after", len(self.writes)):
             self._die()
         return answer
+
+    def _dies(self, when: str, write: int) -> bool:
+        """Two writes may be under way at once, so that none has just that number."""
+        return self._death is not None and self._death.when == when and write >= self._death.write
 
     def _live(self) -> None:
         if self.dead:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from tests.cluster.processes import Child
-from tests.faults.hands import running
 from tests.faults.mortal import Death
+from tests.faults.people import waits
 from tests.faults.proxy import Proxy
 from tests.faults.scenarios import APPROVAL, HELD, PROMOTED, REJECTED, SCENARIOS, Run, Scenario
 from tests.faults.sweep import Sweep
 from tests.faults.table import Row
-from tests.faults.trial import SECONDS, Verdict, approve, create, difference, judge, waits
+from tests.faults.trial import SECONDS, Verdict, create, difference, judge
 
 PHASES = (*((PROMOTED, stage) for stage in PROMOTED.stages), (REJECTED, "collect"), (HELD, APPROVAL))
 _NOT_HELD = tuple((scenario, "") for scenario in SCENARIOS)
@@ -35,7 +35,7 @@ class Batch:
     proxy: Proxy
     kubeconfig: Path
     folder: Path
-    runs: Sequence[Run] = ()
+    runs: Sequence[tuple[Run, str]] = ()  # each with the stage that it is held in, if any
     operators: list[Child] = field(default_factory=list)
     faults: int = 0
 
@@ -50,8 +50,9 @@ class Batch:
 
     def release(self) -> None:
         """Let all runs go on."""
-        for run in self.runs:
-            run.release()
+        for run, held in self.runs:
+            if held:
+                run.release(held)
             self.sweep.witness.wake(run.name)
 
 
@@ -73,22 +74,20 @@ async def disturbed(sweep: Sweep, name: str, folder: Path) -> Row:
 
 async def _verdicts(batch: Batch, phases: Sequence[tuple[Scenario, str]], disturb: Disturb) -> list[Verdict]:
     sweep = batch.sweep
-    batch.runs = [sweep.new_run(scenario) for scenario, _ in phases]
-    for run, (_, held) in zip(batch.runs, phases, strict=True):
+    batch.runs = [(sweep.new_run(scenario), held) for scenario, held in phases]
+    for run, held in batch.runs:
         run.prepare(*filter(None, [held]))
-        await create(sweep.cluster, run)
-    people = [
-        asyncio.create_task(approve(sweep.cluster, sweep.witness, run))
-        for run in batch.runs
-        if run.scenario.waits
-    ]
+        await create(sweep.people.cluster, run)
     batch.start()
-    async with asyncio.timeout(SECONDS):
-        for run, (_, held) in zip(batch.runs, phases, strict=True):
-            await _until_held(sweep, run, held)
-    await disturb(batch)
-    verdicts = [await _ended(batch, run) for run in batch.runs]
-    await asyncio.gather(*people)
+    async with asyncio.TaskGroup() as tasks:
+        people = [tasks.create_task(each) for run, _ in batch.runs for each in sweep.people.of(run)]
+        async with asyncio.timeout(SECONDS):
+            for run, held in batch.runs:
+                await _until_held(sweep, run, held)
+        await disturb(batch)
+        verdicts = [await _ended(batch, run) for run, _ in batch.runs]
+        for task in people:
+            task.cancel()
     for verdict in verdicts:
         await judge(sweep.witness, verdict)
         for violation in verdict.violations:
@@ -102,7 +101,7 @@ async def _until_held(sweep: Sweep, run: Run, held: str) -> None:
         while not waits(sweep.witness, run):
             await sweep.witness.change(run)
     elif held:
-        await running(sweep.cluster, sweep.witness, run, held)
+        await sweep.people.running(run, held)
 
 
 async def _ended(batch: Batch, run: Run) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tests.chart.audit import Access
 from tests.faults.trial import Verdict
 
 _COLUMNS = ("fault", "runs", "faults", "violations", "Jobs twice", "writes after the end")
@@ -27,6 +28,11 @@ class Row:
             str(sum(run.twice for run in runs)),
             str(sum(run.after_the_end for run in runs)),
         )
+
+
+def used(rows: Sequence[Row]) -> set[Access]:
+    """What the operator wrote, whatever became of it."""
+    return set[Access]().union(*(run.used for row in rows for run in row.verdicts))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from alignment_api import digests, names
 from alignment_operator.api import CYCLE, JOB, Manifest
 from tests.cluster.manifests import job, pod_template
+from tests.faults.access import granted_writes
 from tests.faults.bed import Site, cluster, site
-from tests.faults.scenarios import HELD, PROMOTED, REJECTED, SCENARIOS, Run
-from tests.faults.sweep import Case, by_hand, chains, sweeping
-from tests.faults.table import Row
-from tests.faults.trial import SECONDS, Fault, create
+from tests.faults.scenarios import PROMOTED, REJECTED, Run
+from tests.faults.sweep import SEVERAL_PODS, Case, by_hand, chains, sweeping, two
+from tests.faults.table import Row, used
+from tests.faults.trial import SECONDS, create
 
-STAGES = ((PROMOTED, "ingest"), (PROMOTED, "train"), (HELD, "promote"), (REJECTED, "collect"))
-CASES: Mapping[str, list[Case]] = {
-    **{name: list(cases) for name, cases in chains().items()},
-    "two operators": [(scenario, Fault("two operators", operators=2)) for scenario in SCENARIOS],
+STAGES = ((PROMOTED, "ingest"), *SEVERAL_PODS)
+CASES: Mapping[str, Sequence[Case]] = {
+    **chains(),
+    "two operators": two(),
     **{name: [cases[number]] for number, (name, cases) in enumerate(by_hand(STAGES).items())},
 }
 
@@ -56,17 +57,23 @@ def test_an_operator_that_is_cut_short_dies_in_every_phase(rows: Mapping[str, Ro
     assert all(run.faults > len(run.run.scenario.stages) for run in rows[name].verdicts)
 
 
+def test_every_write_that_the_chart_grants_is_made_in_some_run_and_no_other(rows: Mapping[str, Row]) -> None:
+    assert used([rows["none"]]) == granted_writes()
+
+
 def test_jobs_made_twice_and_a_promotion_without_evidence_are_noticed(where: Site) -> None:
     run = where.run("forged", REJECTED)
 
     async def work() -> tuple[int, str]:
         async with asyncio.timeout(SECONDS), sweeping(where) as sweep:
-            await create(sweep.cluster, run)
+            await create(sweep.people.cluster, run)
             for name in ("forged-a", "forged-b"):
-                await sweep.cluster.create(JOB, _idle_job(name, run))
-            cycle = await sweep.cluster.get(CYCLE, run.namespace, run.name)
+                await sweep.people.cluster.create(JOB, _idle_job(name, run))
+            cycle = await sweep.people.cluster.get(CYCLE, run.namespace, run.name)
             promoted = {"iteration": 1, "uri": "pvc://store/m1", "digest": digests.of_bytes(b""), "at": "now"}
-            await sweep.cluster.replace_status(CYCLE, {**(cycle or {}), "status": {"promoted": promoted}})
+            await sweep.people.cluster.replace_status(
+                CYCLE, {**(cycle or {}), "status": {"promoted": promoted}}
+            )
             while not (sweep.witness.twice(run) and "evidence" in str(sweep.witness.violations(run))):
                 await sweep.witness.change(run)
             return sweep.witness.twice(run), str(sweep.witness.violations(run))

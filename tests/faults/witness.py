@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from alignment_api import digests, names
-from alignment_operator.api import CONFIG_MAP, CONTROLLER_REVISION, CYCLE, DATASET, JOB, Kind, Manifest
+from alignment_operator.api import (
+    CONFIG_MAP,
+    CONTROLLER_REVISION,
+    CYCLE,
+    DATASET,
+    INFERENCE_SERVICE,
+    JOB,
+    Kind,
+    Manifest,
+)
 from alignment_operator.cluster import Cluster
 from alignment_operator.runtime.reflector import Reflector, Selection
 from tests.faults.scenarios import Run
@@ -20,7 +29,8 @@ from tests.faults.scenarios import Run
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT?[\d:]*Z?|\d{8}T\d{6}Z")
 _NAMED_ANEW = re.compile(r"sha256:[0-9a-f]{4,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _JOB_HASH = re.compile(r"(-\d+-[a-z]+-)(\d+)-[0-9a-f]{6}\b")
-_ATTEMPT = re.compile(r'"(attempt|disruptions|retries)": \d+')
+_ATTEMPT = re.compile(r'"(attempt|disruptions|failures|retries)": \d+')
+_FOLLOWED = (CYCLE, DATASET, JOB, CONFIG_MAP, CONTROLLER_REVISION, INFERENCE_SERVICE)
 
 
 class Witness:
@@ -42,7 +52,7 @@ class Witness:
                 group=_run_of,
                 changed=lambda it, kind=kind: self._see(kind, it),  # type: ignore[misc]
             )
-            for kind in (CYCLE, DATASET, JOB, CONFIG_MAP, CONTROLLER_REVISION)
+            for kind in _FOLLOWED
         }
 
     @contextlib.asynccontextmanager
@@ -71,9 +81,15 @@ class Witness:
         found = self._reflectors[kind].grouped(run.name)
         return found[0] if found else {}
 
-    def jobs(self, run: Run, stage: str) -> list[Manifest]:
+    def all_jobs(self, run: Run) -> list[Manifest]:
         """Those that are there now."""
-        return [job for job in self._reflectors[JOB].grouped(run.name) if _stage(job) == stage]
+        return self._reflectors[JOB].grouped(run.name)
+
+    def jobs(self, run: Run, stage: str, iteration: int) -> list[Manifest]:
+        """Of them, those of this stage; of the stage `ingest`, in whatever iteration."""
+        return [
+            job for job in self.all_jobs(run) if _stage(job) == stage and _iteration(job) in {iteration, 0}
+        ]
 
     def twice(self, run: Run) -> int:
         """Jobs beyond one for each stage of each iteration, ever."""
@@ -91,13 +107,12 @@ class Witness:
         Instants are left out, UIDs and digests numbered as they appear. If not `exact`, how often a stage was
         tried does not show either, nor the Jobs that are left of it.
         """
-        kinds = (CYCLE, DATASET, CONFIG_MAP, CONTROLLER_REVISION, JOB)
         left: dict[str, Any] = {
             kind.kind: sorted(
                 (_end_of(kind, manifest) for manifest in self._reflectors[kind].grouped(run.name)),
                 key=lambda end: str(end["name"]),
             )
-            for kind in kinds
+            for kind in _FOLLOWED
         }
         if not exact:
             left["Job"] = sorted({str(job["ttl"]) for job in left["Job"]})
@@ -120,7 +135,7 @@ class Witness:
 
     def _see_jobs(self, run: str, stage: str) -> None:
         there = [job for job in self._reflectors[JOB].grouped(run) if _stage(job) == stage]
-        live = sorted(job["metadata"]["name"] for job in there if not _over(job))
+        live = sorted(job["metadata"]["name"] for job in there if not is_over(job))
         if len(live) > 1:
             self._violations[run].append(f"two Jobs of one stage at once: {', '.join(live)}")
 
@@ -153,11 +168,16 @@ def _run_of(manifest: Manifest) -> str:
     return str(labels.get(names.LABEL_CYCLE) or labels.get(names.LABEL_DATASET) or metadata["name"])
 
 
+def _iteration(job: Manifest) -> int:
+    return int(job["metadata"]["labels"][names.LABEL_ITERATION])
+
+
 def _stage(job: Manifest) -> str:
     return str(job["metadata"]["labels"][names.LABEL_STAGE])
 
 
-def _over(job: Manifest) -> bool:
+def is_over(job: Manifest) -> bool:
+    """Whether nothing of it runs any more, or will."""
     ended = {row["type"] for row in job["status"].get("conditions") or () if row["status"] == "True"}
     return bool(ended & {"Complete", "Failed"}) or "deletionTimestamp" in job["metadata"]
 
@@ -172,4 +192,6 @@ def _end_of(kind: Kind, manifest: Manifest) -> Manifest:
     if kind == JOB:
         ended = sorted(row["type"] for row in manifest["status"].get("conditions") or ())
         return {"name": end["name"], "ended": ended, "ttl": manifest["spec"].get("ttlSecondsAfterFinished")}
+    if kind == INFERENCE_SERVICE:
+        end |= {"spec": manifest["spec"]}
     return {**end, "status": manifest.get("status"), "data": manifest.get("data")}

@@ -43,7 +43,8 @@ class Kueue:
         }
         queue = found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
         spec = {"queueName": queue, "podSets": [pod_set], "active": True}
-        namespace.apply({"apiVersion": WORKLOADS[0], "kind": "Workload", "metadata": metadata, "spec": spec})
+        workload = {"apiVersion": WORKLOADS[0], "kind": "Workload", "metadata": metadata, "spec": spec}
+        namespace.create(WORKLOADS[1], workload)
 
     def waits(self, message: str) -> None:
         self._tell(("QuotaReserved", "False", "Pending", message))
