@@ -56,7 +56,9 @@ class Api(Protocol):
 
     async def list(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> list[Manifest]: ...
 
-    async def create(self, kind: Kind, manifest: Manifest) -> Manifest: ...
+    async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
+        """What was made, as far as its kind and metadata."""
+        ...
 
     async def replace_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         """Write `status` of a manifest that carries the resourceVersion it was decided from."""

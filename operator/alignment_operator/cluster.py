@@ -33,6 +33,7 @@ CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
 _PAGE = 500
 _METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_METADATA_OF_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _NOTE_BYTES = 1024  # of an Event, by its API
 # The server ends a watch after the first; a connection on which nothing came for the second is taken for dead. Both
 # are cheap: the next watch goes on from the last version seen.
@@ -122,7 +123,9 @@ class Cluster:
         return [*(await self.list_all(kind, namespace, selector))[0]]
 
     async def create(self, kind: Kind, manifest: Manifest) -> Manifest:
-        return await self._call("POST", _path(kind, manifest["metadata"]["namespace"]), body=manifest)
+        path = _path(kind, manifest["metadata"]["namespace"])
+        made = await self._call("POST", path, body=manifest, accept=_METADATA_OF_ONE)
+        return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": made["metadata"]}
 
     async def replace_status(self, kind: Kind, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]

@@ -68,6 +68,26 @@ def test_of_two_wakes_the_sooner_counts(delays: tuple[float, float]) -> None:
     run(work)
 
 
+def test_what_is_urgent_comes_first_and_once() -> None:
+    async def work() -> list[str]:
+        queue: WorkQueue[str] = WorkQueue()
+        for key in "abc":
+            queue.add(key)
+        queue.add("c", urgent=True)
+        queue.add("c", urgent=True)
+        queue.add("b", urgent=True)
+        assert len(queue) == 3
+        taken = [await queue.take(), await queue.take()]
+        queue.add("c", urgent=True)
+        queue.add("d")
+        queue.done("c")
+        taken += [await queue.take() for _ in range(3)]
+        assert await nothing_ready(queue)
+        return taken
+
+    assert run(work) == ["c", "b", "c", "a", "d"]
+
+
 def test_an_event_comes_before_a_wake() -> None:
     async def work() -> None:
         queue: WorkQueue[str] = WorkQueue()

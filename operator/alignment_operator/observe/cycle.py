@@ -16,7 +16,7 @@ from alignment_api.validation import parse_cycle
 from alignment_operator import schedules
 from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, TARGET_KINDS, Api, Manifest
 from alignment_operator.observe.jobs import observe_jobs
-from alignment_operator.observe.known import Known
+from alignment_operator.observe.known import Known, Revisions
 from alignment_operator.observe.objects import UnreadableError, live, owner_of, status_of
 from alignment_operator.observed import (
     DatasetView,
@@ -51,7 +51,7 @@ async def observe_cycle(
     ]
     views, (frozen, revisions), datasets, targets = await asyncio.gather(
         observe_jobs(api, owner, stages, known.jobs),
-        _frozen(api, manifest, owner, status),
+        _frozen(api, manifest, owner, status, known.revisions),
         _datasets(api, namespace, spec),
         _targets(api, namespace, spec),
     )
@@ -82,14 +82,14 @@ _LAST_REVISIONS = 3
 
 
 async def _frozen(
-    api: Api, cycle: Manifest, owner: Owner, status: AlignmentCycleStatus
+    api: Api, cycle: Manifest, owner: Owner, status: AlignmentCycleStatus, kept: Revisions | None
 ) -> tuple[Mapping[int, Frozen], tuple[RevisionView, ...]]:
     """What the last iterations froze, and every ControllerRevision that was looked at.
 
     Raises UnreadableError if the running iteration froze what this operator cannot read.
     """
     found: dict[int, Frozen] = {}
-    manifests = await _revisions(api, owner, status)
+    manifests = await _revisions(api, owner, status, kept)
     for manifest in manifests[-_LAST_REVISIONS:]:
         try:
             frozen = parse_revision(manifest)
@@ -108,15 +108,23 @@ def _revision(manifest: Manifest) -> RevisionView:
     return RevisionView(metadata["name"], metadata["uid"], int(manifest["revision"]))
 
 
-async def _revisions(api: Api, owner: Owner, status: AlignmentCycleStatus) -> list[Manifest]:
+async def _revisions(
+    api: Api, owner: Owner, status: AlignmentCycleStatus, kept: Revisions | None
+) -> list[Manifest]:
     """The running iteration's; with none running, all: a status put back may not know of the last ones."""
     if status.iteration is None or status.iteration.outcome:
         listed = await api.list(CONTROLLER_REVISION, owner.namespace, {names.LABEL_OWNER_UID: owner.uid})
         ours = [revision for revision in listed if controlled_by(revision, owner.uid)]
         return sorted(ours, key=lambda revision: int(revision["revision"]))
     name = names.revision_name(owner.name, status.iteration.number)
+    if kept and (known := kept.get(owner.uid, name)):
+        return [known]
     revision = await api.get(CONTROLLER_REVISION, owner.namespace, name)
-    return [revision] if revision and controlled_by(revision, owner.uid) else []
+    if revision is None or not controlled_by(revision, owner.uid):
+        return []
+    if kept:
+        kept.keep(owner.uid, revision)
+    return [revision]
 
 
 def controlled_by(manifest: Manifest, uid: str) -> bool:

@@ -25,6 +25,7 @@ from alignment_operator.cluster import ServerError
 from alignment_operator.observe import JobSource, Known, UnreadableError
 from alignment_operator.observe.cycle import seems_to_run
 from alignment_operator.observe.jobs import is_starting
+from alignment_operator.observe.known import Revisions
 from alignment_operator.observed import Settings
 from alignment_operator.reconcile import Pass, one_pass
 from alignment_operator.runtime.metrics import Metrics
@@ -44,6 +45,7 @@ _EXPECTED = (
 )
 _AT_ONCE_AGAIN_SECONDS = 1.0
 _LEISURE_SECONDS = 1.0
+_REVISIONS = 256  # a few kilobytes each
 
 
 class Key(NamedTuple):
@@ -68,6 +70,7 @@ class Controller:
         self._settings = settings
         self._jobs = jobs
         self._metrics = metrics
+        self._revisions = Revisions(_REVISIONS)
         self._written: dict[Key, str] = {}
         self._versions: dict[Key, str] = {}  # heard last
         self._changed: set[Key] = set()  # heard of during a pass, perhaps because of what it wrote
@@ -95,12 +98,12 @@ class Controller:
             self.queue.add(key)
 
     def heard_of_job(self, job: Manifest) -> None:
-        """At leisure as long as its pods do not run: all that a pass could do is to say why."""
+        """At leisure as long as its pods do not run: all that a pass could do is to say why. Else before all others."""
         for key in _owners(job):
             if is_starting(job):
                 self.queue.add_after(key, _LEISURE_SECONDS)
             else:
-                self.queue.add(key)
+                self.queue.add(key, urgent=True)
 
     async def work(self) -> NoReturn:
         """Pass after pass, until it is cancelled. Several may run side by side."""
@@ -131,7 +134,7 @@ class Controller:
     async def _pass(self, key: Key, latest: Manifest | None) -> Pass:
         now = datetime.now(UTC)
         has_turn = key.kind == CYCLE and self._turns.has_turn(key)
-        known = Known(self._jobs, latest, has_turn)
+        known = Known(self._jobs, latest, self._revisions, has_turn)
         return await one_pass(self._api, key.kind, key.namespace, key.name, now, self._settings, known)
 
     def _failed(self, key: Key, error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -18,14 +19,17 @@ _LONGEST_DELAY_SECONDS = 3600.0
 class WorkQueue(Generic[Key]):
     """As client-go's: a key that is added while it is worked on is worked on once more afterwards.
 
-    After an error a key waits, ever longer; being added cuts the wait short, for whatever changed may be the remedy.
+    A key that is urgent is taken before any that is not. After an error a key waits, ever longer; being added cuts
+    the wait short, for whatever changed may be the remedy.
     """
 
     def __init__(self, first_backoff_seconds: float = 0.2, longest_backoff_seconds: float = 300.0) -> None:
-        self._ready: asyncio.Queue[Key] = asyncio.Queue()
+        self._ready: asyncio.PriorityQueue[tuple[bool, int, Key]] = asyncio.PriorityQueue()
+        self._counter = itertools.count()
         self._queued: dict[Key, float] = {}  # since when, by the monotonic clock; the oldest first
         self._working: dict[Key, float] = {}
-        self._again: set[Key] = set()
+        self._urgent: set[Key] = set()  # of those that are queued
+        self._again: dict[Key, bool] = {}  # whether it is urgent then
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._backoffs: dict[Key, Backoff] = {}
         self._backoff_seconds = (first_backoff_seconds, longest_backoff_seconds)
@@ -39,13 +43,17 @@ class WorkQueue(Generic[Key]):
         oldest = [next(iter(keys.values())) for keys in (self._queued, self._working) if keys]
         return time.monotonic() - min(oldest) if oldest else 0.0
 
-    def add(self, key: Key) -> None:
+    def add(self, key: Key, *, urgent: bool = False) -> None:
         """As soon as a worker is free."""
         if key in self._working:
-            self._again.add(key)
-        elif key not in self._queued:
-            self._queued[key] = time.monotonic()
-            self._ready.put_nowait(key)
+            self._again[key] = urgent or self._again.get(key, False)
+            return
+        if key in self._queued and (key in self._urgent or not urgent):
+            return
+        self._queued.setdefault(key, time.monotonic())
+        if urgent:
+            self._urgent.add(key)
+        self._ready.put_nowait((not urgent, next(self._counter), key))
 
     def add_after(self, key: Key, seconds: float) -> None:
         """After a delay, unless it is taken sooner; of several delays the shortest counts."""
@@ -61,8 +69,11 @@ class WorkQueue(Generic[Key]):
 
     async def take(self) -> Key:
         """The next key; it is the caller's until `done` or `failed`."""
-        key = await self._ready.get()
+        _, _, key = await self._ready.get()
+        while key not in self._queued:  # it was taken when it had become urgent
+            _, _, key = await self._ready.get()
         del self._queued[key]
+        self._urgent.discard(key)
         self._working[key] = time.monotonic()
         self._cancel_timer(key)
         return key
@@ -81,8 +92,7 @@ class WorkQueue(Generic[Key]):
     def _release(self, key: Key) -> None:
         self._working.pop(key, None)
         if key in self._again:
-            self._again.remove(key)
-            self.add(key)
+            self.add(key, urgent=self._again.pop(key))
 
     def _due(self, key: Key) -> None:
         del self._timers[key]
