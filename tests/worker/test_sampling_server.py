@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -239,6 +241,24 @@ def test_a_server_that_never_answers_is_not_waited_for_for_ever(
         over.set()
     assert (failed.code, failed.failure.reason) == (1, "Crashed")
     assert "no answer to the prompt of line" in failed.failure.message
+
+
+def test_a_worker_that_is_told_to_stop_does_not_wait_for_the_server(
+    loop: Loop, server: CompletionsServer
+) -> None:
+    over = threading.Event()
+
+    def late(answer: Json) -> Json:
+        os.kill(os.getpid(), signal.SIGTERM)
+        over.wait(60)
+        return answer
+
+    server.answered = late
+    try:
+        stopped = loop.run(served(loop, prompts=tiny.prompt_rows(1), max_new_tokens=1))
+    finally:
+        over.set()
+    assert (stopped.code, stopped.failure.reason) == (143, "Interrupted")
 
 
 def test_without_a_server_beside_it_the_worker_says_so(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,15 @@ import asyncio
 import math
 import os
 import random
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
 from alignment_api import sampling_server
-from alignment_worker.failures import InvalidConfigError, SamplingServerError
+from alignment_worker.failures import Interrupted, InvalidConfigError, SamplingServerError
 from alignment_worker.generate import Completion, Decoding
 from alignment_worker.models import Vocabulary
 from alignment_worker.progress import Progress
@@ -56,10 +58,28 @@ def complete(
     """As `generate.generate` does: `decoding.samples` completions of each prompt, in the order of the prompts.
 
     Each prompt is asked with a seed of its own, from `decoding.seed` and its key. Raises InvalidConfigError if the
-    server refuses, or answers what cannot be recorded truthfully; SamplingServerError if it does not answer.
+    server refuses, or answers what cannot be recorded truthfully; SamplingServerError if it does not answer;
+    Interrupted.
     """
     asked = _Asked(vocabulary, decoding, progress, address())
-    return asyncio.run(asked.all(prompts, keys))
+    try:
+        return asyncio.run(asked.all(prompts, keys))
+    except asyncio.CancelledError as error:
+        raise Interrupted from error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM cancels the task: an exception out of the usual handler is lost where a transport catches it."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    before = signal.getsignal(signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Asked:
@@ -97,9 +117,10 @@ class _Asked:
                 self._progress.advance()
                 return answers
 
-            return await asyncio.gather(
-                *(one(prompt, key) for prompt, key in zip(prompts, keys, strict=True))
-            )
+            with _interruptible():
+                return await asyncio.gather(
+                    *(one(prompt, key) for prompt, key in zip(prompts, keys, strict=True))
+                )
 
     async def _ask(self, client: AsyncOpenAI, prompt: list[int], key: int) -> list[Completion]:
         import openai  # noqa: PLC0415
