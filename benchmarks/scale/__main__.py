@@ -22,7 +22,6 @@ from tests.cluster.processes import Child, free_ports
 from tests.cluster.waiting import wait_until
 
 _HOURS = 3 * 3600.0
-_IDLE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,10 @@ def active(counts: Sequence[int], cap: int, rounds: int) -> None:
 
 @main.command()
 @click.option("--cycles", "counts", multiple=True, type=int, default=(10_000,), show_default=True)
-def idle(counts: Sequence[int]) -> None:
+@click.option(
+    "--seconds", type=float, default=180.0, show_default=True, help="How long it is watched at rest."
+)
+def idle(counts: Sequence[int], seconds: float) -> None:
     """Cycles of which nothing is asked: what a start costs, and what the time after it does."""
     print(
         "| idle cycles | ready, s | all looked at, s | CPU, s | peak, MiB | CPU a minute, s | writes a minute |"
@@ -92,7 +94,7 @@ def idle(counts: Sequence[int]) -> None:
             tempfile.TemporaryDirectory(prefix="scale-", ignore_cleanup_errors=True) as scratch,
             scale_bed(Path(scratch, "idle")) as bed,
         ):
-            _idle_run(bed, count)
+            _idle_run(bed, count, seconds)
 
 
 def _operator_run(bed: ScaleBed, count: int, cap: int) -> Load:
@@ -132,7 +134,7 @@ def _load(bed: ScaleBed, child: Child, count: int, done: Callable[[], bool]) -> 
         child.stop()
 
 
-def _idle_run(bed: ScaleBed, count: int) -> None:
+def _idle_run(bed: ScaleBed, count: int, seconds: float) -> None:
     fleet.make_namespaces(bed.client, count)
     fleet.make_cycles(bed.client, count, run=False)
     port = free_ports(1)[0]
@@ -148,8 +150,8 @@ def _idle_run(bed: ScaleBed, count: int) -> None:
         looked_at = _until_at_rest(child) - began
         start_cpu = usage.cpu_seconds(child.pid)
         since = bed.audit_log.stat().st_size
-        time.sleep(_IDLE_SECONDS)
-        minutes = _IDLE_SECONDS / 60
+        time.sleep(seconds)
+        minutes = seconds / 60
         requests = audit.read(bed.audit_log, since).requests
         writes = sum(
             n for request, n in requests.items() if request.split()[0] not in {"get", "list", "watch"}

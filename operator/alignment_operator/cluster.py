@@ -31,7 +31,7 @@ EVENT = Kind("events.k8s.io/v1", "Event", "events")
 
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
-_PAGE = 500
+PAGE = 500
 _METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _METADATA_OF_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _NOTE_BYTES = 1024  # of an Event, by its API
@@ -166,7 +166,7 @@ class Cluster:
     async def list_all(self, kind: Kind, namespace: str, selector: str) -> tuple[Sequence[Manifest], str]:
         """All objects that match a label selector, in one namespace or, if it is empty, in all; and their version."""
         found: Sequence[Manifest] = []
-        query = {"labelSelector": selector, "limit": str(_PAGE)}
+        query = {"labelSelector": selector, "limit": str(PAGE)}
         while True:
             page = await self._call("GET", _path(kind, namespace), query=query)
             found = [*found, *page["items"]]
@@ -180,7 +180,7 @@ class Cluster:
 
         Raises ExpiredError too, when it takes longer than the server remembers.
         """
-        query = {"limit": str(_PAGE)}
+        query = {"limit": str(PAGE)}
         while True:
             page = await self._call("GET", _path(kind, namespace), query=query, accept=_METADATA_ALONE)
             for item in page["items"] or ():  # null, where an ordinary list is empty

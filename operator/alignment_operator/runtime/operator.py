@@ -19,6 +19,7 @@ from alignment_api.model import API_VERSION, GROUP, VERSION
 from alignment_operator.api import CONFIG_MAP, CYCLE, DATASET, JOB, Kind, Manifest
 from alignment_operator.cluster import (
     CONNECT_SECONDS,
+    PAGE,
     REQUEST_SECONDS,
     SILENCE_SECONDS,
     WATCH_SECONDS,
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 WORKERS = 8
 _CRD_SECONDS = 5.0
 _EXIT_SECONDS = 20.0
+_TASK_IDLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,9 @@ def _kopf_settings(silence_seconds: float) -> kopf.OperatorSettings:
     # Who is silent for so long may be dead: the watch is begun anew, from the last version heard.
     settings.watching.server_timeout = WATCH_SECONDS
     settings.watching.inactivity_timeout = silence_seconds
+    settings.watching.chunk_size = PAGE
+    # A task for each object that was heard of lives so long, and the object with it.
+    settings.queueing.idle_timeout = _TASK_IDLE_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS
     settings.networking.request_timeout = REQUEST_SECONDS
     settings.persistence.diffbase_storage = _NoDiffBase()
