@@ -210,8 +210,9 @@ TRAINER = {"serviceAccountName": "trainer"}
         {"defaults": {**TRAINER, "image": "ghcr.io/acme/worker:7"}},
         {"defaults": {**TRAINER, "image": "ghcr.io/alignment-dev/worker:0.1.0"}},
         {"defaults": TRAINER, "stages": {"train": {"image": "ghcr.io/other/worker:1"}}},
+        {"defaults": TRAINER, "sampling": {"server": {"image": "ghcr.io/acme/vllm:1"}}},
     ],
-    ids=["none named", "by prefix", "the release's own", "exactly"],
+    ids=["none named", "by prefix", "the release's own", "exactly", "a server's"],
 )
 def test_what_the_lists_allow_is_let_in(limited: Callable[[Json], str], spec: Json) -> None:
     assert limited(cycle("limited", **spec)) == ""
@@ -229,13 +230,17 @@ def test_what_the_lists_allow_is_let_in(limited: Callable[[Json], str], spec: Js
             "image ghcr.io/other/worker:12 is not",
         ),
         ({"defaults": TRAINER, "stages": {"judge": {"image": "evil"}}}, "image evil is not allowed here"),
+        ({"defaults": TRAINER, "sampling": {"server": {"image": "evil"}}}, "image evil is not allowed here"),
         ({}, "serviceAccountName default is not allowed here"),
         (
             {"defaults": TRAINER, "stages": {"train": {"serviceAccountName": "root"}}},
             "serviceAccountName root is not",
         ),
     ],
-    ids=["another prefix", "another tag", "a stage's image", "the default account", "a stage's account"],
+    ids=[
+        *("another prefix", "another tag", "a stage's image", "a server's image"),
+        *("the default account", "a stage's account"),
+    ],
 )
 def test_what_the_lists_lack_is_refused_by_name(
     limited: Callable[[Json], str], spec: Json, said: str
