@@ -61,7 +61,8 @@ async def _sweep(where: Site, folder: Path, wanted: tuple[str, ...]) -> list[Row
             if not wanted or name.startswith(wanted):
                 began = time.monotonic()
                 done.append(await work())
-                print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+                seconds = time.monotonic() - began
+                print(" | ".join(done[-1].cells()), f"({seconds:.0f} s)", file=sys.stderr, flush=True)
     return done
 
 

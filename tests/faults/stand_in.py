@@ -16,7 +16,7 @@ from typing import Any
 
 STORE = Path("/alignment/claims/store")
 OUTPUT = Path("/alignment/output")
-HELD_SECONDS = 300.0
+HELD_SECONDS = 900.0
 
 
 def main() -> None:

@@ -17,10 +17,14 @@ from tests.faults.sweep import SEVERAL_PODS, Case, by_hand, chains, sweeping, tw
 from tests.faults.table import Row, used
 from tests.faults.trial import SECONDS, create
 
+CHAINS = chains()
+AFTER_EVERY, BEFORE_SECOND, AFTER_THIRD = CHAINS
 STAGES = ((PROMOTED, "ingest"), *SEVERAL_PODS)
 CASES: Mapping[str, Sequence[Case]] = {
-    **chains(),
-    "two operators": two(),
+    AFTER_EVERY: CHAINS[AFTER_EVERY],
+    BEFORE_SECOND: CHAINS[BEFORE_SECOND][::2],
+    AFTER_THIRD: CHAINS[AFTER_THIRD][1::2],
+    "two operators": two()[::2],
     **{name: [cases[number]] for number, (name, cases) in enumerate(by_hand(STAGES).items())},
 }
 
@@ -52,7 +56,7 @@ def test_it_ends_as_without_the_fault_and_nothing_is_done_twice(rows: Mapping[st
     ]
 
 
-@pytest.mark.parametrize("name", list(chains()))
+@pytest.mark.parametrize("name", list(CHAINS))
 def test_an_operator_that_is_cut_short_dies_in_every_phase(rows: Mapping[str, Row], name: str) -> None:
     assert all(run.faults > len(run.run.scenario.stages) for run in rows[name].verdicts)
 
