@@ -58,7 +58,7 @@ def find_image(reference: str, images: Sequence[Image]) -> Image | None:
 
 
 def default_images(repository: Path) -> tuple[Image, ...]:
-    """The project's own images, run from its working copy, and `busybox` and `python` for anything else."""
+    """The project's own images, run from its working copy, a server that samples, and `busybox` and `python`."""
     environment = Path(sys.prefix)
     env = {
         "PATH": f"{environment / 'bin'}:{_SYSTEM_PATH}",
@@ -90,5 +90,11 @@ def default_images(repository: Path) -> tuple[Image, ...]:
             entrypoint=("python", "-m", "alignment_worker"),
             env=env,
             binds=(*python, assets),
+        ),
+        Image(
+            "test-bed/completions",
+            entrypoint=("python", "-m", "tests.worker.completions_server"),
+            env={**env, "PYTHONPATH": str(repository)},
+            binds=python,
         ),
     )
