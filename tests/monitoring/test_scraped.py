@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from alignment_operator.api import CYCLE
-from alignment_operator.runtime.progress import worker_of
 from tests.cluster.bed import REPOSITORY, Bed
-from tests.cluster.client import Client, Namespace, temporary_namespace
-from tests.cluster.crds import serve
 from tests.cluster.images import default_images, find_image
 from tests.cluster.manifests import claim
-from tests.cluster.processes import Child, free_ports
 from tests.cluster.waiting import DeadlineError, wait_until
 from tests.monitoring.prometheus import DASHBOARD, Prometheus
+from tests.monitoring.watched import Watched, watched
 from tests.operator.edges import VERSION, cycle
 
 pytest_plugins = ["tests.cluster.fixtures"]
@@ -40,44 +35,18 @@ _VARIABLES = {
 }
 
 
-@dataclass(frozen=True)
-class Watched:
-    """An iteration that was promoted while Prometheus looked on."""
-
-    namespace: Namespace
-    prometheus: Prometheus
-
-
 @pytest.fixture
-def watched(new_bed: Callable[..., Bed], tmp_path: Path) -> Iterator[Watched]:
+def promoting(new_bed: Callable[..., Bed], tmp_path: Path) -> Iterator[Watched]:
     real = find_image("alignment-dev/worker", default_images(REPOSITORY))
     assert real is not None
     path = os.pathsep.join([str(STAND_IN), str(REPOSITORY)])
     bed = new_bed(images=(replace(real, env={**real.env, "PYTHONPATH": path}),))
-    (port,) = free_ports(1)
-    with Client(bed.kubeconfig) as client, temporary_namespace(client, "watched") as namespace:
-        serve(client)
-        argv = [sys.executable, "-m", "alignment_operator.runtime.main", "run", "--health-port", "0"]
-        argv += ["--metrics-port", str(port), "--namespace", namespace.name]
-        operator = Child(
-            "operator", argv, tmp_path / "operator.log", os.environ | {"KUBECONFIG": str(bed.kubeconfig)}
-        )
-        operator.start()
-        try:
-            with Prometheus(tmp_path, port, lambda: running_workers(namespace)) as prometheus:
-                yield Watched(namespace, prometheus)
-        finally:
-            operator.stop()
+    with watched(bed, tmp_path) as found:
+        yield found
 
 
-def running_workers(namespace: Namespace) -> list[str]:
-    pods = namespace.list("v1", "pods", "app.kubernetes.io/name=alignment-worker")
-    found = [worker for pod in pods if (worker := worker_of(pod)) is not None]
-    return [urlsplit(worker.url).netloc for worker in found]
-
-
-def test_panels_alerts_and_progress_of_a_promoted_iteration(watched: Watched) -> None:
-    namespace = watched.namespace
+def test_panels_alerts_and_progress_of_a_promoted_iteration(promoting: Watched) -> None:
+    namespace = promoting.namespace
     for name in ("data", "models"):
         namespace.apply(claim(name))
     namespace.apply(dataset("feedback"))
@@ -93,8 +62,8 @@ def test_panels_alerts_and_progress_of_a_promoted_iteration(watched: Watched) ->
 
     namespace.wait(CYCLE.api_version, CYCLE.plural, "support", promoted, "it is promoted", SECONDS)
     assert seen, "no stage ever said how far it was"
-    assert panels_without_data(watched.prometheus) == {}
-    rules_are_evaluated(watched.prometheus)
+    assert panels_without_data(promoting.prometheus) == {}
+    rules_are_evaluated(promoting.prometheus)
 
 
 def dataset(name: str) -> dict[str, Any]:
