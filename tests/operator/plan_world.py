@@ -142,7 +142,7 @@ class World:
             problems=(),
             status=AlignmentCycleStatus.of(self.status),
             jobs=tuple(job.view for job in self.jobs.values()),
-            frozen=dict(self.frozen),
+            frozen={number: self.frozen[number] for number in self._remembered()},
             revisions=tuple(
                 RevisionView(frozen.name, f"revision-{number}", number)
                 for number, frozen in self.frozen.items()
@@ -151,6 +151,13 @@ class World:
             targets=(self.target,) if self.spec.promotion.targets else (),
             has_turn=self.has_turn,
         )
+
+    def _remembered(self) -> list[int]:
+        """As `observe` reads ControllerRevisions: of the running iteration, or else the last three."""
+        iteration = self.status.get("iteration", {})
+        if iteration and "outcome" not in iteration:
+            return [iteration["number"]] if iteration["number"] in self.frozen else []
+        return sorted(self.frozen)[-3:]
 
     def pass_(self, *, crash_after: int | None = None) -> CyclePlan:
         """One pass; with `crash_after`, the operator dies after that many actions, before it writes status."""

@@ -159,6 +159,23 @@ def test_a_target_that_lost_the_digest_alone_is_repaired() -> None:
     assert world.target == good
 
 
+def test_what_is_adopted_long_after_its_promotion_is_still_known_by_its_iteration() -> None:
+    """That number is what the stage `collect` is told to keep."""
+    world = World(annotations=dict(RUN))
+    world.settle()
+    world.quality = "hacked"
+    for run in range(2, 8):
+        world.annotations["alignment.dev/run"] = str(run)
+        world.settle()
+    assert (world.iteration["number"], world.iteration["outcome"]) == (7, "Rejected")
+    before = world.status["promoted"]
+    world.status = {}
+    world.annotations["alignment.dev/adopt"] = before["digest"]
+    world.settle()
+    after = world.status["promoted"]
+    assert (after["iteration"], after["uri"]) == (before["iteration"], before["uri"]) == (1, before["uri"])
+
+
 def test_what_an_iteration_started_from_is_not_adopted_while_a_target_serves_something_else() -> None:
     world = World(annotations=dict(RUN))
     world.settle()

@@ -88,7 +88,7 @@ def _as_promoted(observed: ObservedCycle, digest: str, uri: str, now: datetime) 
     recorded = observed.status.promoted
     if recorded and recorded.digest == digest:
         return recorded
-    number = _promoted_by(observed, digest)
+    number = _promoted_by(observed, digest, uri)
     there = observed.frozen.get(number)
     return Promoted(
         iteration=number,
@@ -105,8 +105,12 @@ def _remembered(observed: ObservedCycle) -> dict[str, str]:
     return {"run": run} if run else {}
 
 
-def _promoted_by(observed: ObservedCycle, digest: str) -> int:
-    """The iteration before the first one that started from the digest; 0 if nobody remembers."""
+def _promoted_by(observed: ObservedCycle, digest: str, uri: str) -> int:
+    """The iteration in whose folder of this cycle's it is; else the one before the first that started from it, or 0."""
+    _, ours, rest = uri.partition(f"/{observed.owner.uid}/iterations/")
+    number = rest.partition("/")[0]
+    if ours and number.isdecimal():
+        return int(number)
     numbers = [
         number
         for number, frozen in observed.frozen.items()
