@@ -60,7 +60,7 @@ class Reason(StrEnum):
     REFUSED = "Refused"  # a Job or a write to a target, by the API server: quota, admission, permission
     TOO_MANY_DISRUPTIONS = "TooManyDisruptions"
     DATASET_NOT_READY = "DatasetNotReady"
-    QUEUED = "Queued"  # as many iterations run as the operator lets run at once
+    WAITING_FOR_TURN = "WaitingForTurn"  # as many iterations run as the operator lets run at once
     # schedule
     SCHEDULE_MISSED = "ScheduleMissed"
     # targets

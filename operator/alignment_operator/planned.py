@@ -112,7 +112,7 @@ class Event:
 class CyclePlan:
     """`wake_at`: when to look again though nothing changed; None: only on change.
 
-    `runs`: an iteration that neither a person nor `spec.suspend` holds. `queued`: one waits for its turn.
+    `runs`: an iteration that neither a person nor `spec.suspend` holds. `waits_for_turn`: one is due, and has none.
     """
 
     actions: tuple[Action, ...]
@@ -120,7 +120,7 @@ class CyclePlan:
     events: tuple[Event, ...] = ()
     wake_at: datetime | None = None
     runs: bool = False
-    queued: bool = False
+    waits_for_turn: bool = False
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Pass:
     change: Change | None = None
     told: tuple[str, ...] = ()  # reasons of the events that went with the change
     runs: bool = False  # as CyclePlan has it
-    queued: bool = False
+    waits_for_turn: bool = False
 
     @property
     def written(self) -> str | None:
@@ -89,8 +89,13 @@ async def _pass(
         outcome = _outcome(cycle_plan.wake_at, applied, seen_cycle.jobs, now)
         told = tuple(str(event.reason) for event in cycle_plan.events)
         change = (seen_cycle.status, applied.status) if applied.status else None
-        runs, queued = cycle_plan.runs, cycle_plan.queued
-        return replace(outcome, change=change, told=told, runs=runs, queued=queued)
+        return replace(
+            outcome,
+            change=change,
+            told=told,
+            runs=cycle_plan.runs,
+            waits_for_turn=cycle_plan.waits_for_turn,
+        )
     if kind == DATASET:
         seen_dataset = await observe_dataset(api, namespace, name, settings, known)
         if seen_dataset is None:

@@ -193,7 +193,7 @@ def test_no_more_iterations_run_than_have_a_place_and_the_next_starts_when_one_e
                 running.remove(name)
                 return Pass()
             if not rest[-1].has_turn:
-                return Pass(queued=True)
+                return Pass(waits_for_turn=True)
             if name not in started:
                 started.append(name)
                 running.add(name)

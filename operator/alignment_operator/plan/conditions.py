@@ -74,7 +74,7 @@ def _ready(iteration: Iteration | None, situation: Situation, *, suspended: bool
     if iteration and iteration.outcome is None:
         return True, Reason.ITERATING, f"iteration {iteration.number} is running"
     if situation.blocked:
-        return situation.blocked[0] == Reason.QUEUED, *situation.blocked
+        return situation.blocked[0] == Reason.WAITING_FOR_TURN, *situation.blocked
     assert situation.outlook is not None
     return True, Reason.IDLE, situation.outlook.waits_for
 

@@ -63,7 +63,7 @@ def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
             targets.look_again_at(observed, now),
         ),
         runs=_runs(status.iteration) and not suspension.holds(known),
-        queued=blocked is not None and blocked[0] == Reason.QUEUED,
+        waits_for_turn=blocked is not None and blocked[0] == Reason.WAITING_FOR_TURN,
     )
 
 

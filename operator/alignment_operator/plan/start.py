@@ -32,10 +32,8 @@ def blocked_by(observed: ObservedCycle) -> tuple[Reason, str] | None:
         message = "; ".join(f"PreferenceDataset {view.name}: {view.message}" for view in unready)
         return Reason.DATASET_NOT_READY, message
     if not observed.has_turn:
-        message = (
-            "an iteration is due and waits: as many run in this cluster as the operator lets run at once"
-        )
-        return Reason.QUEUED, message
+        message = "an iteration is due and waits: as many run as --max-active-iterations of the operator lets"
+        return Reason.WAITING_FOR_TURN, message
     return None
 
 

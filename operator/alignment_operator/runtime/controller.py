@@ -162,7 +162,7 @@ class Controller:
         if outcome.change:
             self._metrics.written(key, outcome.change, outcome.told)
         if key.kind == CYCLE:
-            self._wake(self._turns.settle(key, runs=outcome.runs, waits=outcome.queued))
+            self._wake(self._turns.settle(key, runs=outcome.runs, waits=outcome.waits_for_turn))
 
     def _settle(self, key: Key, outcome: Pass) -> None:
         self.queue.done(key)

@@ -31,16 +31,16 @@ def due(**trigger: object) -> World:
 def test_it_waits_says_so_once_and_starts_when_it_has_its_turn(trigger: dict[str, object]) -> None:
     world = due(**trigger)
     waits = world.pass_()
-    assert (waits.queued, waits.runs, waits.actions) == (True, False, ())
-    assert condition(world, "Ready") == ("True", "Queued"), "nothing is amiss"
-    assert condition(world, "Iterating") == ("False", "Queued")
+    assert (waits.waits_for_turn, waits.runs, waits.actions) == (True, False, ())
+    assert condition(world, "Ready") == ("True", "WaitingForTurn"), "nothing is amiss"
+    assert condition(world, "Iterating") == ("False", "WaitingForTurn")
     before = dict(world.status)
     world.pass_()
     assert world.status == before
     world.has_turn = True
     begins = world.pass_()
     assert any(isinstance(action, Freeze) for action in begins.actions)
-    assert (begins.queued, begins.runs) == (False, True)
+    assert (begins.waits_for_turn, begins.runs) == (False, True)
 
 
 def test_a_slot_that_has_no_turn_within_its_starting_deadline_is_missed_and_the_event_says_why() -> None:
@@ -56,9 +56,9 @@ def test_a_slot_that_has_no_turn_within_its_starting_deadline_is_missed_and_the_
 
 def test_whoever_no_longer_asks_no_longer_waits() -> None:
     world = due()
-    assert world.pass_().queued
+    assert world.pass_().waits_for_turn
     del world.annotations["alignment.dev/run"]
-    assert not world.pass_().queued
+    assert not world.pass_().waits_for_turn
     assert condition(world, "Iterating") == ("False", "Idle")
 
 
