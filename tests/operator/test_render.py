@@ -92,8 +92,17 @@ def test_every_mounted_claim_is_named_to_the_worker() -> None:
 
 def test_files_of_the_image_need_no_mount() -> None:
     files = {"policy": Input(uri="file:///opt/models/m0", kind=InputKind.MODEL)}
-    mounts = mounts_of(rendered(stage_config(inputs=files)))
-    assert sorted(mounts) == ["/alignment/config", "/alignment/output", "/tmp"]
+    mounts = mounts_of(rendered(stage_config(inputs=files, output="file:///opt/out")))
+    assert sorted(mounts) == ["/alignment/config", "/tmp"]
+
+
+def test_folders_that_collect_will_delete_in_are_made_by_a_mount_of_their_own_from_the_top() -> None:
+    """kubelet leaves the folders above a subPath to root, and `collect` is not root."""
+    mounts = list(mounts_of(rendered()).values())
+    made = [mount["subPath"] for mount in mounts if "subPath" in mount]
+    root = "cycles/team/support/uid-1/iterations"
+    assert made == [root, f"{root}/3", f"{root}/3/sample"]
+    assert [mount.get("readOnly", False) for mount in mounts if "subPath" in mount] == [True, True, False]
 
 
 def test_only_promote_writes_beside_its_folder_and_only_the_ledger() -> None:

@@ -19,8 +19,17 @@ def test_a_place_that_is_offered_is_nobody_elses_until_it_is_given_back() -> Non
     assert turns.has_turn("a")
     assert not turns.has_turn("b")
     assert not turns.settle("b", runs=False, waits=True)
-    assert turns.release("a") == ("b",)
+    assert turns.fail("a") == ("b",)
     assert turns.has_turn("b")
+
+
+def test_who_fails_when_it_has_its_turn_lets_the_others_go_first() -> None:
+    turns: Turns[str] = Turns(1)
+    for key in "bc":
+        turns.settle(key, runs=False, waits=True)
+    assert turns.has_turn("b")
+    assert turns.fail("b") == ("c",)
+    assert turns.has_turn("c")
 
 
 @pytest.mark.parametrize("ends", [{"runs": False, "waits": False}, {"runs": False, "waits": True}])

@@ -17,7 +17,7 @@ from alignment_operator import schedules
 from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, TARGET_KINDS, Api, Manifest
 from alignment_operator.observe.jobs import observe_jobs
 from alignment_operator.observe.known import Known, Revisions
-from alignment_operator.observe.objects import UnreadableError, live, owner_of, status_of
+from alignment_operator.observe.objects import UnreadableError, controlled_by, live, owner_of, status_of
 from alignment_operator.observed import (
     DatasetView,
     Frozen,
@@ -125,12 +125,6 @@ async def _revisions(
     if kept:
         kept.keep(owner.uid, revision)
     return [revision]
-
-
-def controlled_by(manifest: Manifest, uid: str) -> bool:
-    """Whether the object's controller, by owner reference, is the one with this UID."""
-    references = manifest["metadata"].get("ownerReferences") or []
-    return any(reference["uid"] == uid and reference.get("controller") for reference in references)
 
 
 async def _datasets(api: Api, namespace: str, spec: AlignmentCycleSpec | None) -> tuple[DatasetView, ...]:

@@ -12,6 +12,7 @@ from alignment_api.cycle_status import StageStatus
 from alignment_api.stage import Stage
 from alignment_operator.api import JOB, POD, Api, Manifest
 from alignment_operator.observe import pods, queue
+from alignment_operator.observe.objects import controlled_by
 from alignment_operator.observed import JobState, JobView, Owner, PodView
 
 JobSource = Callable[[str, str], Sequence[Manifest]]
@@ -44,6 +45,11 @@ def slim(job: Manifest) -> Manifest:
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],
             "creationTimestamp": metadata["creationTimestamp"],
+            "ownerReferences": [
+                {"uid": each["uid"], "controller": True}
+                for each in metadata.get("ownerReferences") or []
+                if each.get("controller")
+            ],
             "labels": {key: labels[key] for key in _KEPT_LABELS if key in labels},
             "annotations": {
                 key: annotations[key] for key in (names.ANNOTATION_STAGE_HASH,) if key in annotations
@@ -83,6 +89,7 @@ async def observe_jobs(
         *(
             _view(api, job, ask=job["metadata"]["name"] not in told)
             for job in [*known, *(job for job in found if job)]
+            if controlled_by(job, owner.uid)  # anybody may give a Job our labels
         )
     )
     ours = (view for view in views if view is not None)

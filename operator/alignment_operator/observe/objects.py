@@ -36,6 +36,12 @@ def owner_of(manifest: Manifest) -> Owner:
     )
 
 
+def controlled_by(manifest: Manifest, uid: str) -> bool:
+    """Whether the object's controller, by owner reference, is the one with this UID."""
+    references = manifest["metadata"].get("ownerReferences") or []
+    return any(reference["uid"] == uid and reference.get("controller") for reference in references)
+
+
 class UnreadableError(Exception):
     """Something that an operator wrote and this one cannot read. Nothing is written over it."""
 

@@ -108,8 +108,8 @@ def _due(status: AlignmentCycleStatus, history: History) -> AlignmentCycleStatus
     if before and (_running(before) or before.iteration >= ended):
         return status
     stay = kept(status, history)
-    there = {*before.kept, *range(before.iteration + 1, ended + 1)} if before else set(range(1, ended + 1))
-    if there <= set(stay):
+    newer = range(before.iteration + 1 if before else 1, ended + 1)
+    if len(newer) <= len(stay) and set(stay).issuperset([*(before.kept if before else ()), *newer]):
         return status
     begun = Collection(iteration=ended, kept=stay, stage=StageStatus(name=Stage.COLLECT, state="Pending"))
     return status.model_copy(update={"collection": begun})

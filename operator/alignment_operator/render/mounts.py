@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment_api import names, uris
-from alignment_api.stage import CollectParameters, PromoteParameters, StageConfig
+from alignment_api.stage import CollectParameters, IngestParameters, PromoteParameters, StageConfig
 
 CONFIG_FILE = "/alignment/config/stage.json"
 CLAIMS_FOLDER = "/alignment/claims"
@@ -51,6 +51,7 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
                     "name": volume[at.location.claim],
                     "mountPath": at.mount_path,
                     "subPath": str(at.location.path),
+                    **({"readOnly": True} if at.read_only else {}),
                 }
                 for at in written
             ),
@@ -72,17 +73,34 @@ def _read(config: StageConfig) -> list[str]:
 class _Written:
     location: uris.Location
     mount_path: str
+    read_only: bool = False
 
 
 def _written(config: StageConfig) -> list[_Written]:
-    """The stage's own folder; for `promote` the ledger too, for `collect` all iterations: what they are there for."""
-    places = [_Written(uris.parse(config.output), OUTPUT_FOLDER)]
+    """The stage's own folder; for `promote` the ledger too, for `collect` all iterations: what they are there for.
+
+    kubelet gives the last folder of a subPath the mode of its volume, and those above it to root alone, so folders in
+    which `collect` will delete are mounted too, from the top, by whoever makes them (kubernetes/kubernetes#97460).
+    """
+    own = _Written(uris.parse(config.output), OUTPUT_FOLDER)
+    if not own.location.claim:
+        return []
     match config.parameters:
-        case PromoteParameters(cycle_prefix=prefix):
-            places.append(_in_its_claim(names.ledger_prefix(prefix)))
         case CollectParameters(cycle_prefix=prefix):
-            places.append(_in_its_claim(names.iterations_prefix(prefix)))
-    return [place for place in places if place.location.claim]
+            return [_in_its_claim(names.iterations_prefix(prefix)), own]
+        case PromoteParameters(cycle_prefix=prefix):
+            return [*_above(config), own, _in_its_claim(names.ledger_prefix(prefix))]
+        case IngestParameters():
+            return [own]
+        case _:
+            return [*_above(config), own]
+
+
+def _above(config: StageConfig) -> list[_Written]:
+    """The folder of all iterations, and that of the stage's."""
+    iteration = config.output.rpartition("/")[0]
+    iterations = iteration.rpartition("/")[0]
+    return [replace(_in_its_claim(uri), read_only=True) for uri in (iterations, iteration)]
 
 
 def _in_its_claim(uri: str) -> _Written:

@@ -140,7 +140,7 @@ class Controller:
     def _failed(self, key: Key, error: Exception) -> None:
         seconds = self.queue.failed(key)
         self._catch_up(key)
-        self._wake(self._turns.release(key))
+        self._wake(self._turns.fail(key))
         if isinstance(error, ConflictError):
             log.debug("%s/%s: %s", key.namespace, key.name, error)
             return

@@ -27,6 +27,7 @@ _FIRST_SECONDS = 5.0  # many a stage is over by then
 _EVERY_SECONDS = 30.0
 _JOBS_A_SECOND = 5.0  # each answer is a status write
 _AT_ONCE = 8
+_MOST = 2**53  # of what JSON tells exactly, and far below what the API server takes for an integer
 _TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 _FIRST_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 30.0, 600.0
 
@@ -146,7 +147,7 @@ async def _asked(session: aiohttp.ClientSession, worker: Worker) -> StageProgres
                 if len(body) > telemetry.MAX_PROGRESS_BYTES:
                     return None
         return progress_of(json.loads(body), worker)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError):
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ArithmeticError, RecursionError):
         return None
 
 
@@ -155,6 +156,9 @@ def progress_of(said: Any, worker: Worker) -> StageProgress | None:
     if not isinstance(said, dict) or said.get("host") != worker.host or not said.get("unit"):
         return None
     left = said.get("secondsLeft")
+    numbers = (said.get("done"), said.get("total"), left)
+    if not all(number < _MOST for number in numbers if isinstance(number, int | float)):
+        return None
     return StageProgress.from_wire(
         {
             "done": said.get("done"),

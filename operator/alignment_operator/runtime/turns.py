@@ -12,7 +12,7 @@ Key = TypeVar("Key", bound=Hashable)
 class Turns(Generic[Key]):
     """Places for so many iterations; None: for all. Who was told to wait goes first when a place is free.
 
-    A place is kept for whom it is offered to, until `settle` or `release` says what became of it.
+    A place is kept for whom it is offered to, until `settle` or `fail` says what became of it.
     """
 
     def __init__(self, most: int | None) -> None:
@@ -41,10 +41,14 @@ class Turns(Generic[Key]):
             self._waiting.setdefault(key)
         else:
             self._waiting.pop(key, None)
-        return self.release(key)
+        return self._release(key)
 
-    def release(self, key: Key) -> Sequence[Key]:
-        """Nothing is known of what became of the offer. Returns those whose turn it is now."""
+    def fail(self, key: Key) -> Sequence[Key]:
+        """Nothing is known of what became of the offer: it asks again, after the others. Returns whose turn it is."""
+        self._waiting.pop(key, None)
+        return self._release(key)
+
+    def _release(self, key: Key) -> Sequence[Key]:
         self._offered.discard(key)
         if self._most is None:
             return ()
