@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from datetime import timedelta
 
@@ -174,6 +175,21 @@ def test_what_is_adopted_long_after_its_promotion_is_still_known_by_its_iteratio
     world.settle()
     after = world.status["promoted"]
     assert (after["iteration"], after["uri"]) == (before["iteration"], before["uri"]) == (1, before["uri"])
+
+
+def test_a_request_is_not_acted_on_again_when_an_older_status_is_put_back() -> None:
+    world = World(annotations=dict(RUN))
+    world.settle()
+    older = copy.deepcopy(world.status)
+    world.annotations["alignment.dev/run"] = "2"
+    world.settle()
+    assert world.status["promoted"]["iteration"] == 2
+    world.status = older
+    world.pass_()
+    world.annotations["alignment.dev/adopt"] = world.target.digest or ""
+    world.settle()
+    assert world.status["promoted"]["iteration"] == 2
+    assert max(world.frozen) == 2
 
 
 def test_what_an_iteration_started_from_is_not_adopted_while_a_target_serves_something_else() -> None:

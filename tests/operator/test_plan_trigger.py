@@ -221,6 +221,21 @@ def test_an_edited_schedule_does_not_start_for_a_slot_of_the_past(edit: dict[str
     assert world.status["nextRunAt"] > "2026-11-23T03:31"
 
 
+def test_a_schedule_that_is_new_in_a_cooldown_does_not_start_for_a_slot_of_the_past() -> None:
+    world = World(spec=cycle_spec())
+    world.now = at(9)
+    world.annotations["alignment.dev/run"] = "1"
+    until_ended(world)
+    world.now = at(12)
+    world.spec = cycle_spec(trigger={"schedule": "0 10 * * *", "cooldownSeconds": 4 * 3600})
+    world.generation += 1
+    world.pass_()
+    assert world.status["nextRunAt"] == "2026-11-24T10:00:00Z"
+    world.now = at(13) + MINUTE
+    until_ended(world)
+    assert world.iteration["number"] == 1
+
+
 def test_a_schedule_that_is_new_does_not_start_for_a_slot_of_the_past() -> None:
     world = World()
     world.now = at(4, 5)

@@ -200,7 +200,7 @@ def _detail(stage: Manifest) -> str:
     """What was done, or how far it is and where, or why it waits."""
     if counts := counts_of(stage):
         return counts
-    if progress := stage.get("progress"):
+    if (progress := stage.get("progress")) and stage["state"] == "Running":
         done, total, left = progress["done"], progress.get("total"), progress.get("secondsLeft")
         rate = (total - done) / left if total and left else None
         told = spelled_progress(done, total, progress["unit"], rate, left)

@@ -78,8 +78,17 @@ def adopt(observed: ObservedCycle, request: Request, now: datetime) -> tuple[Ali
     others += [
         _as_promoted(observed, digest, stray, now) for digest, stray in carried.items() if digest not in known
     ]
+    begun = max(promoted.iteration, *(job.iteration for job in observed.jobs), 0)
+    if begun >= max(observed.frozen, default=0) > (status.iterations or 0):
+        handled |= _remembered(
+            observed
+        )  # the status is older than the last iteration, and so are its requests
     status = status.model_copy(
-        update={"promoted": promoted, "promotions": [*others, *status.promotions][:MAX_PROMOTIONS]}
+        update={
+            "handled": handled,
+            "promoted": promoted,
+            "promotions": [*others, *status.promotions][:MAX_PROMOTIONS],
+        }
     )
     return status, Event("Adopted", f"{request.digest} is what is promoted")
 

@@ -106,13 +106,13 @@ def _slots(
     if trigger.schedule is None:
         return _Slots(None, None)
     deadline = timedelta(seconds=trigger.starting_deadline_seconds)
-    started_at = past.started_at
+    started_at, announced = past.started_at, _first_to_come(observed)
     if ready_at > now:  # for the cooldown, or because the clock was put back
         last, ahead = schedules.around(trigger.schedule, trigger.time_zone, ready_at)
-        caught_up = last and started_at and last > started_at and last + deadline >= ready_at
+        known = last and announced and (last >= announced or announced == ready_at)
+        caught_up = known and last and started_at and last > started_at and last + deadline >= ready_at
         return _Slots(None, ready_at if caught_up else ahead)
     last, ahead = schedules.around(trigger.schedule, trigger.time_zone, now)
-    announced = _first_to_come(observed)
     if last is None or announced is None or last + deadline < now or (started_at and last <= started_at):
         return _Slots(None, ahead)
     # The end of a cooldown is announced for a slot that came before it.
