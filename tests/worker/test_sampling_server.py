@@ -147,7 +147,10 @@ def ids(*found: int) -> Callable[[Json], Json]:
     ("answered", "said"),
     [
         (lambda _: "<html>", "Invalid JSON"),
-        (lambda _: {"error": "x"}, "choices: Field required"),
+        (lambda _: {"error": "x"}, "model: Field required"),
+        (lambda answer: answer | {"model": "another"}, "of the model 'another'"),
+        (set_to("index", 0), "the choices [0, 0, 0, 0]"),
+        (set_to("token_ids", [5, True, 2.0]), "should be a valid integer"),
         (lambda answer: answer | {"choices": answer["choices"][:1]}, "1 choices, asked for n=4"),
         (set_to("logprobs", None), "no log-probabilities"),
         (changed(lambda choice: (choice.pop("token_ids"), choice.pop("logprobs"))), "no token ids"),
@@ -160,7 +163,17 @@ def ids(*found: int) -> Callable[[Json], Json]:
         (ids(), "an answer of 0 tokens"),
     ],
     ids=[
-        *("no JSON", "no choices", "too few", "no log-probabilities", "no ids", "another prompt"),
+        *(
+            "no JSON",
+            "no model",
+            "another model",
+            "one index",
+            "no integers",
+            "too few",
+            "no log-probabilities",
+            "no ids",
+            "another prompt",
+        ),
         *(
             "another vocabulary",
             "another number",
@@ -194,6 +207,13 @@ def refuse(status: int, words: str) -> Callable[[Json], Json]:
         raise RefusedError(status, words)
 
     return answered
+
+
+def test_a_redirection_is_not_followed(loop: Loop, server: CompletionsServer) -> None:
+    server.answered = refuse(307, "elsewhere")
+    failed = loop.run(served(loop))
+    assert (failed.code, failed.failure.reason) == (64, "InvalidConfig")
+    assert "HTTP 307" in failed.failure.message
 
 
 def test_a_server_that_goes_on_failing_is_retried_by_the_job(loop: Loop, server: CompletionsServer) -> None:

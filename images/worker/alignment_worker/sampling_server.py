@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alignment_api import sampling_server
 from alignment_worker.failures import Interrupted, InvalidConfigError, SamplingServerError
@@ -101,7 +101,7 @@ class _Asked:
             base_url=self._url,
             max_retries=RETRIES,
             timeout=seconds,
-            http_client=DefaultAsyncHttpxClient(trust_env=False),
+            http_client=DefaultAsyncHttpxClient(trust_env=False, follow_redirects=False),
         ) as client:
 
             async def one(prompt: list[int], key: int) -> list[Completion]:
@@ -185,7 +185,11 @@ class _Asked:
             raise self._nonsense(f"{where}: {first['msg']}: {_shortened(text)}") from error
         if len(answer.choices) != self._decoding.samples:
             raise self._nonsense(f"{len(answer.choices)} choices, asked for n={self._decoding.samples}")
+        if answer.model != sampling_server.MODEL_NAME:
+            raise self._nonsense(f"of the model {_shortened(answer.model)!r}")
         ordered = sorted(answer.choices, key=lambda choice: choice.index)
+        if [choice.index for choice in ordered] != list(range(len(ordered))):
+            raise self._nonsense(f"the choices {[choice.index for choice in ordered]}")
         return [self._completion(choice, prompt, limit) for choice in ordered]
 
     def _completion(self, choice: _Choice, prompt: list[int], limit: int) -> Completion:
@@ -224,12 +228,16 @@ class _Asked:
         )
 
 
-class _LogProbs(BaseModel):
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _LogProbs(_Strict):
     tokens: list[str] = []
     token_logprobs: list[float | None] | None = None
 
 
-class _Choice(BaseModel):
+class _Choice(_Strict):
     index: int
     finish_reason: str | None = None
     token_ids: list[int] | None = None
@@ -247,7 +255,8 @@ class _Choice(BaseModel):
         return [int(number) for number in numbers]
 
 
-class _Answer(BaseModel):
+class _Answer(_Strict):
+    model: str
     choices: list[_Choice]
 
 
