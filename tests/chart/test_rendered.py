@@ -57,6 +57,7 @@ def test_helm_lint_has_nothing_to_say(values: Values) -> None:
         ("watchNamespaces", "red", "watchNamespaces"),
         ("image.digest", "sha256:12", "image.digest"),
         ("metrics.port", 0, "metrics.port"),
+        ("metrics.port", 8080, "metrics.port and healthPort are both 8080"),
         ("admission.allowedImages", ["ghcr.io/acme*"], "admission.allowedImages"),
     ],
 )

@@ -32,6 +32,20 @@ def test_with_a_namespace_only_the_cluster_is_looked_for(alignctl: Alignctl) -> 
     assert alignctl("status", "-n", "default").stderr.startswith("error: no cluster to talk to")
 
 
+@pytest.mark.parametrize("arguments", [("-n", "red", "status"), ("status", "-n", "red")])
+def test_the_namespace_stands_before_or_after_the_command(
+    alignctl: Alignctl, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / ".alignment" / "objects").mkdir(parents=True)
+    assert alignctl(*arguments).stderr.startswith("error: no cluster to talk to"), "it means a cluster"
+
+
+def test_a_namespace_is_refused_where_there_is_none(alignctl: Alignctl) -> None:
+    done = alignctl("-n", "red", "validate", "-f", "x.yaml")
+    assert done.returncode == 2
+    assert "validate looks into no cluster: leave out -n red" in done.stderr
+
+
 def test_a_kubeconfig_that_is_not_there_is_named(alignctl: Alignctl, tmp_path: Path) -> None:
     told = alignctl("status", "-n", "default").stderr
     assert (

@@ -43,8 +43,21 @@ class LazyGroup(click.Group):
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="alignment-operator", prog_name="alignctl")
-def alignctl() -> None:
+@click.option(
+    "-n",
+    "--namespace",
+    help="The namespace, for commands that look into a cluster; it may be given after them, too.",
+)
+@click.pass_context
+def alignctl(context: click.Context, namespace: str | None) -> None:
     """Run, inspect and decide alignment cycles."""
+    called = context.invoked_subcommand
+    if namespace is None or called is None:
+        return
+    command = alignctl.get_command(context, called)
+    if command is not None and all(option.name != "namespace" for option in command.params):
+        raise click.UsageError(f"{called} looks into no cluster: leave out -n {namespace}")
+    context.default_map = {called: {"namespace": namespace}}
 
 
 def main() -> None:

@@ -179,6 +179,7 @@ async def _pod(api: Api, job: Manifest, state: JobState) -> PodView | None:
     if view := pods.view_of(job, await _pods(api, job), state):
         return view
     if state is JobState.ACTIVE and "startTime" in status and not status.get("active"):
-        hint = f"no pod could be made: `kubectl describe job {metadata['name']}` says why"
-        return PodView(pending=hint)
+        # They outlive the Job, which is deleted when the wait was in vain.
+        where = f"-n {metadata['namespace']} --field-selector involvedObject.name={metadata['name']}"
+        return PodView(pending=f"no pod could be made: `kubectl get events {where}` says why")
     return None

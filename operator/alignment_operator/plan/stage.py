@@ -290,6 +290,7 @@ def failed(status: StageStatus, now: datetime, reason: str, message: str) -> Sta
         update={
             "state": "Failed",
             "finished_at": instants.spell(now),
+            "progress": None,
             "retry_at": None,
             "reason": str(reason),
             "message": message[:MAX_MESSAGE],

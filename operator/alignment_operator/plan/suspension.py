@@ -48,6 +48,7 @@ def paused(entry: StageStatus, jobs: Iterable[JobView]) -> StageStatus | None:
         "reason": str(Reason.SUSPENDED),
         "message": _MESSAGE,
         "pending_since": None,
+        "progress": None,
     }
     return entry.model_copy(update=waiting)
 
