@@ -18,6 +18,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from alignment_api import names
+from alignment_operator import impersonation
 from alignment_operator.api import (
     AlreadyExistsError,
     ConflictError,
@@ -63,17 +64,33 @@ async def login() -> Configuration:
     configuration = Configuration()
     _require_kubeconfig()
     try:
-        if not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        if _in_cluster():
             config.load_incluster_config(client_configuration=configuration)
         else:
-            file = os.environ.get("KUBECONFIG", "~/.kube/config")
-            await config.load_kube_config(file, client_configuration=configuration, persist_config=False)
+            await config.load_kube_config(
+                _kubeconfig(), client_configuration=configuration, persist_config=False
+            )
     except (config.ConfigException, OSError) as error:
         raise NoClusterError(
             f"no cluster to talk to: {error}; set KUBECONFIG, or run in a pod with a ServiceAccount"
         ) from error
     _heed_proxy_variables(configuration)
     return configuration
+
+
+def _in_cluster() -> bool:
+    return bool(not os.environ.get("KUBECONFIG") and os.environ.get("KUBERNETES_SERVICE_HOST"))
+
+
+def _kubeconfig() -> str:
+    return os.environ.get("KUBECONFIG") or "~/.kube/config"
+
+
+def _acting_as() -> dict[str, str]:
+    try:
+        return {} if _in_cluster() else impersonation.headers(_kubeconfig())
+    except impersonation.ImpersonationError as error:
+        raise NoClusterError(f"no cluster to talk to: {error}") from error
 
 
 def _require_kubeconfig() -> None:
@@ -94,7 +111,10 @@ def _heed_proxy_variables(configuration: Configuration) -> None:
 @asynccontextmanager
 async def connect(silence_seconds: float = SILENCE_SECONDS) -> AsyncIterator[Cluster]:
     """A watch on which nothing comes for `silence_seconds` ends with TimeoutError. Raises NoClusterError."""
-    async with ApiClient(await login()) as client:
+    configuration = await login()
+    async with ApiClient(configuration) as client:
+        for header, value in _acting_as().items():
+            client.set_default_header(header, value)
         client.user_agent = names.FIELD_MANAGER  # the server takes the manager of fields from it
         yield Cluster(client, silence_seconds)
 

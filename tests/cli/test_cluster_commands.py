@@ -50,12 +50,14 @@ On = Callable[..., subprocess.CompletedProcess[str]]
 def on_cluster(cluster: Client, crds: None, tmp_path: Path) -> On:
     """Runs alignctl with the cluster's credentials, in a folder where nothing was run."""
 
-    def run(*arguments: str, called: str = "alignctl") -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, called: str = "alignctl", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         program = f"import sys; sys.argv[0] = {called!r}; {PROGRAM}"
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=tmp_path,
-            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)},
+            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), **(environment or {})},
             capture_output=True,
             text=True,
             timeout=120,
@@ -65,6 +67,14 @@ def on_cluster(cluster: Client, crds: None, tmp_path: Path) -> On:
         return done
 
     return run
+
+
+def acting_as(cluster: Client, folder: Path, **fields: object) -> dict[str, str]:
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"][0]["user"] |= fields
+    file = folder / "acting-as"
+    file.write_text(yaml.safe_dump(config))
+    return {"KUBECONFIG": str(file)}
 
 
 @pytest.fixture
@@ -104,6 +114,27 @@ def test_the_other_verbs_name_the_iteration(on_cluster: On, held: Namespace, ver
     done = on_cluster(verb, "assistant", "-n", held.name)
     assert done.returncode == 0, done.stderr
     assert annotations_of(held)[f"alignment.dev/{verb}"] == "7"
+
+
+def test_it_acts_as_whom_the_kubeconfig_says(
+    on_cluster: On, cluster: Client, held: Namespace, tmp_path: Path
+) -> None:
+    """And not as the one behind, who may do more."""
+    erin = acting_as(cluster, tmp_path, **{"as": "erin"})
+    for arguments in (("status",), ("approve", "assistant")):
+        done = on_cluster(*arguments, "-n", held.name, environment=erin)
+        assert done.returncode == 1
+        assert 'User "erin" cannot' in done.stderr
+    assert "alignment.dev/approve" not in annotations_of(held)
+
+
+def test_it_acts_as_nobody_rather_than_as_somebody_else(
+    on_cluster: On, cluster: Client, held: Namespace, tmp_path: Path
+) -> None:
+    erin = acting_as(cluster, tmp_path, **{"as": "erin", "as-groups": ["approvers"]})
+    done = on_cluster("status", "-n", held.name, environment=erin)
+    assert done.returncode == 1
+    assert "has as-groups" in done.stderr
 
 
 def test_as_a_plugin_of_kubectl_it_means_the_cluster_even_beside_a_folder(
