@@ -116,6 +116,15 @@ def test_the_other_verbs_name_the_iteration(on_cluster: On, held: Namespace, ver
     assert annotations_of(held)[f"alignment.dev/{verb}"] == "7"
 
 
+def test_a_cycle_that_no_operator_has_looked_at_says_what_to_look_for(
+    on_cluster: On, crds: None, namespace: Namespace
+) -> None:
+    namespace.apply(yaml.safe_load(CYCLE))
+    said = on_cluster("status", "assistant", "-n", namespace.name).stdout
+    assert "no operator has looked at it. Is one running" in said
+    assert f"is {namespace.name} among its watchNamespaces?" in said
+
+
 def test_it_acts_as_whom_the_kubeconfig_says(
     on_cluster: On, cluster: Client, held: Namespace, tmp_path: Path
 ) -> None:

@@ -144,6 +144,9 @@ def _print_one(console: Console, where: Place, cycle: Manifest) -> None:
             console.print()
             print_gates(console, gates)
     console.print()
+    if "observedGeneration" not in status:
+        console.print(Text(_unobserved(cycle)), soft_wrap=True)
+        return
     conditions = [
         (item["type"], item["status"], item["reason"], item["message"])
         for item in status.get("conditions", [])
@@ -160,6 +163,14 @@ def _heading(cycle: Manifest) -> tuple[str, ...]:
     )
     next_run = cycle.get("status", {}).get("nextRunAt", "")
     return (cycle["metadata"]["name"], _ready(cycle), told or "nothing yet", next_run)
+
+
+def _unobserved(cycle: Manifest) -> str:
+    namespace = cycle["metadata"]["namespace"]
+    return (
+        "no operator has looked at it. Is one running (kubectl get deployments -A -l "
+        f"app.kubernetes.io/name=alignment-operator), and is {namespace} among its watchNamespaces?"
+    )
 
 
 def _goes_on() -> str:
