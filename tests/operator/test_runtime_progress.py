@@ -174,6 +174,40 @@ def test_the_seconds_that_are_left_are_whole_and_nothing_is_said_of_a_total_that
     assert progress_of({**SAID, "unit": ""}, WORKER) is None, "it has not begun"
 
 
+@pytest.mark.parametrize("field", ["done", "total", "secondsLeft"])
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), 1e300, 2**63])
+def test_a_number_that_no_status_can_hold_is_no_progress(field: str, number: float) -> None:
+    assert progress_of({**SAID, field: number}, WORKER) is None
+
+
+def test_trouble_with_one_job_does_not_end_the_reader(address: int, caplog: pytest.LogCaptureFixture) -> None:
+    other: Manifest = {**JOB, "metadata": JOB["metadata"] | {"uid": "broken", "name": "broken"}}
+
+    def changed(job: Manifest) -> None:
+        if job is other:
+            raise ZeroDivisionError("of this Job alone")
+
+    async def work() -> StageProgress:
+        reader = ProgressReader(Pods([pod(address)]), lambda: [other, JOB], changed, EVERY)
+        task = asyncio.create_task(reader.run())
+        try:
+            async with asyncio.timeout(SECONDS):
+                while (said := reader.of("u")) is None or "alone" not in caplog.text:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.02)
+            first = said
+            async with asyncio.timeout(SECONDS):
+                while reader.of("u") is first:  # noqa: ASYNC110 - the reader tells nobody
+                    await asyncio.sleep(0.02)
+        finally:
+            task.cancel()
+        return said
+
+    progress = Progress()
+    with served(Stage.SAMPLE, progress):
+        progress.begin(345, "prompts")
+        assert asyncio.run(work()).total == 345
+
+
 def test_shards_add_up_and_the_slowest_says_how_long() -> None:
     first = StageProgress(done=5, total=10, unit="prompts", seconds_left=7, node="a")
     second = StageProgress(done=1, total=10, unit="prompts", seconds_left=9, node="b")

@@ -79,7 +79,13 @@ class ProgressReader:
                 await asyncio.sleep(min(_TICK_SECONDS, self._every_seconds))
                 due = self._due(time.monotonic())
                 for start in range(0, len(due), _AT_ONCE):
-                    await asyncio.gather(*(self._look(session, job) for job in due[start : start + _AT_ONCE]))
+                    some = due[start : start + _AT_ONCE]
+                    done = await asyncio.gather(
+                        *(self._look(session, job) for job in some), return_exceptions=True
+                    )
+                    for job, error in zip(some, done, strict=True):
+                        if error is not None:  # one Job's trouble must not end the operator
+                            log.error("progress of %s", job["metadata"]["name"], exc_info=error)
 
     def _due(self, now: float) -> list[Manifest]:
         """Jobs to ask; those that run no more are forgotten."""
