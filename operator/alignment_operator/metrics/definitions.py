@@ -58,7 +58,7 @@ CYCLE_GAUGES = {
         "Share of the running stage that is done, from 0 to 1.", ("stage",)
     ),
     "alignment_gate_verdict": Metric(
-        "1 for the verdict of the gate on the last candidate that was judged.", ("gate", "verdict")
+        "1 for the verdict of the gate on the candidate of the current iteration.", ("gate", "verdict")
     ),
     "alignment_gate_measurement": Metric(
         "What the gate measured, in the measurement's unit; bound is estimate, low or high.",
