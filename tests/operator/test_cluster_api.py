@@ -146,7 +146,7 @@ def test_server_side_apply_takes_its_own_fields_and_no_others(
 def test_a_long_list_is_read_page_by_page(
     on_api: OnApi[Any], namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_PAGE", 2)
+    monkeypatch.setattr(cluster_module, "PAGE", 2)
 
     async def work(api: Cluster) -> list[str]:
         for number in range(5):
