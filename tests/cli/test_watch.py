@@ -49,7 +49,10 @@ def watch(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     write(tmp_path, "alignmentcycles", cycle(progress=PROGRESS))
     argv = [sys.executable, "-c", PROGRAM, "status", "support", "-w", "--state", str(tmp_path)]
     env = os.environ | {"PYTHONUNBUFFERED": "1"}
+    # Where the tests run in the background, Ctrl-C may be ignored, and whoever is started would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with run_lock(tmp_path), subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
+        signal.signal(signal.SIGINT, before)
         yield process
         process.kill()
 
