@@ -29,8 +29,8 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
     One volume a claim: a pod that reads and writes the same claim attaches it once.
     """
     read = sorted({uris.parse(uri).claim for uri in _read(config)} - {""})
-    written = _written(config)
-    claims = sorted({*read, *(place.location.claim for place in written)})
+    places = _places(config)
+    claims = sorted({*read, *(place.location.claim for place in places)})
     volume = {claim: f"claim-{number}" for number, claim in enumerate(claims)}
     scratch = _scratch(shared_memory)
     return Mounts(
@@ -53,7 +53,7 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
                     "subPath": str(at.location.path),
                     **({"readOnly": True} if at.read_only else {}),
                 }
-                for at in written
+                for at in places
             ),
         ],
         flags=[
@@ -70,19 +70,19 @@ def _read(config: StageConfig) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Written:
+class _Place:
     location: uris.Location
     mount_path: str
     read_only: bool = False
 
 
-def _written(config: StageConfig) -> list[_Written]:
+def _places(config: StageConfig) -> list[_Place]:
     """The stage's own folder; for `promote` the ledger too, for `collect` all iterations: what they are there for.
 
     kubelet gives the last folder of a subPath the mode of its volume, and those above it to root alone, so folders in
     which `collect` will delete are mounted too, from the top, by whoever makes them (kubernetes/kubernetes#97460).
     """
-    own = _Written(uris.parse(config.output), OUTPUT_FOLDER)
+    own = _Place(uris.parse(config.output), OUTPUT_FOLDER)
     if not own.location.claim:
         return []
     match config.parameters:
@@ -96,17 +96,17 @@ def _written(config: StageConfig) -> list[_Written]:
             return [*_above(config), own]
 
 
-def _above(config: StageConfig) -> list[_Written]:
+def _above(config: StageConfig) -> list[_Place]:
     """The folder of all iterations, and that of the stage's."""
     iteration = config.output.rpartition("/")[0]
     iterations = iteration.rpartition("/")[0]
     return [replace(_in_its_claim(uri), read_only=True) for uri in (iterations, iteration)]
 
 
-def _in_its_claim(uri: str) -> _Written:
+def _in_its_claim(uri: str) -> _Place:
     """At its place in the claim that is mounted read-only."""
     location = uris.parse(uri)
-    return _Written(location, f"{CLAIMS_FOLDER}/{location.claim}/{location.path}")
+    return _Place(location, f"{CLAIMS_FOLDER}/{location.claim}/{location.path}")
 
 
 def _config_volume() -> dict[str, Any]:

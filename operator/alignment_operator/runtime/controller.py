@@ -133,7 +133,7 @@ class Controller:
 
     async def _pass(self, key: Key, latest: Manifest | None) -> Pass:
         now = datetime.now(UTC)
-        has_turn = key.kind == CYCLE and self._turns.has_turn(key)
+        has_turn = key.kind == CYCLE and self._turns.offer(key)
         known = Known(self._jobs, latest, self._revisions, has_turn)
         return await one_pass(self._api, key.kind, key.namespace, key.name, now, self._settings, known)
 

@@ -21,8 +21,8 @@ class Turns(Generic[Key]):
         self._offered: set[Key] = set()
         self._waiting: dict[Key, None] = {}  # in the order in which they came
 
-    def has_turn(self, key: Key) -> bool:
-        """Whether its iteration may start now, or runs already."""
+    def offer(self, key: Key) -> bool:
+        """Whether its iteration may start now, or runs already. A place is kept for it if it may."""
         if self._most is None or key in self._running:
             return True
         ahead = list(self._waiting).index(key) if key in self._waiting else len(self._waiting)
