@@ -38,8 +38,8 @@ class Life:
         cycles = _whole(cluster, Selection(CYCLE, namespace, f"run={run}"))
         datasets = _whole(cluster, Selection(DATASET, namespace, f"run={run}"))
         targets.changed = self._controller.heard_of_owned
-        cycles.changed = lambda manifest: self._controller.heard_of_cycle(manifest, deleted=False)
-        datasets.changed = lambda manifest: self._controller.heard_of_dataset(manifest, deleted=False)
+        cycles.changed = lambda manifest, _: self._controller.heard_of_cycle(manifest, deleted=False)
+        datasets.changed = lambda manifest, _: self._controller.heard_of_dataset(manifest, deleted=False)
         self._reflectors = (self._jobs, targets, cycles, datasets)
 
     async def run(self) -> None:
@@ -57,7 +57,7 @@ class Life:
 
 
 def _whole(cluster: Mortal, selection: Selection) -> Reflector:
-    def nothing(_: Manifest) -> None:
+    def nothing(_: Manifest, __: Manifest | None) -> None:
         """Said again by the caller."""
 
     return Reflector(cluster, selection, slim=lambda it: it, group=lambda _: "", changed=nothing)

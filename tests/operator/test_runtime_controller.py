@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from alignment_api import names
-from alignment_operator.api import CYCLE, DATASET, Manifest
+from alignment_operator.api import CYCLE, DATASET, ConflictError, Manifest
 from alignment_operator.reconcile import Pass
 from alignment_operator.runtime import controller as controller_module
 from alignment_operator.runtime.controller import Controller, Key
@@ -162,7 +162,7 @@ def test_what_a_pass_wrote_is_acted_on_at_once_and_not_read_again(monkeypatch: p
 
 @pytest.mark.parametrize(
     ("status", "seconds"),
-    [({}, 1), ({"active": 1}, 1), ({"ready": 1}, 0), ({"failed": 1}, 0), ({"conditions": [{}]}, 0)],
+    [({}, 3), ({"active": 1}, 3), ({"ready": 1}, 0), ({"failed": 1}, 0), ({"conditions": [{}]}, 0)],
 )
 def test_a_job_whose_pods_do_not_run_yet_wakes_at_leisure(
     monkeypatch: pytest.MonkeyPatch, status: Manifest, seconds: float
@@ -175,6 +175,90 @@ def test_a_job_whose_pods_do_not_run_yet_wakes_at_leisure(
         assert (waits, await woken(controller)) == (([seconds], []) if seconds else ([], [SUPPORT]))
 
     asyncio.run(work())
+
+
+def test_a_job_that_only_got_a_ttl_wakes_nobody() -> None:
+    async def work() -> None:
+        controller = new_controller()
+        ended = {**owned(**{names.LABEL_CYCLE: "support"}), "spec": {}, "status": {"conditions": [{}]}}
+        expiring = {**ended, "spec": {"ttlSecondsAfterFinished": 60}}
+        controller.heard_of_job(expiring, ended)
+        assert await woken(controller) == []
+        controller.heard_of_job(expiring, {**expiring, "status": {"ready": 1}})
+        assert await woken(controller) == [SUPPORT]
+        controller.heard_of_job(expiring)
+        assert await woken(controller) == [SUPPORT]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("runs", "heard", "read_again"),
+    [
+        (True, [], False),
+        (True, ["8"], False),
+        (True, ["8", "9"], True),
+        (False, ["8"], True),
+    ],
+)
+def test_a_running_iteration_is_not_read_again_before_somebody_else_has_written(
+    monkeypatch: pytest.MonkeyPatch, heard: list[str], *, runs: bool, read_again: bool
+) -> None:
+    """The last of each is what the next pass is given: what was written here, or nothing."""
+
+    async def work() -> list[Manifest | None]:
+        controller = new_controller()
+        known: list[Manifest | None] = []
+
+        async def one_pass(*arguments: Any) -> Pass:
+            known.append(arguments[-1].latest)
+            return Pass(latest=a_cycle("8"), runs=runs) if len(known) == 1 else Pass(runs=runs)
+
+        monkeypatch.setattr(controller_module, "one_pass", one_pass)
+        worker = asyncio.create_task(controller.work())
+        controller.queue.add(SUPPORT)
+        await until(lambda: len(known) == 1 and not controller.queue.is_working_on(SUPPORT))
+        for version in heard:
+            controller.heard_of_cycle(a_cycle(version), deleted=False)
+        controller.heard_of_owned(owned(**{names.LABEL_CYCLE: "support"}))
+        await until(lambda: len(known) == 2)
+        worker.cancel()
+        return known
+
+    assert asyncio.run(work()) == [None, None if read_again else a_cycle("8")]
+
+
+def test_what_was_written_is_read_again_after_a_write_that_somebody_else_was_faster_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether it is heard of during the pass, or the write itself fails."""
+
+    async def work() -> list[Manifest | None]:
+        controller = new_controller()
+        known: list[Manifest | None] = []
+
+        async def one_pass(*arguments: Any) -> Pass:
+            known.append(arguments[-1].latest)
+            match len(known):
+                case 1:
+                    controller.heard_of_cycle(a_cycle("9"), deleted=False)
+                    return Pass(latest=a_cycle("8"), runs=True)
+                case 2:
+                    return Pass(latest=a_cycle("10"), runs=True)
+                case 3:
+                    raise ConflictError("somebody wrote")
+            return Pass(runs=True)
+
+        monkeypatch.setattr(controller_module, "one_pass", one_pass)
+        worker = asyncio.create_task(controller.work())
+        controller.queue.add(SUPPORT)
+        await until(lambda: len(known) == 2 and not controller.queue.is_working_on(SUPPORT))
+        controller.queue.add(SUPPORT)
+        await until(lambda: len(known) == 4)
+        worker.cancel()
+        return known
+
+    assert asyncio.run(work()) == [None, None, a_cycle("10"), None]
 
 
 def test_no_more_iterations_run_than_have_a_place_and_the_next_starts_when_one_ends(

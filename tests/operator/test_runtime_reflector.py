@@ -33,7 +33,7 @@ class Followed:
             Selection(CYCLE, namespace.name, ""),
             slim=slim,
             group=lambda item: item["mark"],
-            changed=lambda item: self.told.append(item["name"] + item["mark"]),
+            changed=lambda item, _: self.told.append(item["name"] + item["mark"]),
         )
 
     async def until(self, holds: Callable[[], bool]) -> None:

@@ -117,13 +117,13 @@ async def _revisions(
         ours = [revision for revision in listed if controlled_by(revision, owner.uid)]
         return sorted(ours, key=lambda revision: int(revision["revision"]))
     name = names.revision_name(owner.name, status.iteration.number)
-    if kept and (known := kept.get(owner.uid, name)):
+    if kept and (known := kept.get((owner.uid, name))):
         return [known]
     revision = await api.get(CONTROLLER_REVISION, owner.namespace, name)
     if revision is None or not controlled_by(revision, owner.uid):
         return []
     if kept:
-        kept.keep(owner.uid, revision)
+        kept.keep((owner.uid, name), revision)
     return [revision]
 
 

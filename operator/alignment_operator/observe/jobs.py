@@ -72,6 +72,12 @@ def is_starting(job: Manifest) -> bool:
     return not (stopped or status.get("ready") or status.get("failed"))
 
 
+def without_ttl(job: Manifest) -> Manifest:
+    """All of a slim Job but how long it stays after its end."""
+    spec = {key: value for key, value in job["spec"].items() if key != "ttlSecondsAfterFinished"}
+    return {**job, "spec": spec}
+
+
 async def observe_jobs(
     api: Api, owner: Owner, stages: Iterable[StageStatus], source: JobSource | None
 ) -> tuple[JobView, ...]:

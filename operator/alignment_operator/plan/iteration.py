@@ -126,8 +126,6 @@ def _with_stage(
 
 def _stage_events(before: StageStatus, after: StageStatus, iteration: Iteration) -> tuple[Event, ...]:
     where = f"iteration {iteration.number}: stage {after.name.value}"
-    if after.state == "Succeeded":
-        return (Event("StageSucceeded", f"{where} succeeded"),)
     if after.job and before.job is None:
         return (Event("StageStarted", f"{where} started as Job {after.job}"),)
     if after.attempt > before.attempt:

@@ -24,8 +24,8 @@ from alignment_operator.api import (
 from alignment_operator.cluster import ServerError
 from alignment_operator.observe import JobSource, Known, UnreadableError
 from alignment_operator.observe.cycle import seems_to_run
-from alignment_operator.observe.jobs import is_starting
-from alignment_operator.observe.known import Revisions
+from alignment_operator.observe.jobs import is_starting, without_ttl
+from alignment_operator.observe.known import Recent, Revisions
 from alignment_operator.observed import Settings
 from alignment_operator.reconcile import Pass, one_pass
 from alignment_operator.runtime.metrics import Metrics
@@ -44,8 +44,8 @@ _EXPECTED = (
     UnreadableError,
 )
 _AT_ONCE_AGAIN_SECONDS = 1.0
-_LEISURE_SECONDS = 1.0
-_REVISIONS = 256  # a few kilobytes each
+_LEISURE_SECONDS = 3.0
+_RECENT = 256  # running iterations of which is kept what is read in every pass: some tens of kilobytes each
 
 
 class Key(NamedTuple):
@@ -70,7 +70,10 @@ class Controller:
         self._settings = settings
         self._jobs = jobs
         self._metrics = metrics
-        self._revisions = Revisions(_REVISIONS)
+        self._revisions = Revisions(_RECENT)
+        self._latest: Recent[Key, Manifest] = Recent(
+            _RECENT
+        )  # as written here; nobody was heard to write since
         self._written: dict[Key, str] = {}
         self._versions: dict[Key, str] = {}  # heard last
         self._changed: set[Key] = set()  # heard of during a pass, perhaps because of what it wrote
@@ -92,13 +95,18 @@ class Controller:
         for user in self._users_of.get((key.namespace, key.name), ()):
             self.queue.add(user)
 
-    def heard_of_owned(self, manifest: Manifest) -> None:
+    def heard_of_owned(self, manifest: Manifest, _before: Manifest | None = None) -> None:
         """A Job or a target: the object that its labels name is looked at."""
         for key in _owners(manifest):
             self.queue.add(key)
 
-    def heard_of_job(self, job: Manifest) -> None:
-        """At leisure as long as its pods do not run: all that a pass could do is to say why. Else before all others."""
+    def heard_of_job(self, job: Manifest, before: Manifest | None = None) -> None:
+        """At leisure as long as its pods do not run: all that a pass could do is to say why. Else before all others.
+
+        That it goes some time after its end is what a pass asked for, and no news.
+        """
+        if before is not None and without_ttl(job) == without_ttl(before):
+            return
         for key in _owners(job):
             if is_starting(job):
                 self.queue.add_after(key, _LEISURE_SECONDS)
@@ -109,7 +117,7 @@ class Controller:
         """Pass after pass, until it is cancelled. Several may run side by side."""
         while True:
             key = await self.queue.take()
-            latest: Manifest | None = None
+            latest = self._latest.get(key)
             while True:
                 began = time.monotonic()
                 try:
@@ -138,6 +146,7 @@ class Controller:
         return await one_pass(self._api, key.kind, key.namespace, key.name, now, self._settings, known)
 
     def _failed(self, key: Key, error: Exception) -> None:
+        self._latest.drop(key)
         seconds = self.queue.failed(key)
         self._catch_up(key)
         self._wake(self._turns.fail(key))
@@ -157,8 +166,12 @@ class Controller:
     def _note(self, key: Key, outcome: Pass) -> None:
         if outcome.gone:
             self._forget(key)
-        if outcome.written:
+        if outcome.latest and outcome.written:
             self._written[key] = outcome.written
+            if outcome.runs:
+                self._latest.keep(key, outcome.latest)
+            else:
+                self._latest.drop(key)
         if outcome.change:
             self._metrics.written(key, outcome.change, outcome.told)
         if key.kind == CYCLE:
@@ -176,6 +189,7 @@ class Controller:
         if key in self._changed:
             self._changed.remove(key)
             if self._versions.get(key) != self._written.get(key):
+                self._latest.drop(key)
                 self.queue.add(key)
 
     def _heard(self, key: Key, manifest: Manifest, *, deleted: bool) -> None:
@@ -186,6 +200,7 @@ class Controller:
             self._metrics.heard(key.kind, manifest)
             if version == self._written.get(key):
                 return  # it is what this operator wrote last, and nobody wrote since
+            self._latest.drop(key)
             if self.queue.is_working_on(key):
                 self._changed.add(key)
                 return
@@ -196,6 +211,7 @@ class Controller:
             self.queue.add(key)
 
     def _forget(self, key: Key) -> None:
+        self._latest.drop(key)
         self._wake(self._turns.settle(key, runs=False, waits=False))
         self._index(key, frozenset())
         self._written.pop(key, None)

@@ -30,15 +30,15 @@ class Reflector:
     """Lists, then watches, for ever.
 
     A watch that ends or breaks goes on from the last version seen; a version that the server has forgotten (410) means
-    listing again. `slim` is what is kept of an object, `changed` is told its slim form whenever that differs from
-    before, and the last one when it is gone.
+    listing again. `slim` is what is kept of an object. `changed` is told its slim form whenever that differs from
+    before, and the one before; None for what is new, or gone.
     """
 
     cluster: Cluster
     selection: Selection
     slim: Callable[[Manifest], Manifest]
     group: Callable[[Manifest], str]
-    changed: Callable[[Manifest], None]
+    changed: Callable[[Manifest, Manifest | None], None]
     synced: asyncio.Event = field(default_factory=asyncio.Event)
     hearing: Hearing = field(default_factory=Hearing)
     _objects: dict[str, Manifest] = field(default_factory=dict)
@@ -107,13 +107,13 @@ class Reflector:
             self._ungroup(uid, old)
         self._objects[uid] = new
         self._groups.setdefault(self.group(new), set()).add(uid)
-        self.changed(new)
+        self.changed(new, old)
 
     def _forget(self, uid: str) -> None:
         old = self._objects.pop(uid, None)
         if old is not None:
             self._ungroup(uid, old)
-            self.changed(old)
+            self.changed(old, None)
 
     def _ungroup(self, uid: str, old: Manifest) -> None:
         group = self._groups[self.group(old)]
