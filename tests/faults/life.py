@@ -6,6 +6,7 @@ What it knows is made at its start and dropped at its end, so that hundreds of d
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NoReturn
 
 from alignment_api import names
@@ -37,9 +38,9 @@ class Life:
         targets = _whole(cluster, Selection(CONFIG_MAP, namespace, f"{names.LABEL_CYCLE}={run}"))
         cycles = _whole(cluster, Selection(CYCLE, namespace, f"run={run}"))
         datasets = _whole(cluster, Selection(DATASET, namespace, f"run={run}"))
-        targets.changed = self._controller.heard_of_owned
-        cycles.changed = lambda manifest, _: self._controller.heard_of_cycle(manifest, deleted=False)
-        datasets.changed = lambda manifest, _: self._controller.heard_of_dataset(manifest, deleted=False)
+        targets.changed = self._controller.heard_of_target
+        cycles.changed = _heard(self._controller.heard_of_cycle)
+        datasets.changed = _heard(self._controller.heard_of_dataset)
         self._reflectors = (self._jobs, targets, cycles, datasets)
 
     async def run(self) -> None:
@@ -56,8 +57,13 @@ class Life:
         await self._controller.work()
 
 
+def _heard(of: Callable[..., None]) -> Callable[[Manifest | None, Manifest | None], None]:
+    """As kopf tells it."""
+    return lambda now, before: of(now or before, deleted=now is None)
+
+
 def _whole(cluster: Mortal, selection: Selection) -> Reflector:
-    def nothing(_: Manifest, __: Manifest | None) -> None:
+    def nothing(_: Manifest | None, __: Manifest | None) -> None:
         """Said again by the caller."""
 
     return Reflector(cluster, selection, slim=lambda it: it, group=lambda _: "", changed=nothing)

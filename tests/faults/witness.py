@@ -50,7 +50,7 @@ class Witness:
                 Selection(kind, namespace, selectors.get(kind, "")),
                 slim=lambda it: it,
                 group=_run_of,
-                changed=lambda it, _, kind=kind: self._see(kind, it),  # type: ignore[misc]
+                changed=lambda now, before, kind=kind: self._see(kind, now or before),  # type: ignore[misc]
             )
             for kind in _FOLLOWED
         }

@@ -81,9 +81,9 @@ def test_a_dataset_wakes_the_cycles_that_name_it_now() -> None:
 def test_a_job_or_target_wakes_whom_its_label_names() -> None:
     async def work() -> None:
         controller = new_controller()
-        controller.heard_of_owned(owned(**{names.LABEL_CYCLE: "support"}))
-        controller.heard_of_owned(owned(**{names.LABEL_DATASET: "feedback"}))
-        controller.heard_of_owned(owned(team="a"))
+        controller.heard_of_target(owned(**{names.LABEL_CYCLE: "support"}), None)
+        controller.heard_of_progress(owned(**{names.LABEL_DATASET: "feedback"}))
+        controller.heard_of_target(None, owned(team="a"))
         assert await woken(controller) == [SUPPORT, FEEDBACK]
 
     asyncio.run(work())
@@ -171,7 +171,8 @@ def test_a_job_whose_pods_do_not_run_yet_wakes_at_leisure(
         controller = new_controller()
         waits: list[float] = []
         monkeypatch.setattr(controller.queue, "add_after", lambda _, delay: waits.append(delay))
-        controller.heard_of_job({**owned(**{names.LABEL_CYCLE: "support"}), "spec": {}, "status": status})
+        job = {**owned(**{names.LABEL_CYCLE: "support"}), "spec": {}, "status": status}
+        controller.heard_of_job(job, None)
         assert (waits, await woken(controller)) == (([seconds], []) if seconds else ([], [SUPPORT]))
 
     asyncio.run(work())
@@ -186,7 +187,7 @@ def test_a_job_that_only_got_a_ttl_wakes_nobody() -> None:
         assert await woken(controller) == []
         controller.heard_of_job(expiring, {**expiring, "status": {"ready": 1}})
         assert await woken(controller) == [SUPPORT]
-        controller.heard_of_job(expiring)
+        controller.heard_of_job(None, expiring)
         assert await woken(controller) == [SUPPORT]
 
     asyncio.run(work())
@@ -220,7 +221,7 @@ def test_a_running_iteration_is_not_read_again_before_somebody_else_has_written(
         await until(lambda: len(known) == 1 and not controller.queue.is_working_on(SUPPORT))
         for version in heard:
             controller.heard_of_cycle(a_cycle(version), deleted=False)
-        controller.heard_of_owned(owned(**{names.LABEL_CYCLE: "support"}))
+        controller.heard_of_progress(owned(**{names.LABEL_CYCLE: "support"}))
         await until(lambda: len(known) == 2)
         worker.cancel()
         return known

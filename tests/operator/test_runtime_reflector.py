@@ -23,6 +23,11 @@ def slim(item: Manifest) -> Manifest:
     return {"name": metadata["name"], "mark": (metadata.get("annotations") or {}).get("mark", "")}
 
 
+def named(item: Manifest | None) -> str:
+    assert item is not None
+    return str(item["name"] + item["mark"])
+
+
 class Followed:
     """A running reflector, and what it told of."""
 
@@ -33,7 +38,7 @@ class Followed:
             Selection(CYCLE, namespace.name, ""),
             slim=slim,
             group=lambda item: item["mark"],
-            changed=lambda item, _: self.told.append(item["name"] + item["mark"]),
+            changed=lambda now, before: self.told.append(named(now or before)),
         )
 
     async def until(self, holds: Callable[[], bool]) -> None:

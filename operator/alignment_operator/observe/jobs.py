@@ -72,6 +72,11 @@ def is_starting(job: Manifest) -> bool:
     return not (stopped or status.get("ready") or status.get("failed"))
 
 
+def is_computing(job: Manifest) -> bool:
+    """Whether pods of it run; of a slim Job."""
+    return bool(job["status"].get("ready")) and "conditions" not in job["status"]
+
+
 def without_ttl(job: Manifest) -> Manifest:
     """All of a slim Job but how long it stays after its end."""
     spec = {key: value for key, value in job["spec"].items() if key != "ttlSecondsAfterFinished"}

@@ -95,20 +95,25 @@ class Controller:
         for user in self._users_of.get((key.namespace, key.name), ()):
             self.queue.add(user)
 
-    def heard_of_owned(self, manifest: Manifest, _before: Manifest | None = None) -> None:
-        """A Job or a target: the object that its labels name is looked at."""
-        for key in _owners(manifest):
+    def heard_of_target(self, now: Manifest | None, before: Manifest | None) -> None:
+        """As it is and as it was; None if it is not there."""
+        for key in _owners(now or before):
             self.queue.add(key)
 
-    def heard_of_job(self, job: Manifest, before: Manifest | None = None) -> None:
+    def heard_of_progress(self, job: Manifest) -> None:
+        """Its workers got further."""
+        for key in _owners(job):
+            self.queue.add(key)
+
+    def heard_of_job(self, now: Manifest | None, before: Manifest | None) -> None:
         """At leisure as long as its pods do not run: all that a pass could do is to say why. Else before all others.
 
         That it goes some time after its end is what a pass asked for, and no news.
         """
-        if before is not None and without_ttl(job) == without_ttl(before):
+        if now and before and without_ttl(now) == without_ttl(before):
             return
-        for key in _owners(job):
-            if is_starting(job):
+        for key in _owners(now or before):
+            if now and is_starting(now):
                 self.queue.add_after(key, _LEISURE_SECONDS)
             else:
                 self.queue.add(key, urgent=True)
@@ -240,7 +245,9 @@ def _seconds_until(instant: datetime) -> float:
     return (instant - datetime.now(UTC)).total_seconds()
 
 
-def _owners(owned: Manifest) -> Iterable[Key]:
+def _owners(owned: Manifest | None) -> Iterable[Key]:
+    """Those that its labels name."""
+    assert owned is not None
     metadata = owned["metadata"]
     labels = metadata.get("labels", {})
     for label, kind in ((names.LABEL_CYCLE, CYCLE), (names.LABEL_DATASET, DATASET)):

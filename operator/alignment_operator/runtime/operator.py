@@ -27,6 +27,7 @@ from alignment_operator.cluster import (
     connect,
     login,
 )
+from alignment_operator.observe.jobs import is_computing
 from alignment_operator.observe.jobs import slim as slim_job
 from alignment_operator.observed import Settings
 from alignment_operator.runtime.audit import Audit
@@ -85,13 +86,14 @@ class _Operator:
             cluster, options.settings, self._jobs, self._metrics, options.max_active_iterations
         )
         namespaces = options.namespaces or [""]
+        self._computing: dict[str, Manifest] = {}  # Jobs whose workers run, by UID
         self._job_reflectors = {
             namespace: Reflector(
                 cluster,
                 Selection(JOB, namespace, names.LABEL_OWNER_UID),
                 slim=slim_job,
                 group=lambda job: job["metadata"]["labels"][names.LABEL_OWNER_UID],
-                changed=self._controller.heard_of_job,
+                changed=self._heard_of_job,
             )
             for namespace in namespaces
         }
@@ -101,12 +103,12 @@ class _Operator:
                 Selection(CONFIG_MAP, namespace, names.LABEL_CYCLE),
                 slim=_slim_target,
                 group=lambda target: target["metadata"]["labels"][names.LABEL_CYCLE],
-                changed=self._controller.heard_of_owned,
+                changed=self._controller.heard_of_target,
             )
             for namespace in namespaces
         ]
         self._reflectors = [*self._job_reflectors.values(), *target_reflectors]
-        self._progress = ProgressReader(cluster, self._computing, self._controller.heard_of_owned)
+        self._progress = ProgressReader(cluster, self._computing.values, self._controller.heard_of_progress)
         self._audits = {kind: Audit(cluster, self._controller, kind, namespaces) for kind in (CYCLE, DATASET)}
 
     async def run(self) -> None:
@@ -135,10 +137,12 @@ class _Operator:
         jobs = reflector.grouped(owner_uid)
         return [{**job, "progress": self._progress.of(job["metadata"]["uid"])} for job in jobs]
 
-    def _computing(self) -> list[Manifest]:
-        """Jobs whose workers run."""
-        jobs = (job for reflector in self._job_reflectors.values() for job in reflector.all())
-        return [job for job in jobs if job["status"].get("ready") and "conditions" not in job["status"]]
+    def _heard_of_job(self, now: Manifest | None, before: Manifest | None) -> None:
+        if now is not None and is_computing(now):
+            self._computing[now["metadata"]["uid"]] = now
+        elif before is not None:
+            self._computing.pop(before["metadata"]["uid"], None)
+        self._controller.heard_of_job(now, before)
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
