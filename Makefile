@@ -27,13 +27,14 @@ quickstart: venv ## one whole iteration on the tiny model, without a cluster
 	@$(BIN)/alignctl run -f examples/quickstart/cycle.yaml
 
 .PHONY: check
-check: venv ## format, lint, types, import boundaries, fresh CRDs
+check: venv ## format, lint, types, import boundaries, fresh generated files
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy operator images/worker tests benchmarks/scale
 	@MYPYPATH=benchmarks $(BIN)/mypy benchmarks/*.py
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m alignment_operator.cli.crds --check
+	@$(BIN)/python -m alignment_worker.trainer_fields --check
 
 .PHONY: test
 test: check ## everything: the checks, then all tests, on a real control plane
@@ -47,6 +48,10 @@ format: venv ## format and mend what can be mended
 .PHONY: crds
 crds: venv ## generate crds/ and the chart's copies from the models
 	@$(BIN)/python -m alignment_operator.cli.crds --write
+
+.PHONY: arguments
+arguments: venv ## generate the list of training.arguments from the trainers' config classes
+	@$(BIN)/python -m alignment_worker.trainer_fields --write
 
 .PHONY: images
 images: ## build both images with docker or podman (docs/install.md)

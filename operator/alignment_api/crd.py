@@ -28,6 +28,7 @@ _KEPT = (
     "maxProperties",
     "required",
     "x-kubernetes-int-or-string",
+    "x-kubernetes-preserve-unknown-fields",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
 )

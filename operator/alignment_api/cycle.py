@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-from alignment_api import names
+from alignment_api import names, trainer_arguments
 from alignment_api.judges import ComparisonJudge, Uri
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import EnvironmentVariable, PodDefaults, PodSettings, Resources
@@ -16,6 +17,12 @@ ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_le
 Percent = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Whose = Literal["Previous", "Initial"]
+Method = Literal["DPO", "IPO", "KTO", "BestOfN"]
+Scalar = Annotated[
+    bool | int | float | str,
+    PlainValidator(trainer_arguments.scalar),
+    WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True}),  # a structural schema has no unions
+]
 StageWithSettings = Literal["sample", "judge", "train", "evaluate", "compare", "promote"]
 MAX_SHARDS = 32
 MAX_NODES = 64
@@ -135,13 +142,26 @@ class Lora(Model):
 class Training(Model):
     """How the candidate is trained."""
 
-    method: Literal["DPO"] = Field("DPO", description="The training method.")
-    beta: float = Field(0.1, gt=0, le=100, description="KL strength: larger stays closer to the reference.")
+    method: Method = Field(
+        "DPO", description="The training method; docs/methods.md says when to choose which."
+    )
+    beta: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="KL strength: larger stays closer to the reference. Absent: 0.1 for DPO and KTO, 1 for IPO. "
+        "BestOfN has none.",
+    )
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Absent: 5e-7 for full fine-tuning, 1e-5 with LoRA."
+        None,
+        gt=0,
+        le=1,
+        description="Absent: 5e-7 for DPO, IPO and KTO, 1e-5 for BestOfN; with LoRA 20 times that.",
     )
     epochs: int = Field(1, ge=1, le=1000, description="Passes over the pairs.")
-    per_device_batch_size: int = Field(4, ge=1, le=4096, description="Pairs in memory at once.")
+    per_device_batch_size: int = Field(
+        4, ge=1, le=4096, description="Pairs in memory at once; rows for KTO, answers for BestOfN."
+    )
     gradient_accumulation_steps: int = Field(8, ge=1, le=4096, description="Batches summed into one step.")
     max_length: int = Field(
         1024,
@@ -168,6 +188,34 @@ class Training(Model):
     processes_per_node: int | None = Field(
         None, ge=1, le=64, description="Absent: one for each GPU that the pod sees, or one."
     )
+    arguments: Annotated[dict[str, Scalar], Field(max_length=32)] | None = Field(
+        None,
+        description="Further settings of the method's trainer, by the trainer's own names (docs/methods.md lists "
+        "them): numbers, true or false, text. One that is a field of ours is refused.",
+    )
+
+    rules = (
+        Rule(
+            cel="self.method != 'BestOfN' || !has(self.beta)",
+            message="is of no use to BestOfN, which anchors to no reference; leave it out",
+            field_path=".beta",
+            holds=lambda training: training.method != "BestOfN" or training.beta is None,
+        ),
+        Rule(
+            cel="self.method != 'KTO' || self.perDeviceBatchSize > 1",
+            message="must be at least 2 for KTO, which estimates its KL within a batch",
+            field_path=".perDeviceBatchSize",
+            holds=lambda training: training.method != "KTO" or training.per_device_batch_size > 1,
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _arguments_are_known(self) -> Self:
+        for name, value in (self.arguments or {}).items():
+            if problem := trainer_arguments.problem(self.method, name, value):
+                context = {"message": problem, "path": f".arguments.{name}"}
+                raise PydanticCustomError("rule", "{message}", context)
+        return self
 
 
 class GoldSet(Model):

@@ -10,7 +10,7 @@ import pytest
 
 from alignment_api.cycle import DatasetReference
 from alignment_api.stage import InputKind, TrainParameters
-from alignment_worker.failures import InvalidRowError
+from alignment_worker.failures import InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair
 from alignment_worker.train_pairs import Gathered, TokenPair, gather, tokenised
@@ -77,6 +77,7 @@ def gathered(
     folder: Path,
     found: Sequence[tuple[str, str, str]],
     *,
+    method: str = "DPO",
     sampled: Sequence[tuple[int, int, int]] = (),
     held_out: str | None = None,
     limit: int = 100,
@@ -86,8 +87,9 @@ def gathered(
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     own = [{name: [9] * size for name, size in zip(names, sizes, strict=True)} for sizes in sampled]
     theirs = [dict(zip(("prompt", "chosen", "rejected"), texts, strict=True)) for texts in found]
+    file = "best.jsonl" if method == "BestOfN" else "pairs.jsonl"
     paths = {
-        "pairs": training.sealed(folder / "judge", "pairs.jsonl", own),
+        "pairs": training.sealed(folder / "judge", file, own),
         "dataset/people": training.sealed(folder / "people", "pairs.jsonl", theirs),
     }
     kinds = dict.fromkeys(paths, InputKind.STAGE)
@@ -95,7 +97,8 @@ def gathered(
         paths["heldOutPrompts"] = tiny.write_rows(folder / "heldout.jsonl", [{"prompt": held_out}])
         kinds["heldOutPrompts"] = InputKind.PROMPTS
     parameters = TrainParameters(
-        training=training.training(), datasets=[DatasetReference(name="people", max_pairs=max_pairs)]
+        training=training.training(method=method),
+        datasets=[DatasetReference(name="people", max_pairs=max_pairs)],
     )
     words = training.tokenizer()
     return gather(Inputs(paths, kinds, {}, {}), parameters, words, {EOS}, limit, len(words))
@@ -108,14 +111,17 @@ def test_a_pair_is_as_long_as_the_longer_of_its_two(tmp_path: Path) -> None:
     made = gathered(tmp_path, found, sampled=sampled, limit=10)
     assert [len(pair.rejected) for pair in made.on_policy] == [7, 2]
     assert sorted(len(pair.rejected) for pair in made.from_datasets) == [2, 7]
-    assert made.counts["droppedTooLong"] == 4
+    assert made.counts()["droppedTooLong"] == 4
 
 
 def test_a_datasets_pair_that_asks_a_held_out_prompt_is_left_out(tmp_path: Path) -> None:
-    found = [("one", "a", "b"), ("two", "a", "b")]
+    found = [("one", "a", "b"), ("two", "a", "b"), ("three", "a", "b")]
     made = gathered(tmp_path, found, held_out="Two")
-    assert [len(made.from_datasets), made.leaked] == [1, 1]
-    assert made.from_datasets[0].prompt == letters(training.tokenizer(), "one")
+    assert [len(made.from_datasets), made.leaked] == [2, 1]
+    words = training.tokenizer()
+    assert {tuple(pair.prompt) for pair in made.from_datasets} == {
+        tuple(letters(words, text)) for text in ("one", "three")
+    }
 
 
 def test_at_most_so_many_pairs_of_a_dataset_that_fit(tmp_path: Path) -> None:
@@ -142,3 +148,32 @@ def test_a_template_that_rewrites_the_prompt_leaves_the_prompt_as_it_is_asked() 
     assert found.chosen == [*letters(words, "yes"), EOS]
     with pytest.raises(InvalidRowError, match="writes the prompt in another way"):
         tokenised(words, pair(CHAT, [*said("a"), *said("b")], said("no")), {EOS})
+
+
+def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
+    """The best answers of the judge stage, of other pairs the chosen ones; the rejected are not looked at."""
+    found = [("abc", "a", "abcdefghij"), ("abc", "abcdefghij", "a")]
+    made = gathered(tmp_path, found, sampled=[(3, 7, 1), (3, 8, 1)], limit=10, method="BestOfN")
+    assert [(len(pair.prompt), len(pair.chosen), pair.rejected) for pair in made.pairs] == [
+        (3, 7, [9]),
+        (3, 2, []),
+    ]
+    assert made.counts("answers") == {
+        "answers": 2, "answersOnPolicy": 1, "answersFromDatasets": 1, "droppedTooLong": 2, "droppedLeaked": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["DPO", "IPO", "KTO", "BestOfN"])
+@pytest.mark.parametrize(
+    ("found", "limit", "message"),
+    [
+        ([], 10, "There is nothing to train on: 0 .* Give more prompts or pairs"),
+        ([("a", "b", "c")], 10, "There is only one of them to train on: 1 .* Give more prompts or pairs"),
+        ([("abc", "abc", "ab")] * 3, 6, "nothing to train on: 3 .* 3 are longer than 6 .* Raise maxLength"),
+    ],
+)
+def test_too_little_is_refused_with_what_became_of_it(
+    method: str, found: list[tuple[str, str, str]], limit: int, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TooFewPairsError, match=message):
+        gathered(tmp_path, found, limit=limit, method=method)

@@ -171,6 +171,7 @@ def config(
 def training(**settings: Any) -> Training:
     """Settings that move a tiny model in few steps."""
     defaults = {
+        "beta": None if settings.get("method") == "BestOfN" else 0.1,
         "learning_rate": 1e-3,
         "epochs": 2,
         "per_device_batch_size": 4,

@@ -2,4 +2,5 @@
 
 SAMPLES = "samples.jsonl"  # of `sample`, read by `judge`
 PAIRS = "pairs.jsonl"  # of `judge` and `ingest`, read by `train`
+BEST = "best.jsonl"  # of `judge`, read by `train` for BestOfN
 ANSWERS = "answers.jsonl"  # of `evaluate`, read by `compare`

@@ -2,7 +2,9 @@
 
 Makes scores.jsonl (a row for each prompt: `line`, `scores`) and pairs.jsonl, a row for each pair: `prompt`, the texts
 `chosen` and `rejected`, `prompt_ids`, `chosen_ids`, `rejected_ids` (EOS counted; a truncated answer has none),
-`chosen_log_probs`, `rejected_log_probs` (raw, of the sampling policy), `chosen_score`, `rejected_score`, `line`.
+`chosen_log_probs`, `rejected_log_probs` (raw, of the sampling policy), `chosen_score`, `rejected_score`, `line`. And
+best.jsonl, a row for each prompt with its best completion: `prompt`, `chosen`, `prompt_ids`, `chosen_ids`,
+`chosen_score`, `line`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from alignment_api.cycle import Judge
 from alignment_api.measurements import SCORE_SPREAD, Measurement
 from alignment_api.stage import JudgeParameters
 from alignment_worker import rows
-from alignment_worker.artifacts import PAIRS, SAMPLES
+from alignment_worker.artifacts import BEST, PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.scoring import Question, scorer
 from alignment_worker.store import Outcome
@@ -55,11 +57,16 @@ def run(workspace: Workspace) -> Outcome:
         ({"line": row["line"], "scores": values} for row, values in zip(samples, scores, strict=True)),
     )
     count = rows.write(workspace.run_folder / PAIRS, (pair for choice in made for pair in choice.pairs))
+    best = rows.write(
+        workspace.run_folder / BEST,
+        filter(None, (best_of(*each, parameters.judge) for each in zip(samples, scores, strict=True))),
+    )
     return Outcome(
         counts={
             "prompts": len(samples),
             "judgements": len(questions),
             "pairs": count,
+            "best": best,
             "ties": sum(choice.ties for choice in made),
             "tooClose": sum(choice.too_close for choice in made),
         },
@@ -92,12 +99,32 @@ def choose(row: dict[str, Any], scores: Sequence[float], judge: Judge, seed: int
     return Choice(pairs, ties, too_close)
 
 
+def best_of(row: dict[str, Any], scores: Sequence[float], judge: Judge) -> dict[str, Any] | None:
+    """The best completion of one prompt, of equals the shorter; none if the judge is a verifier and all are wrong."""
+    best = _ranked(row, scores)[0]
+    if judge.verifier is not None and scores[best] <= 0:
+        return None
+    return {
+        "prompt": row["prompt"],
+        "chosen": row["completions"][best]["text"],
+        "prompt_ids": row["prompt_ids"],
+        "chosen_ids": row["completions"][best]["ids"],
+        "chosen_score": scores[best],
+        "line": row["line"],
+    }
+
+
+def _ranked(row: dict[str, Any], scores: Sequence[float]) -> list[int]:
+    """Indices, best first; of equals the shorter first."""
+    lengths = [len(answer["ids"]) for answer in row["completions"]]
+    return sorted(range(len(scores)), key=lambda index: (-scores[index], lengths[index], index))
+
+
 def _candidates(
     row: dict[str, Any], scores: Sequence[float], judge: Judge, seed: int
 ) -> Iterator[tuple[int, int]]:
-    """Indices (better, worse), equally good ones included; the shorter of equals ranks first."""
-    lengths = [len(answer["ids"]) for answer in row["completions"]]
-    ranked = sorted(range(len(scores)), key=lambda index: (-scores[index], lengths[index], index))
+    """Indices (better, worse), equally good ones included."""
+    ranked = _ranked(row, scores)
     if judge.pairs == "AllPairs":
         yield from ((better, worse) for place, better in enumerate(ranked) for worse in ranked[place + 1 :])
         return

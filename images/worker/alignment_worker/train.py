@@ -1,4 +1,4 @@
-"""The stage `train`: from pairs and a start to a candidate, by DPO (Rafailov et al. 2023, with TRL).
+"""The stage `train`: from pairs and a start to a candidate, by the trainers of TRL; `train_METHOD.py` says how.
 
 Reads the start, the reference and the pairs; stores the candidate in `model/` and a line for every step in
 `training-log.jsonl`; keeps resumable checkpoints in the stage's folder.
@@ -8,21 +8,35 @@ from __future__ import annotations
 
 import gc
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, TrainingArguments
 
 from alignment_api import digests
+from alignment_api.cycle import Training
 from alignment_api.stage import TrainParameters
-from alignment_worker import lora, models, train_config, train_log, train_pairs, train_weights
+from alignment_worker import (
+    lora,
+    models,
+    train_best_of_n,
+    train_config,
+    train_dpo,
+    train_kto,
+    train_log,
+    train_pairs,
+    train_weights,
+)
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.store import Outcome
 from alignment_worker.train_checkpoints import Checkpoints
 from alignment_worker.train_pairs import Gathered
+from alignment_worker.train_rows import Rows
 from alignment_worker.train_trainer import (
-    PairTrainer,
+    ResumableTrainer,
     diverged,
     scoring_completions_only,
     without_known_warnings,
@@ -33,6 +47,24 @@ MODEL = "model"
 LOG = "training-log.jsonl"
 
 
+@dataclass(frozen=True)
+class Method:
+    """How pairs become rows, the settings of the method's trainer, and that trainer."""
+
+    rows: Callable[[Gathered, Training, int], Rows]
+    config: Callable[..., TrainingArguments]
+    trainer: type[ResumableTrainer]
+
+
+_DPO = Method(train_dpo.rows, train_dpo.config, train_dpo.PairTrainer)
+METHODS = {
+    "DPO": _DPO,
+    "IPO": _DPO,
+    "KTO": Method(train_kto.rows, train_kto.config, train_kto.UnpairedTrainer),
+    "BestOfN": Method(train_best_of_n.rows, train_best_of_n.config, train_best_of_n.AnswerTrainer),
+}
+
+
 def run(workspace: Workspace) -> Outcome:
     """Raises TooFewPairsError, NoWorkDoneError, TrainingDivergedError, InvalidConfigError, InvalidModelError,
     InvalidRowError, OSError."""
@@ -40,19 +72,19 @@ def run(workspace: Workspace) -> Outcome:
     assert isinstance(parameters, TrainParameters)
     start = workspace.inputs.path("start")
     with tempfile.TemporaryDirectory() as scratch, without_known_warnings(), scoring_completions_only():
-        trainer, gathered = _trainer(workspace, parameters, start, Path(scratch))
+        trainer, rows = _trainer(workspace, parameters, start, Path(scratch))
         trainer.train_or_resume()
     steps = train_log.steps_of(trainer.state.log_history)
     if not steps:
         raise NoWorkDoneError(
-            f"Not one step was trained on {len(gathered.pairs)} pairs; this is an error of the worker."
+            f"Not one step was trained on {len(rows.lengths)} rows; this is an error of the worker."
         )
     train_log.write(workspace.run_folder / LOG, steps)
     train_weights.store(trainer.trained_model(), start, workspace.run_folder / MODEL)
     del trainer
     gc.collect()  # weights, gradients and optimizer make room for the comparison
     change = _change(workspace, start, len(steps), train_config.learning_rate(parameters.training))
-    counts = gathered.counts | {
+    counts = rows.counts | {
         "steps": len(steps),
         "epochs": parameters.training.epochs,
         "parameters": change.parameters,
@@ -73,7 +105,7 @@ def help_with(workspace: Workspace) -> None:
 
 def _trainer(
     workspace: Workspace, parameters: TrainParameters, start: Path, scratch: Path
-) -> tuple[PairTrainer, Gathered]:
+) -> tuple[ResumableTrainer, Rows]:
     """Everything that can be refused without weights is refused before they are loaded."""
     training = parameters.training
     tokenizer = models.load_tokenizer(start, "start")
@@ -83,19 +115,23 @@ def _trainer(
     limit = _longest(skeleton, parameters)
     embeddings = skeleton.config.get_text_config().vocab_size
     gathered = train_pairs.gather(workspace.inputs, parameters, tokenizer, eos_ids, limit, embeddings)
-    recompute = train_config.must_recompute(skeleton.config, gathered.pairs, training.per_device_batch_size)
-    config = train_config.configuration(training, scratch, recompute=recompute)
-    trainer = PairTrainer(
+    method = METHODS[training.method]
+    rows = method.rows(gathered, training, limit)
+    batch = rows.settings.get("per_device_train_batch_size", training.per_device_batch_size)
+    recompute = train_config.must_recompute(skeleton.config, rows.tokens_at_once(batch))
+    settings = train_config.settings(training, scratch, recompute=recompute)
+    config = train_config.made(training, method.config, settings | rows.settings)
+    trainer = method.trainer(
         models.load_weights("start", start, torch.float32),
-        _reference(workspace),
-        gathered.pairs,
-        config=config,
+        None if training.method == "BestOfN" else _reference(workspace),
+        rows,
+        args=config,
         adapters=adapters,
         tokenizer=tokenizer,
-        checkpoints=Checkpoints(workspace.stage_folder / "checkpoints", _identity(workspace, gathered)),
+        checkpoints=Checkpoints(workspace.stage_folder / "checkpoints", _identity(workspace, rows)),
         progress=workspace.progress,
     )
-    return trainer, gathered
+    return trainer, rows
 
 
 def _change(workspace: Workspace, start: Path, steps: int, learning_rate: float) -> train_weights.Change:
@@ -137,7 +173,6 @@ def _longest(skeleton: Any, parameters: TrainParameters) -> int:
     return min(parameters.training.max_length, positions or parameters.training.max_length)
 
 
-def _identity(workspace: Workspace, gathered: Gathered) -> str:
-    """Tells this training from one with another config, other inputs or other pairs."""
-    rows = [[pair.prompt, pair.chosen, pair.rejected] for pair in gathered.pairs]
-    return digests.of_json([workspace.config.to_wire(), dict(workspace.inputs.digests), rows])
+def _identity(workspace: Workspace, rows: Rows) -> str:
+    """Tells this training from one with another config, other inputs or other rows."""
+    return digests.of_json([workspace.config.to_wire(), dict(workspace.inputs.digests), rows.columns])

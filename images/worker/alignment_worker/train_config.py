@@ -1,19 +1,18 @@
-"""The settings of TRL's trainer, from those of spec.training."""
+"""The settings of TRL's trainers, from those of spec.training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from trl import DPOConfig
+from transformers import Trainer, TrainingArguments, get_scheduler
 
 from alignment_api.cycle import Training
 from alignment_worker import gang, precision
 from alignment_worker.failures import InvalidConfigError
-from alignment_worker.train_pairs import TokenPair
 
 _ACTIVATION_BYTES = 34  # a token, layer and hidden unit in 16 bits: Korthikanti et al. 2022, equation 2
 _ACTIVATION_SHARE = 0.25  # of the memory that is free; weights, gradients and optimizer need the rest
@@ -26,8 +25,15 @@ def learning_rate(training: Training) -> float:
     return training.learning_rate
 
 
-def configuration(training: Training, folder: Path, *, recompute: bool) -> DPOConfig:
-    """`recompute`: activations are computed again in the backward pass instead of kept.
+def beta(training: Training) -> float:
+    """Raises InvalidConfigError if there is none: the operator fills the method's default in."""
+    if training.beta is None:
+        raise InvalidConfigError("parameters.training.beta: is missing; give one")
+    return training.beta
+
+
+def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, Any]:
+    """Those that all trainers share. `recompute`: activations are computed again in the backward pass, not kept.
 
     Raises InvalidConfigError without a learning rate, or if this machine cannot compute in the precision asked for.
     """
@@ -37,39 +43,60 @@ def configuration(training: Training, folder: Path, *, recompute: bool) -> DPOCo
         raise InvalidConfigError(
             "parameters.training.precision: FP16 needs a GPU, and there is none; write Auto or FP32"
         )
-    return DPOConfig(
-        output_dir=str(folder),
-        beta=training.beta,
-        learning_rate=learning_rate(training),
-        num_train_epochs=training.epochs,
-        per_device_train_batch_size=training.per_device_batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation_steps,
-        max_length=None,  # what is longer was dropped; a completion is never cut
-        use_cpu=where.type == "cpu",
-        ddp_backend="gloo" if where.type == "cpu" and gang.member() else None,
-        bf16=dtype is torch.bfloat16,
-        fp16=dtype is torch.float16,
-        activation_checkpointing=recompute,
-        precompute_ref_log_probs=True,
-        save_strategy="steps",
-        save_steps=training.checkpoint_every_steps,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        seed=training.seed,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=where.type == "cuda",
-    )
+    return {
+        "output_dir": str(folder),
+        "learning_rate": learning_rate(training),
+        "num_train_epochs": training.epochs,
+        "per_device_train_batch_size": training.per_device_batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "use_cpu": where.type == "cpu",
+        "ddp_backend": "gloo" if where.type == "cpu" and gang.member() else None,
+        "bf16": dtype is torch.bfloat16,
+        "fp16": dtype is torch.float16,
+        "activation_checkpointing": recompute,
+        "save_strategy": "steps",
+        "save_steps": training.checkpoint_every_steps,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "seed": training.seed,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": where.type == "cuda",
+    }
 
 
-def must_recompute(model_config: Any, pairs: Sequence[TokenPair], batch_size: int) -> bool:
-    """Whether the activations of the largest batch would take too much of the memory that is free.
+def made(
+    training: Training, config: Callable[..., TrainingArguments], common: dict[str, Any]
+) -> TrainingArguments:
+    """The trainer's settings with the user's further ones, which beat ours. Raises InvalidConfigError."""
+    arguments = training.arguments or {}
+    try:
+        found = config(training, **(common | arguments))
+        _try_optimizer(found)
+    except (ValueError, TypeError, ImportError) as error:
+        if not arguments:
+            raise
+        given = ", ".join(f"{name}: {value}" for name, value in arguments.items())
+        raise InvalidConfigError(
+            f"parameters.training.arguments: {given}: the trainer refuses them: {error}. Correct them, or leave "
+            "them out."
+        ) from error
+    return found
+
+
+def _try_optimizer(config: TrainingArguments) -> None:
+    """On one number. Raises what torch and transformers raise on settings that are out of range."""
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(config)
+    optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
+    get_scheduler(config.lr_scheduler_type, optimizer, config.get_warmup_steps(10), 10)
+
+
+def must_recompute(model_config: Any, tokens: int) -> bool:
+    """Whether the activations of a batch with so many tokens would take too much of the memory that is free.
 
     They are the same either way; keeping them is about a third faster.
     """
     text = model_config.get_text_config()
-    lengths = sorted((pair.length for pair in pairs), reverse=True)[:batch_size]
-    tokens = 2 * len(lengths) * lengths[0]
     in_fp32 = 2 * _ACTIVATION_BYTES * tokens * text.num_hidden_layers * text.hidden_size
     return bool(in_fp32 > _ACTIVATION_SHARE * _free_bytes())
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS, Measurement
 
-# By TRL's names (DPOTrainer.log). Log-probabilities and rewards are means over the step's pairs.
+# By the names of TRL's trainers, which log what their method has. Log-probabilities and rewards are means over the
+# step's pairs or rows; kl is KTO's estimate in nats, tokenAccuracy BestOfN's share of tokens that were the likeliest.
 _COLUMNS = {
     "step": "step",
     "epoch": "epoch",
@@ -23,6 +25,8 @@ _COLUMNS = {
     "logps/chosen": "logProbabilityChosen",
     "logps/rejected": "logProbabilityRejected",
     "entropy": "entropy",
+    "kl": "kl",
+    "mean_token_accuracy": "tokenAccuracy",
 }
 
 
@@ -41,9 +45,10 @@ def write(path: Path, steps: Iterable[Mapping[str, Any]]) -> None:
 
 
 def measured(steps: list[dict[str, Any]]) -> dict[str, Measurement]:
-    """Means over the last tenth of the steps, at least one."""
+    """Means over the last tenth of the steps, at least one; of those that have the column."""
     last = steps[-max(1, len(steps) // 10) :]
     return {
-        name: Measurement(estimate=sum(step[column] for step in last) / len(last), n=len(last))
+        name: Measurement(estimate=fmean(values), n=len(values))
         for name, column in ((TRAIN_LOSS, "loss"), (REWARD_MARGIN, "rewardMargin"))
+        if (values := [step[column] for step in last if column in step])
     }

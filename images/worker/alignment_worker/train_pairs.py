@@ -1,30 +1,35 @@
 """The pairs to train on, as tokens: what was sampled stays as it was, what nobody sampled is tokenised once.
 
 A pair is never truncated: one that is too long is dropped and counted, and so is a dataset's pair whose prompt is a
-gold or held-out prompt.
+gold or held-out prompt. For BestOfN only the chosen answers count: of this iteration's prompts the best ones, whether
+or not they made a pair.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from alignment_api.stage import TrainParameters
 from alignment_worker import exclusion, prompts, rows
+from alignment_worker.artifacts import BEST, PAIRS
 from alignment_worker.failures import InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair, Prompt
 
-FILE = "pairs.jsonl"
+LEAST = 2  # one pair is learned by heart, and shows nothing of a preference
 _TEMPLATE_TAIL = 2  # tokens that templates write behind EOS: a line break, mostly
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """Token ids; prompt and completion one behind the other are what the model reads."""
+    """Token ids; prompt and completion one behind the other are what the model reads.
+
+    `rejected` is empty for BestOfN.
+    """
 
     prompt: list[int]
     chosen: list[int]
@@ -50,12 +55,11 @@ class Gathered:
     def pairs(self) -> list[TokenPair]:
         return self.on_policy + self.from_datasets
 
-    @property
-    def counts(self) -> dict[str, int]:
+    def counts(self, what: str = "pairs") -> dict[str, int]:
         return {
-            "pairs": len(self.pairs),
-            "pairsOnPolicy": len(self.on_policy),
-            "pairsFromDatasets": len(self.from_datasets),
+            what: len(self.pairs),
+            f"{what}OnPolicy": len(self.on_policy),
+            f"{what}FromDatasets": len(self.from_datasets),
             "droppedTooLong": self.too_long,
             "droppedLeaked": self.leaked,
         }
@@ -73,7 +77,8 @@ def gather(
 
     Raises TooFewPairsError if none is left, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
     """
-    sampled = [_as_sampled(row) for row in rows.load(inputs.file("pairs", FILE))] if "pairs" in inputs else []
+    only_chosen = parameters.training.method == "BestOfN"
+    sampled = _sampled(inputs, BEST if only_chosen else PAIRS)
     on_policy = [pair for pair in sampled if pair.length <= limit]
     read, too_long, leaked = len(sampled), len(sampled) - len(on_policy), 0
     forbidden = exclusion.forbidden(inputs)
@@ -81,7 +86,7 @@ def gather(
     drawn: list[TokenPair] = []
     for role in inputs.roles("dataset"):
         name = role.partition("/")[2]
-        file = inputs.file(role, FILE)
+        file = inputs.file(role, PAIRS)
         found = list(rows.read_pairs(file))
         read += len(found)
         allowed = exclusion.allowed((pair.prompt for pair in found), forbidden)
@@ -90,15 +95,20 @@ def gather(
         most = wanted.get(name) or len(clean)
         order = random.Random(f"{parameters.training.seed} {name}").sample(range(len(clean)), len(clean))  # noqa: S311
         shuffled = (clean[index] for index in order)
-        kept, skipped = _fitting(shuffled, file, tokenizer, eos_ids, limit, embeddings, most)
+        tokens = _tokens(shuffled, file, tokenizer, eos_ids, embeddings)
+        kept, skipped = _fitting(
+            (replace(pair, rejected=[]) for pair in tokens) if only_chosen else tokens, limit, most
+        )
         drawn += kept
         too_long += skipped
     gathered = Gathered(on_policy, drawn, read, too_long, leaked)
-    if not gathered.pairs:
+    if len(gathered.pairs) < LEAST:
+        what = "best answers" if only_chosen else "pairs"
+        left = "nothing" if not gathered.pairs else "only one of them"
         raise TooFewPairsError(
-            f"There is nothing to train on: {read} pairs were read, {too_long} are longer than {limit} tokens "
+            f"There is {left} to train on: {read} {what} were read, {too_long} are longer than {limit} tokens "
             f"(spec.training.maxLength, or the model's own limit), {leaked} ask a gold or held-out prompt. "
-            + ("Raise maxLength, or give shorter pairs." if too_long else "Give more prompts or pairs.")
+            + (f"Raise maxLength, or give shorter {what}." if too_long else "Give more prompts or pairs.")
         )
     return gathered
 
@@ -113,25 +123,19 @@ def tokenised(tokenizer: Any, pair: Pair, eos_ids: Collection[int]) -> TokenPair
     return TokenPair(prompt, chosen, rejected)
 
 
-def _as_sampled(row: dict[str, Any]) -> TokenPair:
-    return TokenPair(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"])
+def _sampled(inputs: Inputs, name: str) -> list[TokenPair]:
+    if "pairs" not in inputs:
+        return []
+    return [
+        TokenPair(row["prompt_ids"], row["chosen_ids"], row.get("rejected_ids", []))
+        for row in rows.load(inputs.file("pairs", name))
+    ]
 
 
-def _fitting(
-    pairs: Iterator[Pair],
-    file: Path,
-    tokenizer: Any,
-    eos_ids: Collection[int],
-    limit: int,
-    embeddings: int,
-    most: int,
-) -> tuple[list[TokenPair], int]:
-    """The first `most` that are no longer than `limit` tokens, and how many were longer."""
-    kept: list[TokenPair] = []
-    too_long = 0
+def _tokens(
+    pairs: Iterator[Pair], file: Path, tokenizer: Any, eos_ids: Collection[int], embeddings: int
+) -> Iterator[TokenPair]:
     for pair in pairs:
-        if len(kept) == most:
-            break
         where = f"{file}: {rows.where(file)} {pair.number}"
         try:
             tokens = tokenised(tokenizer, pair, eos_ids)
@@ -139,8 +143,18 @@ def _fitting(
             raise InvalidRowError(f"{where}: {error}") from error
         ids = tokens.prompt + tokens.chosen + tokens.rejected
         prompts.check_embeddings(f"{where}: the pair", tokenizer, ids, embeddings)
-        if tokens.length <= limit:
-            kept.append(tokens)
+        yield tokens
+
+
+def _fitting(pairs: Iterator[TokenPair], limit: int, most: int) -> tuple[list[TokenPair], int]:
+    """The first `most` that are no longer than `limit` tokens, and how many were longer."""
+    kept: list[TokenPair] = []
+    too_long = 0
+    for pair in pairs:
+        if len(kept) == most:
+            break
+        if pair.length <= limit:
+            kept.append(pair)
         else:
             too_long += 1
     return kept, too_long

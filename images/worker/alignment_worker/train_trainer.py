@@ -1,14 +1,14 @@
-"""TRL's DPOTrainer on pairs that are tokens already, with our checkpoints, progress and stops.
+"""What the trainers of all methods share: our checkpoints, progress and stops, on rows that are tokens already.
 
-What TRL 1.16 does by itself and is overridden here: it tokenises text and appends EOS (`_prepare_dataset`), caches the
-reference's log-probabilities on disk (`_precompute_ref_logps`), and writes a model card beside each checkpoint.
+What TRL 1.16 does by itself and is overridden here: it tokenises text and appends EOS (`_prepare_dataset`), and writes
+a model card beside each checkpoint.
 """
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +16,21 @@ from typing import Any, Literal
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
-from trl import DPOConfig, DPOTrainer
 from trl.trainer import utils
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from alignment_worker import gang, models
+from alignment_worker import gang
 from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
-from alignment_worker.train_pairs import TokenPair
 
 
 @contextmanager
@@ -51,44 +55,18 @@ def scoring_completions_only() -> Iterator[None]:
         utils._use_triton = original
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
-    """Trains `model` on `pairs`; `reference` None is the model as it is now (with LoRA: adapters off).
+class ResumableTrainer(Trainer):  # type: ignore[misc]
+    """Stands before one of TRL's trainers among the bases, and hands `others` on to it.
 
-    The reference's log-probabilities are computed once, before the first step, and the reference is let go.
+    The model's own dropout is off; that of adapters stays.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        reference: Any | None,
-        pairs: Sequence[TokenPair],
-        *,
-        config: DPOConfig,
-        adapters: Any | None,
-        tokenizer: Any,
-        checkpoints: Checkpoints,
-        progress: Progress,
-    ) -> None:
+    def __init__(self, model: Any, *, checkpoints: Checkpoints, progress: Progress, **others: Any) -> None:
         self._checkpoints = checkpoints
         self._progress = progress
-        if adapters is not None and adapters.lora_dropout:
-            # The model's own only: TRL's switch would take the adapters' as well.
-            utils.disable_dropout_in_model(model)
-            config.disable_dropout = False
-        super().__init__(
-            model=model,
-            ref_model=reference,
-            args=config,
-            train_dataset=_columns(pairs),
-            processing_class=tokenizer,
-            data_collator=DataCollatorForPreference(
-                pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
-            ),
-            peft_config=adapters,
-            callbacks=[_Report(progress)],
-        )
+        utils.disable_dropout_in_model(model)
+        super().__init__(model=model, callbacks=[_Report(progress)], **others)
         self.remove_callback(PrinterCallback)
-        self.ref_model = None  # its log-probabilities are there
 
     def train_or_resume(self) -> None:
         """From the last complete checkpoint of this training, if there is one. Raises TrainingDivergedError."""
@@ -105,25 +83,6 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
-
-    def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
-        """Longest first, so that padding wastes little, and a batch that is too large fails at once."""
-        rows = list(dataset)
-        order = sorted(range(len(rows)), key=lambda index: -_length(rows[index]))
-        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        mine = batches[gang.rank() :: self.args.world_size]
-        found: dict[int, tuple[float, float]] = {}
-        self._progress.begin(sum(map(len, mine)), "pairs", "reference log-probabilities")
-        for batch in mine:
-            inputs = self._prepare_inputs(self.data_collator([rows[index] for index in batch]))
-            chosen, rejected = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-            found |= dict(zip(batch, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
-            self._progress.advance(len(batch))
-        everything = {index: both for part in gang.gathered(found) for index, both in part.items()}
-        columns = [
-            list(column) for column in zip(*(everything[index] for index in range(len(rows))), strict=True)
-        ]
-        return dataset.add_column("ref_chosen_logps", columns[0]).add_column("ref_rejected_logps", columns[1])
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Raises TrainingDivergedError."""
@@ -178,12 +137,14 @@ class _Report(TrainerCallback):  # type: ignore[misc]
         self._steps_before = 0  # done by the run that this one goes on from
 
     def on_train_begin(
-        self, _args: DPOConfig, state: TrainerState, _control: TrainerControl, **_: Any
+        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any
     ) -> None:
         self._progress.begin(state.max_steps, "steps", "training", done=state.global_step)
         self._steps_before = state.global_step
 
-    def on_log(self, _args: DPOConfig, state: TrainerState, _control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(
+        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **kwargs: Any
+    ) -> None:
         if "loss" in kwargs["logs"]:
             self._count("steps", state.global_step - self._steps_before)
             self._count("tokens", int(kwargs["logs"].get("num_tokens", 0)))
@@ -191,17 +152,3 @@ class _Report(TrainerCallback):  # type: ignore[misc]
 
     def _count(self, what: Literal["steps", "tokens"], so_far: int) -> None:
         self._progress.count(what, so_far - self._progress.counts[what])
-
-
-def _columns(pairs: Sequence[TokenPair]) -> Dataset:
-    return Dataset.from_dict(
-        {
-            "prompt_ids": [pair.prompt for pair in pairs],
-            "chosen_ids": [pair.chosen for pair in pairs],
-            "rejected_ids": [pair.rejected for pair in pairs],
-        }
-    )
-
-
-def _length(row: Mapping[str, Any]) -> int:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))

@@ -193,6 +193,9 @@ def _sampled(sample: SampleParameters, rows: int | None) -> str:
     )
 
 
+_TRAINED_ON = {"DPO": "pairs", "IPO": "pairs", "KTO": "rows", "BestOfN": "answers"}
+
+
 def _trained(train: TrainParameters) -> str:
     training = train.training
     assert training.learning_rate is not None
@@ -200,9 +203,12 @@ def _trained(train: TrainParameters) -> str:
     how = f"LoRA of rank {lora.rank}, alpha {lora.alpha}" if lora else "full fine-tuning"
     batch = training.per_device_batch_size * training.gradient_accumulation_steps
     epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
+    beta = "" if training.beta is None else f"β {training.beta:g}, "
+    further = "".join(f", {name} {value}" for name, value in (training.arguments or {}).items())
     return (
-        f"{training.method}, {how}, β {training.beta:g}, learning rate {training.learning_rate:g}, {epochs} in steps "
-        f"of {batch} pairs, at most {training.max_length} tokens, precision {training.precision}"
+        f"{training.method}, {how}, {beta}learning rate {training.learning_rate:g}, {epochs} in steps "
+        f"of {batch} {_TRAINED_ON[training.method]}, at most {training.max_length} tokens, "
+        f"precision {training.precision}{further}"
     )
 
 

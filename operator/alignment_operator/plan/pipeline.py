@@ -29,8 +29,10 @@ from alignment_api.uris import join
 from alignment_operator.observed import Frozen, Owner
 
 # Full fine-tuning at 5e-7 is the recipe of iterative DPO; low-rank adapters need about twenty times that.
-_LEARNING_RATE = 5e-7
+_LEARNING_RATE = {"DPO": 5e-7, "IPO": 5e-7, "KTO": 5e-7, "BestOfN": 1e-5}
 _LORA_FACTOR = 20
+# IPO aims at a gap of 1 / (2 beta) nats a token (docs/methods.md). BestOfN has no reference to stay close to.
+_BETA = {"DPO": 0.1, "IPO": 1.0, "KTO": 0.1}
 
 
 def stages(spec: AlignmentCycleSpec) -> tuple[Stage, ...]:
@@ -114,7 +116,8 @@ def _judge(context: Context, inputs: dict[str, Input]) -> _Work:
 
 def _train(context: Context, inputs: dict[str, Input]) -> _Work:
     spec = context.spec
-    training = spec.training.model_copy(update={"learning_rate": learning_rate(spec)})
+    defaults = {"learning_rate": learning_rate(spec), "beta": beta(spec)}
+    training = spec.training.model_copy(update=defaults)
     datasets = [role for role in inputs if role.startswith("dataset/")]
     needed = _select(inputs, *datasets) | _optional(inputs, "pairs", "goldSet", "heldOutPrompts")
     needed["start"] = inputs["policy" if spec.policy.start == "Previous" else "initial"]
@@ -174,7 +177,12 @@ def learning_rate(spec: AlignmentCycleSpec) -> float:
     """As the user wrote it, or the method's default."""
     if spec.training.learning_rate is not None:
         return spec.training.learning_rate
-    return _LEARNING_RATE * (_LORA_FACTOR if spec.training.lora else 1)
+    return _LEARNING_RATE[spec.training.method] * (_LORA_FACTOR if spec.training.lora else 1)
+
+
+def beta(spec: AlignmentCycleSpec) -> float | None:
+    """As the user wrote it, or the method's default; None if it has none."""
+    return spec.training.beta or _BETA.get(spec.training.method)
 
 
 def _all_inputs(context: Context) -> dict[str, Input]:

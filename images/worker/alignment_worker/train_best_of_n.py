@@ -1,0 +1,55 @@
+"""Best of N, or rejection sampling: supervised fine-tuning on the best answers, by TRL's SFTTrainer.
+
+As in RAFT (Dong et al. 2023, arXiv:2304.06767). The loss is the mean negative log-probability of a step's answer
+tokens; prompt tokens are no labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+from alignment_api.cycle import Training
+from alignment_worker import models
+from alignment_worker.train_pairs import Gathered
+from alignment_worker.train_rows import Rows
+from alignment_worker.train_trainer import ResumableTrainer
+
+_NO_LABEL = -100
+
+
+def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
+    """Each answer to a prompt once."""
+    answers = list({(tuple(pair.prompt), tuple(pair.chosen)): pair for pair in gathered.pairs}.values())
+    columns = {
+        "input_ids": [answer.prompt + answer.chosen for answer in answers],
+        "labels": [[_NO_LABEL] * len(answer.prompt) + answer.chosen for answer in answers],
+    }
+    counts = gathered.counts("answers") | {"droppedTwice": len(gathered.pairs) - len(answers)}
+    return Rows(columns, [answer.length for answer in answers], counts)
+
+
+def config(_training: Training, **settings: Any) -> SFTConfig:
+    return SFTConfig(max_length=None, **settings)  # what is longer was dropped; an answer is never cut
+
+
+class AnswerTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
+    """Trains `model` on answers; there is no reference."""
+
+    def __init__(
+        self, model: Any, _reference: None, of: Rows, *, tokenizer: Any, adapters: Any | None, **others: Any
+    ) -> None:
+        collator = DataCollatorForLanguageModeling(
+            pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
+        )
+        super().__init__(
+            model=model,
+            train_dataset=Dataset.from_dict(of.columns),
+            processing_class=tokenizer,
+            data_collator=collator,
+            peft_config=adapters,
+            **others,
+        )

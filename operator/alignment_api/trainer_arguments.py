@@ -1,0 +1,46 @@
+"""What `spec.training.arguments` may hold: settings of the trainer that are no fields of ours and break no promise."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic_core import PydanticCustomError
+
+from alignment_api import wording
+from alignment_api.trainer_fields import ALLOWED, OURS
+
+Value = bool | int | float | str
+
+_WORDS = {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
+
+
+def scalar(value: object) -> Value:
+    """Raises PydanticCustomError if it is none."""
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise PydanticCustomError(
+        "rule", "{message}", {"message": "must be a number, true or false, or text", "path": ""}
+    )
+
+
+def problem(method: str, name: str, value: Value) -> str:
+    """Why the trainer of this method cannot have the argument, and what to do; empty if it can."""
+    if name in OURS:
+        return f"is set by spec.training.{OURS[name]}; give it there"
+    allowed = ALLOWED[method]
+    if name not in allowed:
+        return wording.suggestion(name, list(allowed), f"is not an argument for {method}", "arguments")
+    kind = allowed[name]
+    if isinstance(kind, tuple):
+        return (
+            ""
+            if value in kind
+            else wording.suggestion(str(value), kind, "is not one of its values", "values")
+        )
+    return "" if _fits(kind, value) else f"must be {_WORDS[kind]}"
+
+
+def _fits(kind: type, value: Value) -> bool:
+    if isinstance(value, bool) or kind is bool:
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, int if kind is int else int | float) and value >= 0
