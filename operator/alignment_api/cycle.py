@@ -188,7 +188,7 @@ class Training(Model):
     processes_per_node: int | None = Field(
         None, ge=1, le=64, description="Absent: one for each GPU that the pod sees, or one."
     )
-    arguments: Annotated[dict[str, Scalar], Field(max_length=32)] | None = Field(
+    arguments: Annotated[dict[str, Scalar], Field(max_length=trainer_arguments.MOST)] | None = Field(
         None,
         description="Further settings of the method's trainer, by the trainer's own names (docs/methods.md lists "
         "them): numbers, true or false, text. One that is a field of ours is refused.",

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from alignment_api import wording
 from alignment_api.trainer_fields import ALLOWED, OURS
 
+MOST = max(map(len, ALLOWED.values()))
 Value = bool | int | float | str
 
 _WORDS = {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
@@ -19,7 +20,7 @@ def scalar(value: object) -> Value:
     if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise PydanticCustomError(
-        "rule", "{message}", {"message": "must be a number, true or false, or text", "path": ""}
+        "rule", "{message}", {"message": "must be a number, text, or true or false", "path": ""}
     )
 
 

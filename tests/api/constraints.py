@@ -81,6 +81,21 @@ def uri(path: str, kind: str = CYCLE) -> Row:
     return Row(kind, path, ("pvc://models/m0", "file:///m0", "pvc://m/" + "a" * 504), refused)
 
 
+_EVERY_ARGUMENT = {
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.99,
+    "adam_epsilon": 1e-8,
+    "f_alpha_divergence_coef": 0.5,
+    "f_divergence_type": "js_divergence",
+    "lr_scheduler_type": "cosine",
+    "max_grad_norm": 1,
+    "optim": "adafactor",
+    "torch_empty_cache_steps": 10,
+    "use_weighting": False,
+    "warmup_steps": 10,
+    "weight_decay": 0,
+}
+
 _LONGEST_SCHEDULE = ",".join(["0"] * 60) + "  * * * *"  # 128 characters
 _OUT_OF_RANGE = (
     "60 * * * *",
@@ -426,7 +441,9 @@ ROWS: tuple[Row, ...] = (
     choice("spec.judge.pairs", "BestWorst", "BestRandom", "AllPairs"),
     number("spec.judge.minMargin", 0),
     mapping("spec.training"),
-    choice("spec.training.method", "DPO"),
+    replace(
+        choice("spec.training.method", "DPO", "IPO", "KTO", "BestOfN"), given={"spec.training.beta": MISSING}
+    ),
     number("spec.training.beta", 0, 100, above=True),
     number("spec.training.learningRate", 0, 1, above=True),
     whole("spec.training.epochs", 1, 1000),
@@ -443,6 +460,12 @@ ROWS: tuple[Row, ...] = (
     whole("spec.training.seed", 0, 2_147_483_647),
     whole("spec.training.nodes", 1, 64),
     whole("spec.training.processesPerNode", 1, 64),
+    Row(
+        CYCLE,
+        "spec.training.arguments",
+        ({}, {"weight_decay": 0.01, "warmup_steps": 0.1, "use_weighting": True}, _EVERY_ARGUMENT),
+        (_EVERY_ARGUMENT | {"neftune_noise_alpha": 5}, ["a"], "a"),
+    ),
     mapping("spec.evaluation", "goldSet", "heldOutPrompts"),
     mapping("spec.evaluation.goldSet", "uri"),
     uri("spec.evaluation.goldSet.uri"),
@@ -632,6 +655,20 @@ _RESOURCES_OF = "spec.defaults.resources"
 _TOLERATIONS = "spec.defaults.tolerations"
 
 RULES: tuple[SpanningRow, ...] = (
+    SpanningRow(
+        CYCLE,
+        "is of no use to BestOfN, which anchors to no reference; leave it out",
+        "spec.training.beta",
+        ({"spec.training.method": "BestOfN", "spec.training.beta": MISSING},),
+        ({"spec.training.method": "BestOfN", "spec.training.beta": 0.1},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be at least 2 for KTO, which estimates its KL within a batch",
+        "spec.training.perDeviceBatchSize",
+        ({"spec.training.method": "KTO", "spec.training.perDeviceBatchSize": 2},),
+        ({"spec.training.method": "KTO", "spec.training.perDeviceBatchSize": 1},),
+    ),
     SpanningRow(
         CYCLE,
         "is empty and there is no prompts: give prompts to sample on, or datasets to train on",

@@ -129,6 +129,7 @@ CYCLE: Manifest = {
             "seed": 1,
             "nodes": 2,
             "processesPerNode": 8,
+            "arguments": {"warmup_steps": 10, "lr_scheduler_type": "cosine"},
         },
         "evaluation": {
             "goldSet": {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from alignment_api import crd
+from alignment_api import crd, trainer_fields
 from alignment_api.kinds import RESOURCES
 from alignment_api.schemas import Schema
 from alignment_api.validation import Problem, check_manifest, parse_cycle, parse_dataset
 from alignment_api.wording import PATTERNS
+from tests.api.constraints import with_values
 from tests.api.manifests import CYCLE, DATASET, LEAST_CYCLE, MISSING, with_value
 
 
@@ -117,6 +118,39 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
         ("spec.training.epochs", True, ": true: must be a whole number from 1 to 1000"),
         ("spec.training.beta", float("nan"), ": NaN: must be a number above 0 and at most 100"),
         ("spec.training.beta", 0, ": 0: must be above 0 and at most 100"),
+        (
+            "spec.training.arguments",
+            {"learning_rate": 1e-4},
+            ".learning_rate: 0.0001: is set by spec.training.learningRate; give it there",
+        ),
+        (
+            "spec.training.arguments",
+            {"max_steps": 3},
+            ".max_steps: 3: is set by spec.training.epochs; give it there",
+        ),
+        (
+            "spec.training.arguments",
+            {"optim": "adam"},
+            ".optim: \"adam\": is not one of its values; did you mean 'adamw_torch'? values: adamw_torch, "
+            "adamw_torch_fused, adafactor, adagrad, rmsprop, sgd",
+        ),
+        (
+            "spec.training.arguments",
+            {"warmup_steps": "10"},
+            '.warmup_steps: "10": must be a number from 0',
+        ),
+        ("spec.training.arguments", {"warmup_steps": -1}, ".warmup_steps: -1: must be a number from 0"),
+        (
+            "spec.training.arguments",
+            {"torch_empty_cache_steps": 1.5},
+            ".torch_empty_cache_steps: 1.5: must be a whole number from 0",
+        ),
+        ("spec.training.arguments", {"use_weighting": 1}, ".use_weighting: 1: must be true or false"),
+        (
+            "spec.training.arguments",
+            {"warmup_steps": {"a": 1}},
+            '.warmup_steps: {"a": 1}: must be a number, text, or true or false',
+        ),
         ("spec.judge.minMargin", -1, ": -1: must be at least 0"),
         ("spec.gates.winRate.minPercent", 100, ": 100: must be at least 0 and below 100"),
         (
@@ -124,7 +158,11 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
             "NoHarms",
             ": \"NoHarms\": is not one of its values; did you mean 'NoHarm'? values: NoHarm, NonInferior",
         ),
-        ("spec.training.method", "GRPO", ': "GRPO": is not one of its values; values: DPO'),
+        (
+            "spec.training.method",
+            "GRPO",
+            ': "GRPO": is not one of its values; values: DPO, IPO, KTO, BestOfN',
+        ),
         (
             "spec.training.lora",
             [1],
@@ -306,3 +344,24 @@ def test_every_pattern_has_words() -> None:
         assert {
             pattern for pattern in patterns(crd.structural(resource.spec)) if "pvc:" not in pattern
         } <= PATTERNS.keys()
+
+
+def test_an_unknown_argument_is_refused_with_those_that_the_method_has() -> None:
+    for method, name in (("DPO", "output_dir"), ("KTO", "use_weighting"), ("BestOfN", "desirable_weight")):
+        beta = MISSING if method == "BestOfN" else 0.1
+        values = {
+            "spec.training.method": method,
+            "spec.training.beta": beta,
+            "spec.training.arguments": {name: "x"},
+        }
+        (problem,) = check_manifest(with_values("AlignmentCycle", values))
+        assert problem.path == f"spec.training.arguments.{name}"
+        assert problem.message.startswith(f"is not an argument for {method}; ")
+        assert problem.message.endswith(", ".join(trainer_fields.ALLOWED[method]))
+
+
+def test_ipo_with_a_beta_of_0_is_refused() -> None:
+    (problem,) = check_manifest(
+        with_values("AlignmentCycle", {"spec.training.method": "IPO", "spec.training.beta": 0})
+    )
+    assert str(problem) == "spec.training.beta: 0: must be above 0 and at most 100"

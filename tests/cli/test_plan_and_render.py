@@ -55,6 +55,26 @@ def test_lora_raises_the_default_learning_rate(alignctl: Alignctl, tmp_path: Pat
     assert "learning rate 1e-05" in shown
 
 
+@pytest.mark.parametrize(
+    ("training", "shown"),
+    [
+        ("{}", "DPO, full fine-tuning, β 0.1, learning rate 5e-07, 1 epoch in steps of 32 pairs"),
+        ("{method: IPO}", "IPO, full fine-tuning, β 1, learning rate 5e-07, 1 epoch in steps of 32 pairs"),
+        ("{method: KTO, lora: {}}", "alpha 32, β 0.1, learning rate 1e-05, 1 epoch in steps of 32 rows"),
+        (
+            "{method: BestOfN}",
+            "BestOfN, full fine-tuning, learning rate 1e-05, 1 epoch in steps of 32 answers",
+        ),
+        ("{method: BestOfN, lora: {}}", "learning rate 0.0002"),
+        ("{method: IPO, beta: 0.2, arguments: {warmup_steps: 3}}", "β 0.2, learning rate 5e-07"),
+        ("{method: IPO, beta: 0.2, arguments: {warmup_steps: 3}}", "precision Auto, warmup_steps 3"),
+    ],
+)
+def test_each_method_has_its_defaults(training: str, shown: str, alignctl: Alignctl, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "method.yaml", with_spec(f"training: {training}"))
+    assert shown in " ".join(alignctl("plan", "-f", manifest).stdout.split())
+
+
 def test_a_server_that_samples_is_named_and_rendered(alignctl: Alignctl, tmp_path: Path) -> None:
     manifest = write(
         tmp_path / "served.yaml", with_spec("sampling: {server: {image: vllm/vllm-openai:v0.33.0}}")

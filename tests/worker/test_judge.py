@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from alignment_api.cycle import Judge
+from alignment_api.judges import RewardModel as RewardModelJudge
 from alignment_api.judges import Verifier
 from alignment_worker import judge as judging
 from alignment_worker.failures import InvalidModelError
@@ -61,6 +62,37 @@ def test_all_pairs_counts_each_tie() -> None:
 def test_pairs_closer_than_the_margin_are_dropped_and_counted() -> None:
     assert chosen("AllPairs", [1, 1, 1], [0.0, 0.5, 1.0], margin=0.6) == ([(2, 0)], 0, 2)
     assert chosen("BestWorst", [1, 1], [0.0, 0.5], margin=0.5) == ([(1, 0)], 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "scores", "by_verifier", "by_reward_model"),
+    [
+        ([3, 3, 3], [0.0, 1.0, 0.0], "1", "1"),
+        ([5, 2, 3], [1.0, 1.0, 1.0], "1", "1"),  # all tie: no pair, but a best
+        ([5, 2, 3], [0.0, 0.0, 0.0], None, "1"),  # all wrong
+        ([5, 2, 3], [1.0, 0.0, 1.0], "2", "2"),
+    ],
+)
+def test_the_best_is_right_and_of_equals_the_shorter(
+    lengths: list[int], scores: list[float], by_verifier: str | None, by_reward_model: str
+) -> None:
+    verifier, model = Judge(verifier=Verifier()), Judge(reward_model=RewardModelJudge(uri="file:///r"))
+    found = [judging.best_of(row(*lengths), scores, judge) for judge in (verifier, model)]
+    assert [best and best["chosen"] for best in found] == [by_verifier, by_reward_model]
+
+
+def test_the_best_holds_its_tokens_as_they_were_sampled() -> None:
+    answers = row(3, 2)
+    answers["completions"][1]["ids"] = [11, EOS]
+    best = judging.best_of(answers, [0.25, 0.75], Judge(verifier=Verifier()))
+    assert best == {
+        "prompt": "p",
+        "chosen": "1",
+        "prompt_ids": [1],
+        "chosen_ids": [11, EOS],
+        "chosen_score": 0.75,
+        "line": 1,
+    }
 
 
 QUESTIONS = [

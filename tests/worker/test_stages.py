@@ -122,6 +122,11 @@ def test_pairs_prefer_what_the_judge_prefers(loop: Loop) -> None:
         assert pair["prompt_ids"] == samples[pair["line"]]["prompt_ids"]
         assert len(pair["chosen_ids"]) == len(pair["chosen_log_probs"])
     list(rows.read_pairs(done.folder / run_of(done.folder) / "pairs.jsonl"))
+    best = {row["line"]: row for row in done.rows("best.jsonl")}
+    assert done.result.counts["best"] == 9
+    assert {line: row["chosen_score"] for line, row in best.items()} == {
+        line: max(values) for line, values in scores.items()
+    }
 
 
 def loop_rows(loop: Loop, stage: str, name: str) -> list[dict[str, Any]]:

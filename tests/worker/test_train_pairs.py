@@ -87,9 +87,8 @@ def gathered(
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     own = [{name: [9] * size for name, size in zip(names, sizes, strict=True)} for sizes in sampled]
     theirs = [dict(zip(("prompt", "chosen", "rejected"), texts, strict=True)) for texts in found]
-    file = "best.jsonl" if method == "BestOfN" else "pairs.jsonl"
     paths = {
-        "pairs": training.sealed(folder / "judge", file, own),
+        "pairs": training.sealed(folder / "judge", training.file_for(method), own),
         "dataset/people": training.sealed(folder / "people", "pairs.jsonl", theirs),
     }
     kinds = dict.fromkeys(paths, InputKind.STAGE)

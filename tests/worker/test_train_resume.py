@@ -15,6 +15,8 @@ from alignment_api.cycle import Lora
 from alignment_api.stage import InputKind, StageConfig, StageReport, TrainParameters
 from tests.worker import training
 
+LORA = Lora(rank=4, alpha=8, dropout=0.2)
+
 # Dies by SIGKILL behind the checkpoint of step 10, or in the midst of writing that of step 15.
 KILLED = """
 import os, signal, sys
@@ -40,13 +42,20 @@ sys.exit(main.main(sys.argv[1:]))
 STOPPED = KILLED.replace("signal.SIGKILL", "signal.SIGTERM")
 
 
-def config(folder: Path, output: Path, lora: Lora | None) -> StageConfig:
+def config(folder: Path, output: Path, lora: Lora | None, method: str = "DPO") -> StageConfig:
+    """Of 24 steps."""
     start = folder / "start"
     judge = folder / "judge"
     if not start.exists():
         training.llama(start)
-        training.sealed(judge, "pairs.jsonl", training.sampled_pairs())
-    settings = training.training(lora=lora, epochs=8, checkpoint_every_steps=5, gradient_accumulation_steps=2)
+        training.sealed(judge, training.file_for(method), training.sampled_pairs())
+    settings = training.training(
+        method=method,
+        lora=lora,
+        epochs=4 if method == "KTO" else 8,  # which has two rows of a pair
+        checkpoint_every_steps=5,
+        gradient_accumulation_steps=2,
+    )
     inputs = {
         "start": (start, InputKind.MODEL),
         "reference": (start, InputKind.MODEL),
@@ -64,21 +73,29 @@ def exit_of(script: str, moment: str, made: StageConfig, folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("moment", "lora", "goes_on_from"),
-    [("behind", None, "step-10"), ("inside", Lora(rank=4, alpha=8, dropout=0.2), "step-10")],
+    ("method", "moment", "lora"),
+    [
+        ("DPO", "behind", None),
+        ("DPO", "inside", LORA),
+        ("IPO", "behind", None),
+        ("KTO", "behind", None),
+        ("KTO", "inside", LORA),
+        ("BestOfN", "behind", None),
+        ("BestOfN", "inside", LORA),
+    ],
 )
 def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
-    moment: str, lora: Lora | None, goes_on_from: str, tmp_path: Path
+    method: str, moment: str, lora: Lora | None, tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
-    made = config(tmp_path, tmp_path / "killed", lora)
+    made = config(tmp_path, tmp_path / "killed", lora, method)
     assert exit_of(KILLED, moment, made, tmp_path / "first") == -signal.SIGKILL
     checkpoints = tmp_path / "killed" / "checkpoints"
-    assert (checkpoints / goes_on_from / "manifest.json").exists()
+    assert (checkpoints / "step-10" / "manifest.json").exists()
     assert not (checkpoints / "step-15").exists()
 
     again = training.finish(made, tmp_path / "second")
-    straight = training.finish(config(tmp_path, tmp_path / "straight", lora), tmp_path / "third")
+    straight = training.finish(config(tmp_path, tmp_path / "straight", lora, method), tmp_path / "third")
     assert (again.code, straight.code) == (0, 0)
     assert len(again.steps) == 24
     assert again.steps == straight.steps

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from alignment_api.cycle import DatasetReference, Lora
 from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS
-from alignment_api.stage import ExitCode, InputKind, TrainParameters
+from alignment_api.stage import ExitCode, InputKind, StageReport, TrainParameters
+from alignment_worker import main
 from tests.worker import tiny, training
 from tests.worker.training import Finished
 
@@ -53,7 +55,8 @@ def finished(
         **(files or {}),
     }
     if pairs is not None:
-        inputs["pairs"] = (training.sealed(folder / "judge", "pairs.jsonl", pairs), InputKind.STAGE)
+        file = training.file_for(settings.get("method", "DPO"))
+        inputs["pairs"] = (training.sealed(folder / "judge", file, pairs), InputKind.STAGE)
     for name, found in (datasets or {}).items():
         path = training.sealed(folder / "datasets" / name, "pairs.jsonl", found)
         inputs[f"dataset/{name}"] = (path, InputKind.STAGE)
@@ -317,3 +320,141 @@ def test_nothing_but_the_model_and_the_log_is_stored(tmp_path: Path, llama: Path
     done = finished(tmp_path, llama, training.sampled_pairs(), checkpoint_every_steps=4)
     assert {path.name for path in done.folder.iterdir()} == {"manifest.json", done.run_folder.name}
     assert {path.name for path in done.run_folder.iterdir()} == {"model", "training-log.jsonl"}
+
+
+@pytest.mark.parametrize("method", ["IPO", "KTO", "BestOfN"])
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_every_method_moves_the_stored_weights_towards_the_chosen(
+    method: str, lora: Lora | None, tmp_path: Path, llama: Path
+) -> None:
+    settings = {"lora": lora, "epochs": 6, "learning_rate": 3e-3}
+    done = finished(tmp_path, llama, training.sampled_pairs(), method=method, **settings)
+    found = counts(done)
+    steps = {"IPO": 36, "KTO": 72, "BestOfN": 36}[method]
+    assert (found["steps"], len(done.steps)) == (steps, steps)
+    assert found["parametersChanged"] > 0.5 * found["parameters"]
+    before, after = (AutoModelForCausalLM.from_pretrained(folder) for folder in (llama, done.model))
+    gains = {"chosen_ids": 0.0, "rejected_ids": 0.0}
+    for row in training.sampled_pairs():
+        for name in gains:
+            gains[name] += answer_loss(before, row, name) - answer_loss(after, row, name)
+    assert gains["chosen_ids"] > max(0, gains["rejected_ids"])
+
+
+def answer_loss(model: Any, row: dict[str, Any], name: str) -> float:
+    """The negative log-probability of a token, on average."""
+    ids = torch.tensor([row["prompt_ids"] + row[name]])
+    labels = ids.clone()
+    labels[:, : len(row["prompt_ids"])] = -100
+    with torch.no_grad():
+        return float(model(input_ids=ids, labels=labels).loss)
+
+
+def test_what_each_method_reports(tmp_path: Path, llama: Path) -> None:
+    pairs = training.sampled_pairs(8)
+    ipo, kto, best = (
+        finished(tmp_path / method, llama, pairs, method=method) for method in ("IPO", "KTO", "BestOfN")
+    )
+    assert {"pairs", "pairsOnPolicy"} <= counts(ipo).keys()
+    assert [counts(kto)[name] for name in ("pairs", "desirable", "undesirable", "droppedSamePrompt")] == [
+        8,
+        8,
+        8,
+        0,
+    ]
+    assert [counts(best)[name] for name in ("answers", "answersOnPolicy", "droppedTwice")] == [8, 8, 0]
+    measured = [set(done.report.result.measurements) for done in (ipo, kto, best) if done.report.result]
+    assert measured == [{TRAIN_LOSS, REWARD_MARGIN}, {TRAIN_LOSS, REWARD_MARGIN}, {TRAIN_LOSS}]
+    assert all("kl" in step for step in kto.steps)
+    assert all("tokenAccuracy" in step for step in best.steps)
+    assert ipo.steps[0]["loss"] == pytest.approx(1 / (2 * 0.1) ** 2, rel=1e-4)  # no gap yet
+    assert kto.steps[0]["loss"] == pytest.approx(0.5, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["IPO", "KTO"])
+def test_every_reference_anchors(method: str, tmp_path: Path, llama: Path) -> None:
+    other = training.llama(tmp_path / "other", seed=5)
+    pairs = training.sampled_pairs(8)
+    own = finished(tmp_path / "own", llama, pairs, method=method)
+    theirs = finished(tmp_path / "theirs", llama, pairs, reference=other, method=method)
+    rewards = [
+        max(abs(done.steps[0][name]) for name in ("rewardChosen", "rewardRejected")) for done in (own, theirs)
+    ]
+    assert rewards[0] < 1e-5 < 1e-3 < rewards[1]
+
+
+@pytest.mark.parametrize("method", ["IPO", "KTO", "BestOfN"])
+def test_a_loss_that_is_not_finite_stops_every_method(method: str, tmp_path: Path) -> None:
+    start = training.llama(tmp_path / "start")
+    weights = load_file(start / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, start / "model.safetensors", metadata={"format": "pt"})
+    done = finished(tmp_path, start, training.sampled_pairs(8), method=method)
+    assert "diverged at step 1: the loss is nan" in message(done, ExitCode.TRAINING_DIVERGED)
+
+
+@pytest.mark.parametrize("method", ["DPO", "KTO", "BestOfN"])
+def test_arguments_reach_the_trainer(method: str, tmp_path: Path, llama: Path) -> None:
+    given: dict[str, Any] = {
+        "warmup_steps": 4,
+        "lr_scheduler_type": "constant_with_warmup",
+        "optim": "adafactor",
+    }
+    if method == "DPO":
+        given |= {"use_weighting": True, "f_divergence_type": "js_divergence"}
+    if method == "KTO":
+        given |= {"desirable_weight": 2.0}
+    done = finished(tmp_path, llama, training.sampled_pairs(), method=method, arguments=given)
+    plain = finished(tmp_path / "plain", llama, training.sampled_pairs(), method=method)
+    rates = [step["learningRate"] for step in done.steps]
+    assert rates[:5] == pytest.approx([0, 2.5e-4, 5e-4, 7.5e-4, 1e-3])
+    assert set(rates[4:]) == {1e-3}
+    same = done.steps[0]["loss"] == pytest.approx(plain.steps[0]["loss"], rel=1e-3)
+    assert same is (method == "BestOfN")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"adam_beta1": 1.5}, "adam_beta1: 1.5: the trainer refuses them: Invalid beta parameter"),
+        ({"torch_empty_cache_steps": 0}, "torch_empty_cache_steps: 0: the trainer refuses them"),
+    ],
+)
+def test_arguments_out_of_range_are_refused_before_weights_are_loaded(
+    given: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    start = training.llama(tmp_path / "start")
+    save_file({"none": torch.zeros(1)}, start / "model.safetensors", metadata={"format": "pt"})
+    done = finished(tmp_path, start, training.sampled_pairs(), arguments=given)
+    assert f"parameters.training.arguments: {said}" in message(done, ExitCode.INVALID_CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"), [("DPO", "output_dir"), ("DPO", "learning_rate"), ("KTO", "packing")]
+)
+def test_a_config_with_an_argument_that_is_not_allowed_is_refused(
+    method: str, name: str, tmp_path: Path, llama: Path
+) -> None:
+    """A StageConfig that an operator of another version made."""
+    inputs = {"start": (llama, InputKind.MODEL), "reference": (llama, InputKind.MODEL)}
+    parameters = TrainParameters(training=training.training(method=method))
+    words = training.arguments(training.config(tmp_path / "out", inputs, parameters), tmp_path / "job")
+    file = tmp_path / "job" / "stage.json"
+    wire = json.loads(file.read_text())
+    wire["parameters"]["training"]["arguments"] = {name: 1}
+    file.write_text(json.dumps(wire))
+    assert main.main(words) == ExitCode.INVALID_CONFIG
+    failure = StageReport.decode((tmp_path / "job" / "report").read_text()).failure
+    assert failure is not None
+    assert name in failure.message
+
+
+@pytest.mark.parametrize("method", ["IPO", "KTO", "BestOfN"])
+def test_too_little_for_a_method_is_refused_before_weights_are_loaded(method: str, tmp_path: Path) -> None:
+    start = training.llama(tmp_path / "start")
+    save_file({"none": torch.zeros(1)}, start / "model.safetensors", metadata={"format": "pt"})
+    for number, (pairs, limit) in enumerate(
+        [([], 100), (training.sampled_pairs(1), 100), (training.sampled_pairs(8), 4)]
+    ):
+        done = finished(tmp_path / str(number), start, pairs, method=method, max_length=limit)
+        message(done, ExitCode.TOO_FEW_PAIRS)

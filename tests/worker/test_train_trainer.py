@@ -168,7 +168,7 @@ def test_ktos_loss_counts_its_kl_and_its_weights(
     swapped: bool, tmp_path: Path, start: Path, other: Path
 ) -> None:
     """Swapped, the KL's estimate is below 0, and counts as 0."""
-    policy, reference = (other, start) if swapped else (start, other)
+    policy, reference = (start, other) if swapped else (other, start)
     one, two = (dataclasses.replace(pair, rejected=[11, 12, 2]) for pair in pairs()[:2])
     of = [*pairs(), one, two]
     made = trainer(tmp_path, policy, of, reference, method="KTO", per_device_batch_size=4)

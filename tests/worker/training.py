@@ -113,6 +113,11 @@ def sampled_pairs(count: int = 24, *, seed: int = 0, longest: int = 12) -> list[
     ]
 
 
+def file_for(method: str) -> str:
+    """What of the judge stage's a method reads."""
+    return "best.jsonl" if method == "BestOfN" else "pairs.jsonl"
+
+
 def sealed(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
     """A finished stage's folder with one file of rows."""
     file = folder / "run-0" / name
