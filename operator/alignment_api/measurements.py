@@ -29,8 +29,8 @@ class Measurement(Model):
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
 MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
 SCORE_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores
-TRAIN_LOSS = "trainLoss"  # nats, mean over the last tenth of the steps
-REWARD_MARGIN = "rewardMargin"  # DPO's implicit reward, chosen minus rejected, mean over the last tenth
+TRAIN_LOSS = "trainLoss"  # of the method, mean over the last tenth of the steps
+REWARD_MARGIN = "rewardMargin"  # implicit reward, chosen minus rejected, mean over the last tenth
 
 GOLD_POOLED = "goldPooled"  # change of accuracy over all items, percentage points
 LENGTH_RATIO = "lengthRatio"  # sum of the candidate's tokens over sum of the incumbent's, EOS counted
