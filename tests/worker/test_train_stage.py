@@ -380,7 +380,8 @@ def test_every_reference_anchors(method: str, tmp_path: Path, llama: Path) -> No
     rewards = [
         max(abs(done.steps[0][name]) for name in ("rewardChosen", "rewardRejected")) for done in (own, theirs)
     ]
-    assert rewards[0] < 1e-5 < 1e-3 < rewards[1]
+    assert rewards[0] < 1e-5
+    assert rewards[1] > 1e-3
 
 
 @pytest.mark.parametrize("method", ["IPO", "KTO", "BestOfN"])

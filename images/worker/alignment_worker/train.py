@@ -33,8 +33,8 @@ from alignment_worker import (
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.store import Outcome
 from alignment_worker.train_checkpoints import Checkpoints
-from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_columns import Rows
+from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_trainer import (
     ResumableTrainer,
     diverged,

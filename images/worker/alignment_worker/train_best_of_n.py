@@ -14,8 +14,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from alignment_api.cycle import Training
 from alignment_worker import models
-from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_columns import Rows
+from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_trainer import ResumableTrainer
 
 _NO_LABEL = -100

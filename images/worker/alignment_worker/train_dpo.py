@@ -15,8 +15,8 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignment_api.cycle import Training
 from alignment_worker import models, train_config
-from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_columns import Row, Rows, with_reference
+from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_trainer import ResumableTrainer
 
 _LOSS = {"DPO": "sigmoid", "IPO": "ipo"}

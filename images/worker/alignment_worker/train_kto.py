@@ -16,9 +16,9 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from alignment_api.cycle import Training
 from alignment_worker import models, train_config
 from alignment_worker.failures import TooFewPairsError
+from alignment_worker.train_columns import Row, Rows, with_reference
 from alignment_worker.train_kto_batches import KtoRow, arranged, mismatched
 from alignment_worker.train_pairs import Gathered, TokenPair
-from alignment_worker.train_columns import Row, Rows, with_reference
 from alignment_worker.train_trainer import ResumableTrainer
 
 
