@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
-from alignment_api import crd, trainer_fields
+from alignment_api import crd, trainer_arguments, trainer_fields
 from alignment_api.kinds import RESOURCES
 from alignment_api.schemas import Schema
 from alignment_api.validation import Problem, check_manifest, parse_cycle, parse_dataset
@@ -365,3 +367,12 @@ def test_ipo_with_a_beta_of_0_is_refused() -> None:
         with_values("AlignmentCycle", {"spec.training.method": "IPO", "spec.training.beta": 0})
     )
     assert str(problem) == "spec.training.beta: 0: must be above 0 and at most 100"
+
+
+def test_the_page_on_methods_lists_every_argument_and_its_values() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text()
+    for allowed in trainer_fields.ALLOWED.values():
+        for name, kind in allowed.items():
+            assert f"`{name}`" in page
+            assert not isinstance(kind, tuple) or all(value in page for value in kind)
+    assert f"a map of at most {trainer_arguments.MOST}:" in page

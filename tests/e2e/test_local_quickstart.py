@@ -102,3 +102,12 @@ def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: P
     pairs = len((ASSETS / "pairs.jsonl").read_text().splitlines())
     counts = iteration["stages"][0]["result"]["counts"]
     assert counts["pairsFromDatasets"] == counts["pairs"] == pairs
+
+
+@pytest.mark.parametrize("name", ["ipo", "kto", "best-of-n"])
+def test_every_method_comes_to_a_verdict(tmp_path: Path, name: str) -> None:
+    done = run(f"methods/{name}.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
+    assert done.returncode in {0, 3}, done.stdout + done.stderr
+    iteration = cycle(name, tmp_path)["status"]["iteration"]
+    assert iteration["outcome"] in {"Promoted", "Rejected"}
+    assert "Error" not in verdicts(iteration).values()

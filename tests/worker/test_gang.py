@@ -120,6 +120,24 @@ def test_two_nodes_train_as_one_process_does_with_the_same_batch(
     assert together.reports[1].part == 1
 
 
+@pytest.mark.parametrize(("method", "near"), [("IPO", 1e-5), ("KTO", 1e-2), ("BestOfN", 1e-5)])
+def test_every_method_trains_in_two_processes_as_in_one(
+    method: str, near: float, inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
+) -> None:
+    """But for KTO's KL: two processes estimate it from both their batches, one from each of them."""
+    pairs = training.sealed(tmp_path / "judge", training.file_for(method), training.sampled_pairs(32))
+    own = inputs | {"pairs": (pairs, InputKind.STAGE)}
+    two, one = (
+        training.finish(config(own, tmp_path / name, method=method, **settings), tmp_path / f"job-{name}")
+        for name, settings in (
+            ("two", {"processes_per_node": 2}),
+            ("one", {"gradient_accumulation_steps": 2}),
+        )
+    )
+    assert (two.code, one.code) == (0, 0)
+    assert losses(two) == pytest.approx(losses(one), abs=near)
+
+
 def test_any_pod_of_a_gang_finds_what_is_sealed(
     together: Together, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
