@@ -12,7 +12,7 @@ from alignment_api.trainer_fields import ALLOWED, OURS
 MOST = max(map(len, ALLOWED.values()))
 Value = bool | int | float | str
 
-_WORDS = {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
+_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
 
 
 def scalar(value: object) -> Value:
@@ -43,5 +43,7 @@ def problem(method: str, name: str, value: Value) -> str:
 
 def _fits(kind: type, value: Value) -> bool:
     if isinstance(value, bool) or kind is bool:
-        return kind is bool and isinstance(value, bool)
-    return isinstance(value, int if kind is int else int | float) and value >= 0
+        return isinstance(value, bool) and kind is bool
+    if isinstance(value, str):
+        return False
+    return value >= 0 and (kind is float or isinstance(value, int))

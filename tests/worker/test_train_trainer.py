@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -80,7 +81,7 @@ def trainer(
     )
 
 
-def log_probs(model: Any, prompt: list[int], completion: list[int]) -> np.ndarray:
+def log_probs(model: Any, prompt: list[int], completion: list[int]) -> npt.NDArray[np.float64]:
     """Of the completion's tokens after the prompt, in nats, from the logits of one sequence: no batch, no padding."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([prompt + completion])).logits[0].double().numpy()

@@ -207,6 +207,8 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "rule":  # of a model, about what lies below it
+        return f"{where}{problem['ctx']['path']}: {problem['msg']}"
     return f"{where}: {str(problem['input'])[:200]}: {problem['msg']}"
 
 

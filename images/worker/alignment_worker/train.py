@@ -53,7 +53,7 @@ class Method:
 
     rows: Callable[[Gathered, Training, int], Rows]
     config: Callable[..., TrainingArguments]
-    trainer: type[ResumableTrainer]
+    trainer: Callable[..., ResumableTrainer]
 
 
 _DPO = Method(train_dpo.rows, train_dpo.config, train_dpo.PairTrainer)
