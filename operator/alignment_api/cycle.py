@@ -196,13 +196,13 @@ class Training(Model):
 
     rules = (
         Rule(
-            cel="self.method != 'BestOfN' || !has(self.beta)",
+            cel="!has(self.method) || self.method != 'BestOfN' || !has(self.beta)",
             message="is of no use to BestOfN, which anchors to no reference; leave it out",
             field_path=".beta",
             holds=lambda training: training.method != "BestOfN" or training.beta is None,
         ),
         Rule(
-            cel="self.method != 'KTO' || self.perDeviceBatchSize > 1",
+            cel="!has(self.method) || self.method != 'KTO' || self.perDeviceBatchSize != 1",
             message="must be at least 2 for KTO, which estimates its KL within a batch",
             field_path=".perDeviceBatchSize",
             holds=lambda training: training.method != "KTO" or training.per_device_batch_size > 1,

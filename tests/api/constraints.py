@@ -442,7 +442,8 @@ ROWS: tuple[Row, ...] = (
     number("spec.judge.minMargin", 0),
     mapping("spec.training"),
     replace(
-        choice("spec.training.method", "DPO", "IPO", "KTO", "BestOfN"), given={"spec.training.beta": MISSING}
+        choice("spec.training.method", "DPO", "IPO", "KTO", "BestOfN"),
+        given={"spec.training.beta": MISSING, "spec.training.perDeviceBatchSize": 2},
     ),
     number("spec.training.beta", 0, 100, above=True),
     number("spec.training.learningRate", 0, 1, above=True),
