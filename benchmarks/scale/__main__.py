@@ -49,7 +49,10 @@ def main() -> None:
 @click.option("--cycles", "counts", multiple=True, type=int, default=(1000,), show_default=True)
 @click.option("--cap", type=int, default=0, help="At most so many iterations at once.", show_default="all")
 @click.option("--rounds", type=int, default=1, show_default=True)
-def active(counts: Sequence[int], cap: int, rounds: int) -> None:
+@click.option(
+    "--floor/--no-floor", "with_floor", default=True, help="The same Jobs without the operator too."
+)
+def active(counts: Sequence[int], cap: int, rounds: int, *, with_floor: bool) -> None:
     """An iteration of six Jobs for every cycle, all asked for at once, against the same Jobs without the operator."""
     print(
         "| cycles | | wall, s | control plane, CPU s | own CPU, s | own peak, MiB | gap p50, s | gap p99, s |"
@@ -57,25 +60,26 @@ def active(counts: Sequence[int], cap: int, rounds: int) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for count in counts:
         for _ in range(rounds):
-            with tempfile.TemporaryDirectory(prefix="scale-", ignore_cleanup_errors=True) as scratch:
-                with scale_bed(Path(scratch, "operator")) as bed:
-                    templates = Path(scratch, "jobs.json")
-                    ours = _operator_run(bed, count, cap)
-                    templates.write_text(json.dumps(fleet.jobs_of_one(bed.client)))
-                _print(count, "operator", ours)
-                with scale_bed(Path(scratch, "floor")) as bed:
-                    floor = _floor_run(bed, templates, count, cap)
-                _print(count, "floor", floor)
-            print(
-                f"| {count} | ratio | {ours.wall_seconds / floor.wall_seconds:.2f} | "
-                f"{ours.control_plane_cpu / floor.control_plane_cpu:.2f} | "
-                f"{ours.own_cpu / ours.control_plane_cpu:.3f} of the control plane | | | |"
-            )
-            for name, run in (("operator", ours), ("floor", floor)):
-                said = ", ".join(f"{request} {n}" for request, n in sorted(run.told.requests.items()))
-                cpu = ", ".join(f"{part} {seconds:.1f}" for part, seconds in run.component_cpu.items())
-                print(f"    {name}: CPU s: {cpu}", file=sys.stderr)
-                print(f"    {name}: {sum(run.told.requests.values())} requests: {said}", file=sys.stderr)
+            _round(count, cap, with_floor=with_floor)
+
+
+def _round(count: int, cap: int, *, with_floor: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="scale-", ignore_cleanup_errors=True) as scratch:
+        with scale_bed(Path(scratch, "operator")) as bed:
+            templates = Path(scratch, "jobs.json")
+            ours = _operator_run(bed, count, cap)
+            templates.write_text(json.dumps(fleet.jobs_of_one(bed.client)))
+        _print(count, "operator", ours)
+        if not with_floor:
+            return
+        with scale_bed(Path(scratch, "floor")) as bed:
+            floor = _floor_run(bed, templates, count, cap)
+        _print(count, "floor", floor)
+    print(
+        f"| {count} | ratio | {ours.wall_seconds / floor.wall_seconds:.2f} | "
+        f"{ours.control_plane_cpu / floor.control_plane_cpu:.2f} | "
+        f"{ours.own_cpu / ours.control_plane_cpu:.3f} of the control plane | | | |"
+    )
 
 
 @main.command()
@@ -212,6 +216,11 @@ def _print(count: int, name: str, load: Load) -> None:
         f"{load.own_peak_mib:.0f} | {gaps[0]:.3f} | {gaps[1]:.3f} |",
         flush=True,
     )
+    requests = load.told.requests
+    said = ", ".join(f"{request} {n}" for request, n in sorted(requests.items()))
+    cpu = ", ".join(f"{part} {seconds:.1f}" for part, seconds in load.component_cpu.items())
+    print(f"    {name}: CPU s: {cpu}", file=sys.stderr)
+    print(f"    {name}: {sum(requests.values())} requests: {said}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -18,7 +19,8 @@ from alignment_operator.runtime.hearing import Hearing
 
 log = logging.getLogger(__name__)
 
-_FIRST_SECONDS = 0.5  # until kopf has listed them too
+_FIRST_SECONDS = 0.2  # until kopf has listed them too
+_LIST_AGAIN_SECONDS = 15.0
 
 
 class Audit:
@@ -34,6 +36,8 @@ class Audit:
         self.hearing = Hearing()
         self.synced = asyncio.Event()  # every object that there is was heard of once
         self._unheard: set[tuple[Key, str]] = set()
+        self._first: dict[Key, str] = {}
+        self._list_again_at = 0.0
 
     async def run(self, every_seconds: float) -> NoReturn:
         """Until it is cancelled."""
@@ -47,15 +51,13 @@ class Audit:
 
     async def look(self) -> None:
         """Once. Raises what `Cluster.versions` raises."""
-        there: dict[Key, str] = {}
-        for namespace in self._namespaces:
-            async for found, name, version in self._cluster.versions(self.kind, namespace):
-                there[Key(self.kind, found, name)] = version
-        unheard = self._controller.unheard(self.kind, there)
         if not self.synced.is_set():
+            unheard = self._controller.unheard(self.kind, await self._there_at_first())
             if all(version for _, version in unheard):
                 self.synced.set()
+                self._first = {}
             return
+        unheard = self._controller.unheard(self.kind, await self._there())
         deaf_to = unheard & self._unheard
         self._unheard = unheard
         for key, _ in unheard:
@@ -65,3 +67,17 @@ class Audit:
             log.warning("the watch of %s is deaf: it has not told of %s", self.kind.plural, named)
         else:
             self.hearing.heard()
+
+    async def _there_at_first(self) -> dict[Key, str]:
+        """Listed seldom while kopf hears of it: only what was deleted before kopf listed is never heard of."""
+        if time.monotonic() >= self._list_again_at:
+            self._first = await self._there()
+            self._list_again_at = time.monotonic() + _LIST_AGAIN_SECONDS
+        return self._first
+
+    async def _there(self) -> dict[Key, str]:
+        there: dict[Key, str] = {}
+        for namespace in self._namespaces:
+            async for found, name, version in self._cluster.versions(self.kind, namespace):
+                there[Key(self.kind, found, name)] = version
+        return there
