@@ -24,24 +24,17 @@ STAGES = ["sample", "judge", "train", "evaluate", "compare", "promote"]
 MINUTES = 60.0
 
 
+def operator_of(namespace: Namespace, folder: Path) -> Child:
+    """The operator's process, not started yet, for this namespace alone."""
+    command = [str(Path(sys.prefix) / "bin" / "alignment-operator"), "run", "-n", namespace.name]
+    command += ["--health-port", "0", "--metrics-port", "0"]
+    env = {"KUBECONFIG": str(namespace.client.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    return Child("operator", command, folder / "operator.log", env)
+
+
 @pytest.fixture
 def operator(namespace: Namespace, crds: None, tmp_path: Path) -> Iterator[Child]:
-    command = [
-        str(Path(sys.prefix) / "bin" / "alignment-operator"),
-        "run",
-        "-n",
-        namespace.name,
-        "--health-port",
-        "0",
-        "--metrics-port",
-        "0",
-    ]
-    child = Child(
-        "operator",
-        command,
-        tmp_path / "operator.log",
-        {"KUBECONFIG": str(namespace.client.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
-    )
+    child = operator_of(namespace, tmp_path)
     child.start()
     yield child
     child.stop()
