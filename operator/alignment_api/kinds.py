@@ -37,6 +37,7 @@ class Resource:
 
 
 _READY = Column("Ready", '.status.conditions[?(@.type=="Ready")].status')
+_STATUS = Column("Status", '.status.conditions[?(@.type=="Ready")].reason')
 _AGE = Column("Age", ".metadata.creationTimestamp", "date")
 
 CYCLE = Resource(
@@ -48,6 +49,7 @@ CYCLE = Resource(
     status=AlignmentCycleStatus,
     columns=(
         _READY,
+        _STATUS,
         Column("Iteration", ".status.iteration.number", "integer"),
         Column("Stage", ".status.iteration.stage"),
         Column("Outcome", ".status.iteration.outcome"),
@@ -68,6 +70,7 @@ DATASET = Resource(
     status=PreferenceDatasetStatus,
     columns=(
         _READY,
+        _STATUS,
         Column("Pairs", ".status.pairs", "integer"),
         Column("Revision", ".status.revision.number", "integer"),
         _AGE,

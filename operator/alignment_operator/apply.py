@@ -161,7 +161,9 @@ class _Pass:
     ) -> None:
         self.unseen = False
         self.refused: dict[str, str] = {}  # what the API server said, by the name of the Job
-        self.refused_targets: dict[str, str] = {}  # the same, by kind and name of the target
+        self.unwritten_targets: dict[
+            str, str
+        ] = {}  # the same, by kind and name; nothing if it has only changed
         self._api = api
         self._kind = kind
         self._owner = owner
@@ -170,7 +172,7 @@ class _Pass:
 
     @property
     def was_refused(self) -> bool:
-        return bool(self.refused or self.refused_targets)
+        return bool(self.refused or any(self.unwritten_targets.values()))
 
     async def act(self, actions: Sequence[Action]) -> dict[str, str]:
         """UIDs of the Jobs started, by name."""
@@ -199,24 +201,26 @@ class _Pass:
     def refusals_in(
         self, status: AlignmentCycleStatus, observed: AlignmentCycleStatus
     ) -> AlignmentCycleStatus:
-        """The status with what the API server refused: a stage's Job, or a write to a target."""
-        if not self.was_refused:
-            return status
-        status = _each_stage(status, self.refusal_in)
-        targets = [f"{where}: {said}" for where, said in self.refused_targets.items()]
-        if not targets:
-            return status
-        # What was not written counts neither as written nor as taken back.
+        """The status with what did not come of it: a stage's Job, or a write to a target."""
+        if self.was_refused:
+            status = _each_stage(status, self.refusal_in)
+        return self._without_unwritten(status, observed) if self.unwritten_targets else status
+
+    def _without_unwritten(
+        self, status: AlignmentCycleStatus, observed: AlignmentCycleStatus
+    ) -> AlignmentCycleStatus:
+        """What was not written to a target counts neither as written nor as taken back."""
         before = {(row.kind, row.name, row.key): row for row in observed.targets}
         rows = [
             before.get((row.kind, row.name, row.key))
-            if f"{row.kind} {row.name}" in self.refused_targets
+            if f"{row.kind} {row.name}" in self.unwritten_targets
             else row
             for row in status.targets
         ]
+        refused = "; ".join(f"{where}: {said}" for where, said in self.unwritten_targets.items() if said)
         conditions = [
-            condition.model_copy(update={"reason": str(Reason.REFUSED), "message": "; ".join(targets)[:4096]})
-            if condition.type == ConditionType.TARGETS_SYNCED
+            condition.model_copy(update={"reason": str(Reason.REFUSED), "message": refused[:4096]})
+            if refused and condition.type == ConditionType.TARGETS_SYNCED
             else condition
             for condition in status.conditions
         ]
@@ -369,8 +373,11 @@ class _Pass:
         try:
             await self._api.apply(TARGET_KINDS[action.kind], target, force=True)
         except (RefusedError, NotFoundError) as error:
-            self.refused_targets[action.where] = str(error)
+            self.unwritten_targets[action.where] = str(error)
             return
+        except ConflictError as error:  # it may carry what is newer than this pass; the next one looks at it
+            log.info("%s was not written: %s", action.where, error)
+            self.unwritten_targets[action.where] = ""
         self.unseen = True
 
     def _identity(self) -> Manifest:

@@ -133,6 +133,7 @@ class TargetView:
     owner: str | None = None  # NAMESPACE/NAME/UID of the cycle that wrote the digest
     held_by: str | None = None  # another field manager that owns the key or the digest
     kind: Literal["ConfigMap", "InferenceService"] = "ConfigMap"
+    resource_version: str = ""  # empty while it is absent
 
     @property
     def where(self) -> str:

@@ -79,13 +79,17 @@ class DeleteRevision:
 
 @dataclass(frozen=True)
 class PointTarget:
-    """Server-side apply of the promoted model's URI and digest to a target."""
+    """Server-side apply of the promoted model's URI and digest to a target, as it was when that was decided.
+
+    `resource_version` is empty if the target was not there.
+    """
 
     name: str
     key: str
     uri: str
     digest: str
     kind: Literal["ConfigMap", "InferenceService"] = "ConfigMap"
+    resource_version: str = ""
 
     @property
     def where(self) -> str:

@@ -191,8 +191,9 @@ def test_kubectl_shows_where_a_cycle_stands(shared: Namespace) -> None:
     path = shared.path(API_VERSION, "alignmentcycles", "shown")
     shared.client.call("PUT", f"{path}/status", made | {"status": CYCLE_STATUS.to_wire()})
     header, row = shared.kubectl("get", "acyc", "shown").splitlines()
-    assert " ".join(header.split()) == "NAME READY ITERATION STAGE OUTCOME PROMOTED NEXT RUN AGE"
-    assert row.split()[:7] == ["shown", "True", "7", "promote", "Promoted", "7", "2026-11-30T03:00:00Z"]
+    assert " ".join(header.split()) == "NAME READY STATUS ITERATION STAGE OUTCOME PROMOTED NEXT RUN AGE"
+    shown = ["shown", "True", "Idle", "7", "promote", "Promoted", "7", "2026-11-30T03:00:00Z"]
+    assert row.split()[:8] == shown
     header, row = shared.kubectl("get", "acyc", "shown", "-o", "wide").splitlines()
     assert header.split()[-3:-1] == ["METHOD", "REASON"]
     assert row.split()[-3:-1] == ["DPO", "AllGatesPassed"]
@@ -203,8 +204,8 @@ def test_kubectl_shows_what_a_dataset_holds(shared: Namespace) -> None:
     path = shared.path(API_VERSION, "preferencedatasets", "shown")
     shared.client.call("PUT", f"{path}/status", made | {"status": DATASET_STATUS.to_wire()})
     header, row = shared.kubectl("get", "prefds", "shown").splitlines()
-    assert header.split() == ["NAME", "READY", "PAIRS", "REVISION", "AGE"]
-    assert row.split()[:4] == ["shown", "True", "9362", "12"]
+    assert header.split() == ["NAME", "READY", "STATUS", "PAIRS", "REVISION", "AGE"]
+    assert row.split()[:5] == ["shown", "True", "Idle", "9362", "12"]
 
 
 def test_both_kinds_are_in_the_category_alignment(shared: Namespace) -> None:

@@ -183,6 +183,7 @@ def test_edit_in_a_namespace_does_not_mean_cycles(people: Namespace) -> None:
 @pytest.fixture(scope="module")
 def limited(people: Namespace, team: Namespace, operator: Release) -> Callable[[Json], str]:
     """Tries to make an object, with lists of what pods may be; returns the refusal. The team's cycle is older."""
+    people.apply(cycle("older", **OLDER))
     operator.upgrade(
         {
             "admission.allowedImages": ["ghcr.io/acme/*", "ghcr.io/other/worker:1"],
@@ -201,6 +202,11 @@ def limited(people: Namespace, team: Namespace, operator: Release) -> Callable[[
 
 
 TRAINER = {"serviceAccountName": "trainer"}
+OLDER = {
+    "defaults": {"image": "ghcr.io/old/worker:1"},
+    "stages": {"train": {"image": "ghcr.io/acme/worker:7", "serviceAccountName": "root"}},
+    "sampling": {"server": {"image": "ghcr.io/old/vllm:1"}},
+}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +274,54 @@ def test_a_cycle_that_was_there_before_a_list_can_still_be_cancelled(
     people: Namespace, limited: Callable[[Json], str]
 ) -> None:
     assert annotate(people, EDITOR, "alignment.dev/cancel=1") == ""
-    assert "serviceAccountName default is not allowed" in change_history(people, EDITOR, 13)
+
+
+def edit_older(people: Namespace, spec: Json) -> str:
+    patch = json.dumps({"spec": spec})
+    edit = ["patch", "alignmentcycle", "older", "--type=merge", "--dry-run=server", "-p", patch]
+    return as_user(people, EDITOR, *edit)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"suspend": True},
+        {"trigger": {"schedule": "0 3 * * *"}, "stages": {"train": {"retries": 1}}},
+        {"defaults": {"image": "ghcr.io/acme/worker:8"}, "sampling": {"server": None}},
+    ],
+    ids=["suspended", "edited", "brought in line"],
+)
+def test_and_be_edited_as_long_as_its_pods_are_what_they_were(
+    people: Namespace, limited: Callable[[Json], str], spec: Json
+) -> None:
+    assert edit_older(people, spec) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (
+            {"defaults": {"image": "ghcr.io/old/worker:2"}},
+            "image ghcr.io/old/worker:2, ghcr.io/old/vllm:1 is",
+        ),
+        ({"stages": {"judge": {"image": "ghcr.io/old/worker:1"}}}, "image ghcr.io/old/worker:1"),
+        ({"stages": {"train": {"image": None}}}, "image ghcr.io/old/worker:1"),
+        ({"stages": {"train": None}}, "image ghcr.io/old/worker:1"),
+        ({"sampling": {"server": {"image": "ghcr.io/old/vllm:2"}}}, "ghcr.io/old/vllm:2 is not allowed"),
+        ({"defaults": {"serviceAccountName": "root"}}, "serviceAccountName root"),
+        ({"stages": {"judge": {"serviceAccountName": "root"}}}, "serviceAccountName default, root"),
+        ({"stages": {"train": {"serviceAccountName": None}}}, "serviceAccountName default is not allowed"),
+        ({"stages": {"train": None, "judge": {"image": "ghcr.io/acme/worker:7"}}}, "default is not allowed"),
+    ],
+    ids=[
+        *("another image", "another stage's", "the defaults' instead", "no stage any more", "a server's"),
+        *("another account", "another stage's account", "the default account", "another stage"),
+    ],
+)
+def test_and_no_pod_becomes_what_the_lists_lack(
+    people: Namespace, limited: Callable[[Json], str], spec: Json, said: str
+) -> None:
+    assert said in edit_older(people, spec)
 
 
 @pytest.fixture(scope="module")

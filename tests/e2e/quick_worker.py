@@ -34,9 +34,7 @@ def seal(arguments: Arguments, config: StageConfig, config_hash: str) -> int:
     """The folder that the stage would have made, with its manifest."""
     assert arguments.places.output is not None
     folder = StageFolder(arguments.places.output, config, config_hash)
-    found = {
-        role: input_.digest or digests.of_bytes(role.encode()) for role, input_ in config.inputs.items()
-    }
+    found = {role: input_.digest or digests.of_bytes(role.encode()) for role, input_ in config.inputs.items()}
     with folder.run() as run:
         (run / "artifact").write_text(f"{config.stage.value} of iteration {config.iteration}")
         result = folder.seal(run, outcome(config, run), found)

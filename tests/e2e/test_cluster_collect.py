@@ -19,7 +19,6 @@ from tests.cluster.client import Client, Namespace, temporary_namespace
 from tests.cluster.crds import serve
 from tests.cluster.images import Bind, Image, default_images
 from tests.cluster.manifests import claim
-from tests.cluster.processes import Child
 from tests.cluster.waiting import wait_until
 from tests.e2e.quick_worker import CLAIM, LONGER
 from tests.e2e.test_cluster_quickstart import operator_of, stage, status, until
@@ -78,16 +77,16 @@ class Site:
             found = seen.get("collection", {})
             return found.get("iteration") == number and found["stage"]["state"] in {"Succeeded", "Failed"}
 
-        return dict(until(self.namespace, NAME, over, f"it is collected after iteration {number}")["collection"])
+        return dict(
+            until(self.namespace, NAME, over, f"it is collected after iteration {number}")["collection"]
+        )
 
     def stored(self) -> dict[int, list[str]]:
         """Stages that have a folder, by iteration."""
         uid = self.namespace.get("alignment.dev/v1alpha1", "alignmentcycles", NAME)
         assert uid is not None
         folder = self.cycles / uid["metadata"]["uid"] / "iterations"
-        return {
-            int(entry.name): sorted(each.name for each in entry.iterdir()) for entry in folder.iterdir()
-        }
+        return {int(entry.name): sorted(each.name for each in entry.iterdir()) for entry in folder.iterdir()}
 
     @property
     def cycles(self) -> Path:

@@ -126,10 +126,11 @@ def targets_synced(seen: Json) -> bool:
 def assert_table(table: str) -> None:
     """What `kubectl get acyc` prints is what a person reads first."""
     header, *rows = [line.split() for line in table.splitlines()]
-    assert header == ["NAME", "READY", "ITERATION", "STAGE", "OUTCOME", "PROMOTED", "NEXT", "RUN", "AGE"]
+    assert header[:7] == ["NAME", "READY", "STATUS", "ITERATION", "STAGE", "OUTCOME", "PROMOTED"]
+    assert header[7:] == ["NEXT", "RUN", "AGE"]
     by_name = {row[0]: row for row in rows}
-    assert by_name["quickstart"][1:6] == ["True", "1", "promote", "Promoted", "1"]
-    assert by_name["length-biased"][1:5] == ["True", "1", "compare", "Rejected"]
+    assert by_name["quickstart"][1:7] == ["True", "Idle", "1", "promote", "Promoted", "1"]
+    assert by_name["length-biased"][1:6] == ["True", "Idle", "1", "compare", "Rejected"]
 
 
 @pytest.mark.timeout(1800)

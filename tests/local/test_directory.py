@@ -202,6 +202,17 @@ async def test_applying_leaves_fields_of_others_alone(api: Directory) -> None:
     assert applied["data"] == {"theirs": "x", "uri": "a"}
 
 
+async def test_applying_to_another_version_than_was_seen_is_refused(api: Directory) -> None:
+    seen = await api.apply(CONFIG_MAP, config_map(uri="a"), force=True)
+    late = config_map(uri="a")
+    late["metadata"]["resourceVersion"] = seen["metadata"]["resourceVersion"]
+    await api.apply(CONFIG_MAP, config_map(uri="b"), force=True)
+    with pytest.raises(ConflictError):
+        await api.apply(CONFIG_MAP, late, force=True)
+    await api.delete(CONFIG_MAP, "default", "served", seen["metadata"]["uid"])
+    assert (await api.apply(CONFIG_MAP, late, force=True))["data"] == {"uri": "a"}
+
+
 async def test_applying_over_anothers_value_needs_force(api: Directory) -> None:
     await api.create(CONFIG_MAP, config_map(uri="theirs"))
     with pytest.raises(ConflictError, match=r"data\.uri"):

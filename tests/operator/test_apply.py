@@ -11,6 +11,7 @@ import pytest
 
 from alignment_api import digests, names
 from alignment_api.conditions import Condition
+from alignment_api.cycle_status import TargetStatus
 from alignment_api.pods import PodDefaults
 from alignment_operator.api import (
     CONFIG_MAP,
@@ -365,3 +366,57 @@ def test_a_target_is_pointed_with_all_its_keys_and_keeps_what_others_set(
     for target, key in zip(observed.targets, ("uri", "model"), strict=True):
         assert (target.name, target.key, target.exists) == ("served", key, True)
         assert (target.value, target.digest, target.owner) == ("pvc://models/m1", digest, promoted_by)
+
+
+def test_a_pass_that_was_held_up_puts_nothing_older_in_the_place_of_what_is_served(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    """Two promotions, the second while a pass of the first one still has its write before it."""
+    older, newer = (
+        PointTarget("served", "uri", f"pvc://models/{name}", digests.of_bytes(name.encode()))
+        for name in ("m1", "m2")
+    )
+
+    async def work(api: Cluster) -> None:
+        observed = await made(
+            api, namespace, promotion={"targets": [{"configMap": {"name": "served", "key": "uri"}}]}
+        )
+        await apply_cycle(api, observed, plan(observed, older))
+        held_up = await seen(api, namespace)
+        (target,) = held_up.targets
+        await apply_cycle(
+            api, held_up, plan(held_up, replace(newer, resource_version=target.resource_version))
+        )
+        late = replace(older, resource_version=target.resource_version)
+        row = TargetStatus(kind="ConfigMap", name="served", key="uri", digest=older.digest)
+        planned = CyclePlan((late,), held_up.status.model_copy(update={"targets": [row]}))
+        applied = await apply_cycle(api, held_up, planned)
+        assert applied.unseen, "it looks again"
+        assert not applied.refused
+        assert applied.status is None, "nothing counts as written"
+
+    on_api(work)
+    served = namespace.get(CONFIG_MAP.api_version, CONFIG_MAP.plural, "served")
+    assert served is not None
+    assert served["data"]["uri"] == newer.uri
+    assert served["metadata"]["annotations"][names.ANNOTATION_DIGEST] == newer.digest
+
+
+def test_a_target_that_was_deleted_since_it_was_seen_is_made_again(
+    on_api: OnApi[Any], namespace: Namespace
+) -> None:
+    point = PointTarget("served", "uri", "pvc://models/m1", digests.of_bytes(b"m1"))
+
+    async def work(api: Cluster) -> None:
+        observed = await made(
+            api, namespace, promotion={"targets": [{"configMap": {"name": "served", "key": "uri"}}]}
+        )
+        await apply_cycle(api, observed, plan(observed, point))
+        (target,) = (await seen(api, namespace)).targets
+        namespace.kubectl("delete", "configmap", "served")
+        again = await seen(api, namespace)
+        late = replace(point, resource_version=target.resource_version)
+        await apply_cycle(api, again, plan(again, late))
+
+    on_api(work)
+    assert namespace.get(CONFIG_MAP.api_version, CONFIG_MAP.plural, "served")

@@ -156,6 +156,15 @@ def test_a_config_map_and_an_inference_service_of_one_name_are_two_targets() -> 
     assert state.reason == "TakenBack"
 
 
+def test_a_config_map_with_several_keys_is_written_once_and_as_it_was_seen() -> None:
+    world = promoted()
+    behind = [
+        replace(world.target, key=key, value="pvc://theirs", resource_version="7") for key in ("uri", "model")
+    ]
+    (point,) = followed(world, *behind).actions
+    assert (point.where, point.resource_version) == ("ConfigMap served", "7")
+
+
 def test_inference_services_are_looked_at_now_and_then_for_they_are_not_watched() -> None:
     world = promoted()
     assert targets.look_again_at(world.observe(), world.now) is None

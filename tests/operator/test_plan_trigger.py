@@ -128,6 +128,40 @@ def test_a_clock_that_is_put_back_starts_no_slot_twice() -> None:
     assert list(world.frozen) == [1, 2]
 
 
+@pytest.mark.parametrize("trigger", [HOURLY, HOURLY | {"cooldownSeconds": 1800}])
+def test_a_clock_that_was_a_year_ahead_and_is_put_right_holds_nothing_up(trigger: dict[str, Any]) -> None:
+    world = triggered(trigger)
+    world.now = at(4) + 365 * DAY
+    until_ended(world)
+    assert list(world.frozen) == [1]
+    world.now = at(4, 10)
+    assert not until_ended(world), "it has not missed a slot either"
+    assert (list(world.frozen), world.status["nextRunAt"]) == ([1], "2026-11-23T05:00:00Z")
+    world.now = at(5)
+    until_ended(world)
+    assert (world.iteration["trigger"], world.frozen[2].slot) == ("Schedule", "2026-11-23T05:00:00Z")
+    assert world.status["nextRunAt"] == "2026-11-23T06:00:00Z"
+
+
+def test_nor_does_it_when_the_status_was_lost_meanwhile() -> None:
+    world = triggered(HOURLY, quality="hacked")
+    world.now = at(4) + 365 * DAY
+    until_ended(world)
+    world.now, world.status = at(4, 10), {}
+    until_ended(world)
+    assert world.frozen[2].slot == "2026-11-23T04:00:00Z"
+    assert world.status["nextRunAt"] == "2026-11-23T05:00:00Z"
+
+
+def test_new_pairs_do_not_wait_for_the_cooldown_of_a_clock_that_was_a_year_ahead() -> None:
+    world = paired(499, {"newPairs": 500, "cooldownSeconds": 3600})
+    world.now, world.datasets["feedback"] = START + 365 * DAY, 500
+    until_ended(world)
+    world.now, world.datasets["feedback"] = START + MINUTE, 1000
+    until_ended(world)
+    assert world.iteration["number"] == 2
+
+
 def test_one_iteration_at_a_time_and_the_slot_that_it_held_up_follows_within_the_deadline() -> None:
     world = triggered(HOURLY)
     world.now = at(4)

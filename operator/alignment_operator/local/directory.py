@@ -88,13 +88,13 @@ class Directory:
         metadata = manifest["metadata"]
         with self._locked():
             live = self._read(kind, metadata.get("namespace", "default"), metadata["name"])
-            if live is None:
+            if live is None:  # the version is then nothing to the API server, the UID is
                 identity = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
                 live = self._create(
                     kind, {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": identity}
                 )
-            if "uid" in metadata:
-                _require_same(live, {"uid": metadata["uid"]})
+                metadata = {key: value for key, value in metadata.items() if key == "uid"}
+            _require_same(live, metadata)
             new = fields.applied(live, manifest, names.FIELD_MANAGER, force=force)
             return self._update(kind, live, _with_status_of(live, new))
 

@@ -13,7 +13,9 @@ from typing import Any
 from alignment_operator.api import ConflictError, Manifest
 
 Path = tuple[str, ...]
-_IDENTITY = {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace"), ("metadata", "uid")}
+_IDENTITY = {("apiVersion",), ("kind",)} | {
+    ("metadata", key) for key in ("name", "namespace", "uid", "resourceVersion")
+}
 
 
 def merged(target: Any, patch: Any) -> Any:

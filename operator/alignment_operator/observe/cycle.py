@@ -189,6 +189,7 @@ def _seen(target: TargetView, manifest: Manifest | None) -> TargetView:
         digest=annotations.get(names.ANNOTATION_DIGEST),
         owner=annotations.get(names.ANNOTATION_OWNER),
         held_by=_other_manager(manifest, (*above, target.key)),
+        resource_version=manifest["metadata"]["resourceVersion"],
     )
 
 

@@ -71,13 +71,10 @@ def _pointed(targets: Iterable[TargetView], promoted: Promoted, observed: Observ
         for target in targets
     }
     behind = [target for target in rows if _is_behind(target, promoted)]
-    # A write sets all keys of its ConfigMap, so one that is held keeps the others from being written.
+    # A write sets all keys of its ConfigMap: one that is held keeps the others from being written, and one is enough.
     held = {target.where: target.held_by for target in behind if _is_left(target, rows[target])}
-    points = tuple(
-        PointTarget(target.name, target.key, promoted.uri, promoted.digest, target.kind)
-        for target in behind
-        if target.where not in held
-    )
+    written = {target.where: target for target in behind if target.where not in held}
+    points = tuple(_point(target, promoted) for target in written.values())
     kept = tuple(rows.values())
     if held:
         who = ", ".join(f"{where} by {manager}" for where, manager in held.items())
@@ -90,6 +87,11 @@ def _pointed(targets: Iterable[TargetView], promoted: Promoted, observed: Observ
         said = ", ".join(point.where for point in points)
         return TargetsState(points, False, Reason.UPDATING, f"writing {promoted.uri} to {said}", kept)
     return TargetsState((), True, Reason.SYNCED, f"all carry {promoted.uri}", kept)
+
+
+def _point(target: TargetView, promoted: Promoted) -> PointTarget:
+    uri, digest = promoted.uri, promoted.digest
+    return PointTarget(target.name, target.key, uri, digest, target.kind, target.resource_version)
 
 
 def _row(target: TargetView, promoted: Promoted, before: TargetStatus | None) -> TargetStatus:

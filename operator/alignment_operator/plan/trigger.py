@@ -20,6 +20,7 @@ from alignment_operator.plan import instants, lineage, start
 from alignment_operator.planned import Event
 
 _A_SECOND = timedelta(seconds=1)
+_FURTHEST_AHEAD = timedelta(days=1)  # what started later than that was started by a clock that was wrong
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def look(observed: ObservedCycle, now: datetime) -> Outlook:
     trigger = spec.trigger
     if trigger is None or spec.suspend or not observed.settings.heed_triggers:
         return Outlook()
-    past = _past(observed)
+    past = _past(observed, now)
     ready_at = past.started_at + timedelta(seconds=trigger.cooldown_seconds) if past.started_at else now
     slots = _slots(observed, trigger, past, ready_at, now)
     new = _new_pairs(observed, past)
@@ -83,8 +84,12 @@ def look(observed: ObservedCycle, now: datetime) -> Outlook:
     )
 
 
-def _past(observed: ObservedCycle) -> _Past:
-    """Of status and ControllerRevisions, whichever knows more; what was frozen last may not have started yet."""
+def _past(observed: ObservedCycle, now: datetime) -> _Past:
+    """Of status and ControllerRevisions, whichever knows more; what was frozen last may not have started yet.
+
+    A clock that is put back a little starts no slot twice. One that was far ahead tells nothing: else nothing would
+    start before that time has really come.
+    """
     status = observed.status
     iteration = status.iteration
     counted = [
@@ -92,12 +97,16 @@ def _past(observed: ObservedCycle) -> _Past:
     ]
     last = max(counted, default=0)
     if iteration and iteration.number >= last:
-        return _Past(instants.parse(iteration.started_at), lineage.pairs_of(iteration.datasets))
+        return _Past(_believed(iteration.started_at, now), lineage.pairs_of(iteration.datasets))
     if not counted:
         return _Past(None, {})
     frozen = observed.frozen[last]
-    started_at = instants.parse(frozen.started_at) if frozen.started_at else None
-    return _Past(started_at, lineage.pairs_of(frozen.datasets))
+    return _Past(_believed(frozen.started_at, now), lineage.pairs_of(frozen.datasets))
+
+
+def _believed(started_at: str, now: datetime) -> datetime | None:
+    instant = instants.parse(started_at) if started_at else None
+    return instant if instant and instant <= now + _FURTHEST_AHEAD else None
 
 
 def _slots(

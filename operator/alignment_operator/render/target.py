@@ -19,6 +19,7 @@ def promoted_by(owner: Owner) -> str:
 def render_target(owner: Owner, point: PointTarget, keys: Sequence[str]) -> dict[str, Any]:
     """All keys of this ConfigMap that the cycle sets: server-side apply drops those that are left out.
 
+    Of the version that the pass saw, so that a pass that was held up puts nothing older in the place of what is served.
     No owner reference: deleting the cycle must not take down what serves.
     """
     kind = TARGET_KINDS[point.kind]
@@ -28,6 +29,7 @@ def render_target(owner: Owner, point: PointTarget, keys: Sequence[str]) -> dict
         "metadata": {
             "name": point.name,
             "namespace": owner.namespace,
+            **({"resourceVersion": point.resource_version} if point.resource_version else {}),
             "labels": {names.LABEL_CYCLE: owner.name},
             "annotations": {
                 names.ANNOTATION_DIGEST: point.digest,
