@@ -204,7 +204,10 @@ def limited(people: Namespace, team: Namespace, operator: Release) -> Callable[[
 TRAINER = {"serviceAccountName": "trainer"}
 OLDER = {
     "defaults": {"image": "ghcr.io/old/worker:1"},
-    "stages": {"train": {"image": "ghcr.io/acme/worker:7", "serviceAccountName": "root"}},
+    "stages": {
+        "train": {"image": "ghcr.io/acme/worker:7", "serviceAccountName": "root"},
+        "judge": {"serviceAccountName": "root"},
+    },
     "sampling": {"server": {"image": "ghcr.io/old/vllm:1"}},
 }
 
@@ -309,13 +312,18 @@ def test_and_be_edited_as_long_as_its_pods_are_what_they_were(
         ({"stages": {"train": None}}, "image ghcr.io/old/worker:1"),
         ({"sampling": {"server": {"image": "ghcr.io/old/vllm:2"}}}, "ghcr.io/old/vllm:2 is not allowed"),
         ({"defaults": {"serviceAccountName": "root"}}, "serviceAccountName root"),
-        ({"stages": {"judge": {"serviceAccountName": "root"}}}, "serviceAccountName default, root"),
+        ({"stages": {"evaluate": {"serviceAccountName": "root"}}}, "serviceAccountName default, root"),
         ({"stages": {"train": {"serviceAccountName": None}}}, "serviceAccountName default is not allowed"),
-        ({"stages": {"train": None, "judge": {"image": "ghcr.io/acme/worker:7"}}}, "default is not allowed"),
+        ({"stages": {"judge": None}}, "serviceAccountName default, root is not allowed"),
     ],
     ids=[
         *("another image", "another stage's", "the defaults' instead", "no stage any more", "a server's"),
-        *("another account", "another stage's account", "the default account", "another stage"),
+        *(
+            "another account",
+            "another stage's account",
+            "the default account",
+            "no stage with an account any more",
+        ),
     ],
 )
 def test_and_no_pod_becomes_what_the_lists_lack(
