@@ -313,7 +313,7 @@ def test_and_be_edited_as_long_as_its_pods_are_what_they_were(
         ({"sampling": {"server": {"image": "ghcr.io/old/vllm:2"}}}, "ghcr.io/old/vllm:2 is not allowed"),
         ({"defaults": {"serviceAccountName": "root"}}, "serviceAccountName root"),
         ({"stages": {"evaluate": {"serviceAccountName": "root"}}}, "serviceAccountName default, root"),
-        ({"stages": {"train": {"serviceAccountName": None}}}, "serviceAccountName default is not allowed"),
+        ({"stages": {"train": {"serviceAccountName": None}}}, "serviceAccountName default, root is not"),
         ({"stages": {"judge": None}}, "serviceAccountName default, root is not allowed"),
     ],
     ids=[

@@ -313,6 +313,16 @@ def test_killed_after_it_froze_an_iteration_for_a_slot_it_takes_that_one_up() ->
     assert world.iteration["outcome"] == "Promoted"
 
 
+@pytest.mark.parametrize("crash_after", [0, 1])
+def test_killed_in_its_very_first_pass_it_starts_for_a_slot_that_is_due(crash_after: int) -> None:
+    world = World(spec=cycle_spec(trigger=HOURLY))
+    world.created, world.now = at(3, 30), at(4, 1)
+    world.pass_(crash_after=crash_after)
+    world.pass_()
+    until_ended(world)
+    assert (world.iteration["outcome"], world.frozen[1].slot) == ("Promoted", "2026-11-23T04:00:00Z")
+
+
 @pytest.mark.parametrize("passes", [1, 2, 40])
 def test_a_slot_that_was_taken_is_not_started_again_when_the_status_is_lost(passes: int) -> None:
     world = triggered(HOURLY, quality="hacked")
@@ -353,6 +363,56 @@ def test_a_schedule_that_the_parser_refuses_stalls_the_cycle_with_its_words() ->
     stalled = next(row for row in decided.status.conditions if row.type == "Stalled")
     assert (stalled.status, stalled.reason) == ("True", "InvalidSpec")
     assert 'spec.trigger.schedule: "0 0 31 4 *": is not a cron schedule: Bad day-of-month' in stalled.message
+
+
+def test_without_a_cluster_a_command_is_the_request_and_no_trigger_is_heeded() -> None:
+    world = triggered(HOURLY)
+    world.now = at(4)
+    observed = world.observe()
+    decided = plan(replace(observed, settings=replace(observed.settings, heed_triggers=False)), world.now)
+    assert not decided.actions
+    assert decided.status.next_run_at is None
+
+
+def test_a_slot_can_start_until_the_last_second_of_its_deadline() -> None:
+    world = triggered(HOURLY | {"startingDeadlineSeconds": 1200})
+    world.now = at(4, 20)
+    assert "ScheduleMissed" not in [event.reason for event in until_ended(world)]
+    assert world.frozen[1].slot == "2026-11-23T04:00:00Z"
+
+
+def test_a_missed_slot_says_what_was_not_ready() -> None:
+    world = World(
+        spec=cycle_spec(datasets=[{"name": "feedback"}], trigger=HOURLY | {"startingDeadlineSeconds": 600}),
+        datasets={"feedback": None},
+    )
+    world.created = world.now = at(3, 30)
+    until_ended(world)
+    world.now = at(4, 11)
+    (missed,) = until_ended(world)
+    assert missed.reason == "ScheduleMissed"
+    assert (
+        "2026-11-23T04:00Z within 600 s: PreferenceDataset feedback: refresh 2 is running" in missed.message
+    )
+
+
+def test_a_slot_in_a_cooldown_is_caught_up_at_its_end_if_that_is_within_the_deadline() -> None:
+    world = triggered({"schedule": "0 4,5 * * *", "cooldownSeconds": 7200})
+    world.now = at(4)
+    until_ended(world)
+    assert world.status["nextRunAt"] == "2026-11-23T06:00:00Z"
+    world.now = at(6)
+    until_ended(world)
+    assert world.frozen[2].slot == "2026-11-23T05:00:00Z"
+
+
+def test_an_iteration_that_the_next_slot_must_wait_for_is_not_looked_at_for_its_sake() -> None:
+    world = triggered(HOURLY)
+    world.now = at(4)
+    world.pass_()
+    world.pass_()
+    world.change(world.active()[0], pod=PodView(started=True))
+    assert world.pass_().wake_at == at(6) + timedelta(seconds=1)
 
 
 # --- new pairs
@@ -470,3 +530,52 @@ def test_a_candidate_that_starts_from_the_initial_model_has_only_learned_from_it
     world.annotations["alignment.dev/run"] = "2"
     until_ended(world)
     assert world.status["promoted"]["datasets"] == [{"name": "b", "pairs": 7}]
+
+
+def test_what_one_dataset_has_lost_does_not_count_against_what_another_has_gained() -> None:
+    world = World(
+        spec=cycle_spec(datasets=[{"name": "a"}, {"name": "b"}], trigger={"newPairs": 300}),
+        datasets={"a": 500, "b": 500},
+    )
+    world.pass_()
+    until_ended(world)
+    world.datasets = {"a": 200, "b": 800}
+    until_ended(world)
+    assert world.iteration["number"] == 2
+
+
+def test_pairs_that_the_incumbent_knows_are_not_new_though_the_last_iteration_did_without() -> None:
+    both, one = [{"name": "a"}, {"name": "b"}], [{"name": "a"}]
+    world = World(spec=cycle_spec(datasets=both, trigger={"newPairs": 5}), datasets={"a": 5, "b": 5})
+    world.pass_()
+    until_ended(world)
+    world.spec, world.datasets, world.generation = cycle_spec(datasets=one), {"a": 5}, 2
+    world.annotations["alignment.dev/run"], world.quality = "with one", "hacked"
+    until_ended(world)
+    world.spec = cycle_spec(datasets=both, trigger={"newPairs": 5})
+    world.datasets, world.generation = {"a": 5, "b": 5}, 3
+    until_ended(world)
+    assert world.iteration["number"] == 2
+    assert ready(world) == "0 of 5 new pairs are there"
+
+
+def test_of_a_slot_and_enough_pairs_the_slot_is_what_started_it_and_is_not_caught_up_again() -> None:
+    world = World(
+        spec=cycle_spec(datasets=[{"name": "a"}], trigger={"newPairs": 5} | HOURLY), datasets={"a": 4}
+    )
+    world.created = world.now = at(3, 30)
+    world.pass_()
+    world.datasets, world.now = {"a": 5}, at(4)
+    until_ended(world)
+    assert (world.iteration["trigger"], world.frozen[1].slot) == ("Schedule", "2026-11-23T04:00:00Z")
+
+
+def test_new_pairs_that_wait_for_the_cooldown_are_looked_at_before_the_next_slot() -> None:
+    trigger = {"newPairs": 5, "schedule": "0 12 * * *", "cooldownSeconds": 3600}
+    world = World(spec=cycle_spec(datasets=[{"name": "a"}], trigger=trigger), datasets={"a": 5})
+    world.pass_()
+    until_ended(world)
+    world.datasets = {"a": 10}
+    decided = world.pass_()
+    assert decided.wake_at == START + HOUR
+    assert ready(world) == "next iteration at 2026-11-23T12:00Z; 5 of 5 new pairs are there"

@@ -37,6 +37,9 @@ def plan(observed: ObservedCycle, now: datetime) -> CyclePlan:
     requests = verbs.pending(known.owner.annotations, known.status.handled)
     stalled = _stalled(known)
     outlook = None if stalled or known.spec is None else trigger.look(known, now)
+    if outlook and observed.status.iterations is None:
+        # A status that was never written, or lost, is written first: only then it can tell what was acted on.
+        outlook = replace(outlook, start=None)
     cause = None if outlook is None else _cause(known, requests, outlook)
     blocked = start.blocked_by(known) if cause else None
     step = _step(known, requests, stalled, None if blocked else cause, now)

@@ -56,7 +56,10 @@ class _Slots:
 
 
 def look(observed: ObservedCycle, now: datetime) -> Outlook:
-    """Of a cycle that is not stalled. While it is suspended, nothing is due and nothing is announced."""
+    """Of a cycle that is not stalled, with all that is recalled of it.
+
+    While it is suspended, nothing is due and nothing is announced.
+    """
     spec, status = observed.spec, observed.status
     assert spec is not None
     trigger = spec.trigger
@@ -69,8 +72,7 @@ def look(observed: ObservedCycle, now: datetime) -> Outlook:
     enough = trigger.new_pairs is not None and new >= trigger.new_pairs
     cooled_at = ready_at if enough and ready_at > now else None
     running = status.iteration is not None and status.iteration.outcome is None
-    # A status that was never written, or lost, is written first: only then it can tell what was acted on.
-    may_start = not running and now >= ready_at and status.iterations is not None
+    may_start = not running and now >= ready_at
     by: StartedBy | None = None
     if may_start and (slots.due or enough):
         by = "Schedule" if slots.due else "NewPairs"
@@ -92,9 +94,7 @@ def _past(observed: ObservedCycle, now: datetime) -> _Past:
     """
     status = observed.status
     iteration = status.iteration
-    counted = [
-        number for number in observed.frozen if status.iterations is None or number <= status.iterations
-    ]
+    counted = [number for number in observed.frozen if number <= (status.iterations or 0)]
     last = max(counted, default=0)
     if iteration and iteration.number >= last:
         return _Past(_believed(iteration.started_at, now), lineage.pairs_of(iteration.datasets))
