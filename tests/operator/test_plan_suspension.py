@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from alignment_api.cycle_status import StageProgress
 from alignment_api.stage import ExitCode
 from alignment_operator.observed import PodView, TargetView
+from alignment_operator.plan import suspension
 from alignment_operator.planned import HoldJob, StartJob, SuspendJob
 from tests.operator.plan_world import START, World, cycle_spec
 
@@ -42,7 +45,9 @@ def test_the_running_job_is_suspended_and_said_to_be() -> None:
     assert [event.reason for event in decided.events] == ["Suspended"]
     stage = world.iteration["stages"][0]
     assert (stage["state"], stage["reason"]) == ("Pending", "Suspended")
+    assert stage["message"] == "spec.suspend is true"
     assert condition(world, "Suspended")["status"] == "True"
+    assert not world.pass_().events, "it is told once"
     assert (condition(world, "Ready")["status"], condition(world, "Ready")["reason"]) == ("True", "Suspended")
     assert condition(world, "Iterating")["message"] == "iteration 1, stage sample is suspended"
 
@@ -115,6 +120,75 @@ def test_no_deadline_runs_while_it_is_suspended() -> None:
     assert "outcome" not in world.iteration
     world.settle()
     assert world.iteration["outcome"] == "Promoted"
+
+
+def test_a_pod_that_was_waited_for_has_the_whole_deadline_again() -> None:
+    deadline = {"pendingDeadlineSeconds": 30}
+    world = World(spec=cycle_spec(defaults=deadline), annotations=dict(RUN))
+    world.pass_()
+    world.pass_()
+    world.now += timedelta(seconds=20)
+    world.pass_()
+    suspend(world, to=True, defaults=deadline)
+    world.pass_()
+    suspend(world, to=False, defaults=deadline)
+    world.pass_()
+    world.now += timedelta(seconds=20)
+    world.pass_()
+    assert "outcome" not in world.iteration
+
+
+def test_a_stage_that_is_held_back_is_no_longer_on_its_way() -> None:
+    world = running()
+    (name,) = world.active()
+    world.change(name, progress=StageProgress(done=3, total=9, unit="prompts"))
+    world.pass_()
+    assert world.iteration["stages"][0]["progress"]["done"] == 3
+    suspend(world, to=True)
+    world.pass_()
+    assert "progress" not in world.iteration["stages"][0]
+
+
+@pytest.mark.parametrize("ends", ["done", "deleted"])
+def test_a_job_that_ends_anyway_is_not_suspended(ends: str) -> None:
+    world = running()
+    (name,) = world.active()
+    if ends == "done":
+        world.succeed(name)
+    else:
+        world.change(name, deleting=True)
+    suspend(world, to=True)
+    assert not any(isinstance(action, SuspendJob) for action in world.pass_().actions)
+
+
+def test_a_retry_that_waited_says_no_longer_that_it_is_suspended() -> None:
+    world = running()
+    world.fail(world.active()[0], ExitCode.INPUT_MISSING)
+    world.pass_()
+    world.pass_()
+    suspend(world, to=True)
+    world.pass_()
+    assert world.iteration["stages"][0]["reason"] == "Suspended"
+    suspend(world, to=False)
+    world.now += timedelta(minutes=1)
+    world.reap()
+    world.pass_()
+    stage = world.iteration["stages"][0]
+    assert stage["job"]
+    assert "reason" not in stage
+    assert "message" not in stage
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_spec_that_cannot_be_read_neither_suspends_nor_resumes(held: bool) -> None:
+    world = running()
+    if held:
+        suspend(world, to=True)
+        world.pass_()
+    unread = replace(world.observe(), spec=None)
+    assert suspension.holds(unread) == held
+    assert suspension.follow(unread) == ()
+    assert suspension.events(unread) == ()
 
 
 def test_a_result_is_taken_note_of_but_the_next_stage_does_not_start() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from alignment_operator.observed import TargetView
 from alignment_operator.plan import targets
 from alignment_operator.planned import PointTarget
-from tests.operator.plan_world import World
+from tests.operator.plan_world import World, cycle_spec
 
 RUN = {"alignment.dev/run": "1"}
 
@@ -76,6 +79,7 @@ def test_a_manager_that_is_faster_than_the_next_pass_is_not_fought_for_ever() ->
         writes += sum(isinstance(action, PointTarget) for action in world.pass_().actions)
     assert writes == 1
     assert synced(world)["reason"] == "TakenBack"
+    assert row(world)["takenBack"] == 2
 
 
 def test_drift_that_nobody_owns_up_to_is_repaired_every_time() -> None:
@@ -85,6 +89,7 @@ def test_drift_that_nobody_owns_up_to_is_repaired_every_time() -> None:
         take(world, manager=None)
         world.settle()
         assert world.target == good
+        assert row(world)["takenBack"] == 0
 
 
 def test_it_is_synced_again_once_the_other_manager_lets_go() -> None:
@@ -110,6 +115,35 @@ def test_the_next_promotion_is_written_whoever_holds_the_field() -> None:
     assert row(world)["takenBack"] == 0
 
 
+def test_another_manager_that_agrees_takes_nothing_back() -> None:
+    world = promoted()
+    world.target = replace(world.target, held_by="argocd-controller")
+    for _ in range(3):
+        assert not any(isinstance(action, PointTarget) for action in world.pass_().actions)
+    assert (row(world)["takenBack"], synced(world)["status"]) == (0, "True")
+
+
+def test_until_something_is_promoted_targets_are_in_order() -> None:
+    world = World()
+    world.pass_()
+    assert (synced(world)["status"], synced(world)["reason"]) == ("True", "NothingPromoted")
+
+
+@pytest.mark.parametrize("annotations", [{}, RUN])
+def test_without_targets_nothing_is_out_of_order(annotations: dict[str, str]) -> None:
+    world = World(spec=cycle_spec(promotion={}), annotations=dict(annotations))
+    world.settle()
+    assert (synced(world)["status"], synced(world)["reason"]) == ("True", "NoTargets")
+
+
+def test_a_target_that_another_cycle_has_written_is_named_with_it() -> None:
+    world = promoted()
+    claimed = replace(world.target, value="pvc://theirs", owner="team/other/uid-2")
+    state = followed(world, claimed)
+    assert (state.actions, state.synced, state.reason) == ((), False, "ClaimedByAnotherCycle")
+    assert "ConfigMap served by team/other/uid-2" in state.message
+
+
 SERVICE = TargetView("support", "storageUri", exists=True, value="pvc://models/m0", kind="InferenceService")
 
 
@@ -127,6 +161,8 @@ def test_an_inference_service_follows_what_is_promoted() -> None:
         world.status["promoted"]["uri"],
     )
     assert state.message.endswith("to InferenceService support")
+    assert (state.synced, state.reason) == (False, "Updating")
+    assert [(row.kind, row.key) for row in state.rows] == [("InferenceService", "storageUri")]
 
 
 def test_an_inference_service_that_is_not_there_is_asked_for_and_not_made() -> None:
@@ -169,6 +205,6 @@ def test_inference_services_are_looked_at_now_and_then_for_they_are_not_watched(
     world = promoted()
     assert targets.look_again_at(world.observe(), world.now) is None
     seen = replace(world.observe(), targets=(SERVICE,))
-    again = targets.look_again_at(seen, world.now)
-    assert again is not None
-    assert again > world.now
+    assert targets.look_again_at(seen, world.now) == world.now + timedelta(minutes=5)
+    local = replace(seen, settings=replace(seen.settings, heed_triggers=False))
+    assert targets.look_again_at(local, world.now) is None, "nobody waits for a command that has ended"
