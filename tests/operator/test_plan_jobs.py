@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from alignment_api.cycle_status import StageProgress
 from alignment_api.stage import ExitCode
 from alignment_operator.observed import PodView
 from alignment_operator.planned import ExpireJob
@@ -143,3 +146,189 @@ def test_a_lost_node_of_a_suspended_job_is_not_waited_for_either() -> None:
     world.now += timedelta(seconds=61)
     world.pass_()
     assert world.iteration["stages"][0]["disruptions"] == 1
+
+
+def test_a_missing_input_is_looked_for_ever_more_seldom_and_at_least_once_a_minute() -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 3600})
+    waits = []
+    for _ in range(6):
+        world.fail(world.active()[0], ExitCode.INPUT_MISSING, "InputMissing")
+        decided = world.pass_()
+        assert decided.wake_at is not None
+        waits.append((decided.wake_at - world.now).total_seconds())
+        world.reap()
+        world.now = decided.wake_at - timedelta(seconds=1)
+        assert world.pass_().wake_at == decided.wake_at
+        assert not world.active(), "a second too early"
+        world.now = decided.wake_at
+        world.pass_()
+    assert waits == [5, 10, 20, 40, 60, 60]
+    assert "retryAt" not in world.iteration["stages"][0]
+
+
+def test_a_missing_input_is_given_up_at_the_deadline_and_not_before() -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 30})
+    (name,) = world.active()
+    world.now += timedelta(seconds=29)
+    world.fail(name, ExitCode.INPUT_MISSING, "InputMissing")
+    decided = world.pass_()
+    assert "outcome" not in world.iteration
+    assert decided.wake_at is not None
+    world.reap()
+    world.now = decided.wake_at
+    world.pass_()
+    world.fail(world.active()[0], ExitCode.INPUT_MISSING, "InputMissing")
+    world.pass_()
+    assert world.iteration["reason"] == "InputMissing"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_pod_that_does_not_start_has_exactly_its_deadline(late: bool) -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 30})
+    deadline = world.now + timedelta(seconds=30)
+    assert world.pass_().wake_at == deadline
+    world.now = deadline if late else deadline - timedelta(seconds=1)
+    world.pass_()
+    assert ("outcome" in world.iteration) == late
+    if late:
+        assert "no worker has started within 30 s: no pod was made" in world.iteration["message"]
+
+
+def test_a_gangs_waits_grow_no_longer_than_six_minutes() -> None:
+    world = gang(defaults={"retries": 7})
+    waits = []
+    for _ in range(7):
+        world.fail(world.active()[0], 1)
+        decided = world.pass_()
+        assert decided.wake_at is not None
+        waits.append((decided.wake_at - world.now).total_seconds())
+        world.now = decided.wake_at
+        world.pass_()
+    assert waits == [10, 20, 40, 80, 160, 320, 360]
+    assert world.active()
+
+
+def test_twenty_lost_attempts_are_borne_and_not_one_more() -> None:
+    world = started()
+    for lost in range(1, 22):
+        world.fail(world.active()[0], 143, disrupted=True)
+        world.pass_()
+        assert ("outcome" in world.iteration) == (lost == 21)
+        if lost < 21:
+            world.pass_()
+    assert "21 attempts were lost, the last because Job " in world.iteration["message"]
+
+
+def test_the_next_attempt_begins_with_nothing_of_the_last_one() -> None:
+    world = started()
+    (name,) = world.active()
+    world.change(
+        name,
+        failures=2,
+        pod=PodView(started=True),
+        progress=StageProgress(done=1, total=2, unit="prompts"),
+    )
+    world.pass_()
+    first = world.iteration["stages"][0]
+    assert (first["state"], first["retries"], first["progress"]["done"]) == ("Running", 2, 1)
+    world.fail(name, 143, disrupted=True)
+    world.pass_()
+    second = world.iteration["stages"][0]
+    assert (second["state"], second["attempt"], second["retries"]) == ("Pending", 1, 0)
+    assert not {"job", "jobUID", "progress"} & set(second)
+    assert second["message"] == f"Job {name} was disrupted"
+
+
+def test_what_was_last_said_of_the_progress_stands_while_the_job_runs_and_not_afterwards() -> None:
+    world = started()
+    (name,) = world.active()
+    progress = StageProgress(done=1, total=2, unit="prompts")
+    world.change(name, pod=PodView(started=True), progress=progress)
+    world.pass_()
+    world.change(name, progress=None)
+    world.pass_()
+    assert world.iteration["stages"][0]["progress"]["done"] == 1
+    world.succeed(name)
+    world.pass_()
+    done = world.iteration["stages"][0]
+    assert (done["state"], done["finishedAt"]) == ("Succeeded", "2026-11-23T03:00:00Z")
+    assert not {"progress", "pendingSince", "message"} & set(done)
+
+
+def test_a_stage_that_runs_says_no_longer_why_it_waited() -> None:
+    world = started()
+    (name,) = world.active()
+    world.change(name, pod=PodView(pending="0/3 nodes are available"))
+    world.pass_()
+    assert world.iteration["stages"][0]["message"] == "0/3 nodes are available"
+    world.change(name, pod=PodView(pending=""))
+    world.pass_()
+    assert world.iteration["stages"][0]["message"] == "0/3 nodes are available", (
+        "till something else is known"
+    )
+    world.change(name, pod=PodView(started=True))
+    world.pass_()
+    assert not {"message", "pendingSince", "reason"} & set(world.iteration["stages"][0])
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "said"),
+    [
+        (137, "JobFailed", "has reached the specified backoff limit (exit code 137)"),
+        (None, "JobFailed", "has reached the specified backoff limit"),
+        (int(ExitCode.INVALID_ROW), "InvalidRow", "has reached the specified backoff limit"),
+    ],
+)
+def test_a_worker_that_left_no_word_is_told_of_by_the_job_and_its_exit_code(
+    code: int | None, reason: str, said: str
+) -> None:
+    world = started()
+    (name,) = world.active()
+    world.fail(name, 1)
+    pod = PodView(code, "", started=True) if code is not None else None
+    world.change(name, pod=pod, message="Job has reached the specified backoff limit")
+    world.pass_()
+    failed = world.iteration["stages"][0]
+    assert (failed["reason"], failed["message"]) == (reason, f"Job {said}")
+    assert failed["finishedAt"] == "2026-11-23T03:00:00Z"
+
+
+def test_no_word_at_all_names_the_job() -> None:
+    world = started()
+    (name,) = world.active()
+    world.fail(name, 1)
+    world.change(name, pod=None, message="")
+    world.pass_()
+    assert world.iteration["stages"][0]["message"] == f"Job {name} failed"
+
+
+def test_words_of_any_length_fit_the_status() -> None:
+    world = started()
+    (name,) = world.active()
+    world.change(name, pod=PodView(pending="x" * 5000))
+    world.pass_()
+    assert len(world.iteration["stages"][0]["message"]) == 4096
+    world.fail(name, 1)
+    world.change(name, pod=None, message="y" * 5000)
+    world.pass_()
+    assert world.iteration["stages"][0]["message"] == "y" * 4096
+
+
+def test_a_lost_nodes_pod_is_looked_at_when_its_time_comes_though_it_does_not_run_yet() -> None:
+    world = started(defaults={"pendingDeadlineSeconds": 3600})
+    (name,) = world.active()
+    gone_by = world.now + timedelta(seconds=30)
+    world.change(name, pod=PodView(pending="ContainerCreating", gone_by=gone_by))
+    assert world.pass_().wake_at == gone_by + timedelta(seconds=30)
+    world.change(name, suspended=True, queue="team-a")
+    assert world.pass_().wake_at == gone_by + timedelta(seconds=30)
+
+
+def test_a_gang_that_ran_out_of_time_or_of_the_users_making_is_not_tried_again() -> None:
+    for failure, code in (("DeadlineExceeded", 1), ("PodFailurePolicy", ExitCode.TRAINING_DIVERGED)):
+        world = gang(defaults={"retries": 5})
+        (name,) = world.active()
+        world.fail(name, code)
+        world.change(name, failure=failure)
+        world.pass_()
+        assert world.iteration["outcome"] == "Failed"

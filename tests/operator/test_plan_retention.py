@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from alignment_api.cycle import History
 from alignment_api.cycle_status import AlignmentCycleStatus, HistoryRow, Promoted
-from alignment_api.stage import ExitCode, Stage
+from alignment_api.stage import CollectParameters, ExitCode, Stage
 from alignment_operator.plan.retention import kept
 from tests.operator.plan_world import World, cycle_spec
 
@@ -72,6 +74,14 @@ def test_what_is_over_the_limit_goes_and_the_status_says_what_stays() -> None:
     collection = world.status["collection"]
     assert (collection["iteration"], collection["kept"]) == (3, [3])
     assert collection["stage"]["state"] == "Succeeded"
+    collecting = next(job for job in world.jobs.values() if "-3-collect-" in job.view.name)
+    assert collecting.view.ttl_set
+    assert collecting.config.output.endswith("/uid-1/iterations/3/collect")
+    assert collecting.config.inputs == {}
+    parameters = collecting.config.parameters
+    assert isinstance(parameters, CollectParameters)
+    assert parameters.cycle_prefix == "pvc://models/cycles/team/support/uid-1"
+    assert (parameters.kept, parameters.keep_promoted) == ([3], 1)
 
 
 def test_defaults_keep_five_promoted_and_three_others() -> None:
@@ -118,6 +128,85 @@ def test_the_next_iteration_does_not_wait_for_a_collection_nor_lose_by_it() -> N
     assert world.stored() == {2}
     world.settle()
     assert world.iteration["outcome"] == "Promoted"
+
+
+def collecting(**changes: Any) -> tuple[World, str]:
+    """A world in which the second iteration's collection runs, and its Job."""
+    world = World(spec=cycle_spec(history=LEAST, **changes))
+    iterate(world, "good")
+    world.quality = "hacked"
+    world.annotations["alignment.dev/run"] = "second"
+    while not (found := [name for name in world.active() if "-collect-" in name]):
+        world.pass_()
+        for name in world.active():
+            if "-collect-" not in name:
+                world.succeed(name)
+    return world, found[0]
+
+
+def test_what_was_collected_is_told_once() -> None:
+    world, name = collecting()
+    world.succeed(name)
+    (told,) = world.pass_().events
+    assert told.reason == "Collected"
+    assert told.message.endswith("kept: [1]")
+    assert not world.pass_().events
+
+
+def test_a_collection_that_never_starts_fails_at_its_deadline_and_is_looked_at_then() -> None:
+    world, name = collecting(defaults={"pendingDeadlineSeconds": 30})
+    begun = world.jobs[name].view.created_at
+    assert begun is not None
+    assert world.pass_().wake_at == begun + timedelta(seconds=30)
+    world.now = begun + timedelta(seconds=30)
+    (told,) = world.pass_().events
+    assert (told.reason, told.warning) == ("CollectFailed", True)
+    assert not world.active()
+
+
+def test_a_collection_that_finds_nothing_to_read_is_not_tried_again() -> None:
+    world, name = collecting()
+    world.fail(name, ExitCode.INPUT_MISSING)
+    assert [event.reason for event in world.pass_().events] == ["CollectFailed"]
+
+
+def test_a_suspended_collection_goes_on_where_it_was_and_no_deadline_runs() -> None:
+    deadline = {"pendingDeadlineSeconds": 30}
+    world, name = collecting(defaults=deadline)
+    world.spec, world.generation = cycle_spec(history=LEAST, suspend=True, defaults=deadline), 2
+    world.pass_()
+    stage = world.status["collection"]["stage"]
+    assert (stage["state"], stage["reason"]) == ("Pending", "Suspended")
+    assert world.jobs[name].view.suspended
+    world.now += timedelta(days=9)
+    world.pass_()
+    world.spec, world.generation = cycle_spec(history=LEAST, defaults=deadline), 3
+    world.pass_()
+    assert "reason" not in world.status["collection"]["stage"]
+    world.settle()
+    assert world.status["collection"]["stage"]["state"] == "Succeeded"
+    assert world.stored() == {1}
+    assert len([job for job in world.jobs if "-collect-" in job]) == 1
+
+
+def test_a_collection_that_is_over_is_taken_note_of_though_the_cycle_is_suspended_meanwhile() -> None:
+    world, name = collecting()
+    world.succeed(name)
+    world.spec, world.generation = cycle_spec(history=LEAST, suspend=True), 2
+    world.pass_()
+    assert world.status["collection"]["stage"]["state"] in {"Pending", "Running"}
+    world.spec, world.generation = cycle_spec(history=LEAST), 3
+    world.pass_()
+    assert world.status["collection"]["stage"]["state"] == "Succeeded"
+
+
+def test_nothing_is_collected_while_the_cycle_is_suspended() -> None:
+    world = World(spec=cycle_spec(history=LEAST))
+    iterate(world, "good", "hacked")
+    world.spec, world.generation = cycle_spec(history=LEAST | {"keepPromoted": 2}, suspend=True), 2
+    before = world.status["collection"]
+    world.settle()
+    assert world.status["collection"] == before
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

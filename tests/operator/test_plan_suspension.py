@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from alignment_api.cycle_status import StageProgress
+from alignment_api.cycle_status import StageProgress, StageStatus
 from alignment_api.stage import ExitCode
-from alignment_operator.observed import PodView, TargetView
+from alignment_operator.observed import JobState, PodView, TargetView
 from alignment_operator.plan import suspension
 from alignment_operator.planned import HoldJob, StartJob, SuspendJob
 from tests.operator.plan_world import START, World, cycle_spec
@@ -47,7 +47,8 @@ def test_the_running_job_is_suspended_and_said_to_be() -> None:
     assert (stage["state"], stage["reason"]) == ("Pending", "Suspended")
     assert stage["message"] == "spec.suspend is true"
     assert condition(world, "Suspended")["status"] == "True"
-    assert not world.pass_().events, "it is told once"
+    again = world.pass_()
+    assert (again.actions, again.events) == ((), ()), "once"
     assert (condition(world, "Ready")["status"], condition(world, "Ready")["reason"]) == ("True", "Suspended")
     assert condition(world, "Iterating")["message"] == "iteration 1, stage sample is suspended"
 
@@ -159,6 +160,15 @@ def test_a_job_that_ends_anyway_is_not_suspended(ends: str) -> None:
         world.change(name, deleting=True)
     suspend(world, to=True)
     assert not any(isinstance(action, SuspendJob) for action in world.pass_().actions)
+
+
+def test_another_job_of_the_same_name_that_has_ended_is_not_what_is_waited_for() -> None:
+    world = running()
+    (name,) = world.active()
+    entry = StageStatus.from_wire(world.iteration["stages"][0])
+    ended = replace(world.jobs[name].view, state=JobState.SUCCEEDED)
+    assert suspension.paused(entry, [ended]) is None
+    assert suspension.paused(entry, [replace(ended, uid="another")]) is not None
 
 
 def test_a_retry_that_waited_says_no_longer_that_it_is_suspended() -> None:
