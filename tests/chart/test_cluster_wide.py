@@ -202,7 +202,7 @@ def limited(people: Namespace, team: Namespace, operator: Release) -> Callable[[
 
 
 TRAINER = {"serviceAccountName": "trainer"}
-OLDER = {
+OLDER: Json = {
     "defaults": {"image": "ghcr.io/old/worker:1"},
     "stages": {
         "train": {"image": "ghcr.io/acme/worker:7", "serviceAccountName": "root"},
