@@ -35,7 +35,7 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
             f"came {good} and {bad} that it can use. Give more prompts or pairs, or train by DPO."
         )
     others = list(chain.from_iterable(mismatched(batch, limit) for batch in batches))
-    columns = {
+    columns: dict[str, list[Any]] = {
         "prompt_ids": [row.prompt for row in kept],
         "completion_ids": [row.completion for row in kept],
         "KL_completion_ids": others,
