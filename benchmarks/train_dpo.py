@@ -1,0 +1,236 @@
+"""The stage `train` against TRL's own DPO script on the same rows, turn by turn: tokens a second, and peak memory.
+
+    python benchmarks/train_dpo.py --model quickstart
+    python benchmarks/train_dpo.py --model large --pairs 64 --lora
+
+Both commands are measured from start to end, with everything that they import, load and store. The stage is given what
+it has in an iteration: rows that were sampled, with the log-probabilities recorded then. Making them is not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from process_tree import Cost, cost_of
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from alignment_api import digests
+from alignment_api.cycle import Lora, Training
+from alignment_api.stage import Input, InputKind, Stage, StageConfig, StageReport, TrainParameters
+from alignment_worker import logprobs, models, rows, train_pairs
+from alignment_worker.rows import Pair
+
+HERE = Path(__file__).parent
+ASSETS = HERE.parent / "examples" / "quickstart" / "quickstart-assets"
+BATCH = 32
+# Words, so that prompts are longer than answers, as they are mostly.
+PROMPT_WORDS, ANSWER_WORDS = (30, 90), (10, 60)
+
+
+def large(folder: Path) -> None:
+    """A Llama of 110 million parameters made at random, a vocabulary of 32,768, stored in bf16."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32768,
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_key_value_heads=12,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(ASSETS / "policy").save_pretrained(folder)
+
+
+def texts(model: str, count: int) -> list[dict[str, Any]]:
+    """The quickstart's own pairs, again and again; for the large model longer ones, of the same words."""
+    own: list[dict[str, Any]] = rows.load(ASSETS / "pairs.jsonl")
+    if model == "quickstart":
+        return [own[number % len(own)] for number in range(count)]
+    words = sorted({word for row in own for word in row["prompt"][0]["content"].split()})
+    draw = random.Random(0)
+
+    def some(low: int, high: int) -> str:
+        return "".join(f" {draw.choice(words)}" for _ in range(draw.randint(low, high)))
+
+    return [
+        {"prompt": some(*PROMPT_WORDS), "chosen": some(*ANSWER_WORDS), "rejected": some(*ANSWER_WORDS)}
+        for _ in range(count)
+    ]
+
+
+def judged(start: Path, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as the judge stage writes them: token ids, and what sampling would have recorded of them."""
+    policy = models.load_policy("start", start)
+    found = [
+        train_pairs.tokenised(
+            policy.tokenizer, Pair(1, row["prompt"], row["chosen"], row["rejected"]), policy.eos_ids
+        )
+        for row in pairs
+    ]
+    asked = [pair.prompt for pair in found]
+    chosen = logprobs.log_probs(policy, asked, [pair.chosen for pair in found])
+    rejected = logprobs.log_probs(policy, asked, [pair.rejected for pair in found])
+    return [
+        {
+            **{name: row[name] for name in ("prompt", "chosen", "rejected")},
+            "prompt_ids": pair.prompt,
+            "chosen_ids": pair.chosen,
+            "rejected_ids": pair.rejected,
+            "chosen_log_probs": better,
+            "rejected_log_probs": worse,
+            "line": number,
+        }
+        for number, (row, pair, better, worse) in enumerate(
+            zip(pairs, found, chosen, rejected, strict=True), start=1
+        )
+    ]
+
+
+def tokens_of(judged_rows: Sequence[dict[str, Any]]) -> int:
+    return sum(
+        2 * len(row["prompt_ids"]) + len(row["chosen_ids"]) + len(row["rejected_ids"]) for row in judged_rows
+    )
+
+
+def by_stage(work: Path, given: argparse.Namespace, environment: dict[str, str]) -> tuple[Cost, int]:
+    """`alignment_worker train`, as its Job runs it; the tokens that it trained on."""
+    output = work / "stage"
+    shutil.rmtree(output, ignore_errors=True)
+    start, judged_file = work / "start", work / "judged.jsonl"
+    digest = digests.of_folder(start)
+    training = Training(
+        learning_rate=given.learning_rate,
+        per_device_batch_size=min(4, BATCH),
+        gradient_accumulation_steps=BATCH // min(4, BATCH),
+        lora=Lora(rank=16, alpha=32) if given.lora else None,
+        checkpoint_every_steps=1_000_000,
+        processes_per_node=1,
+    )
+    config = StageConfig(
+        stage=Stage.TRAIN,
+        owner_uid="uid",
+        iteration=1,
+        output=f"file://{output}",
+        inputs={
+            "start": Input(uri=f"file://{start}", kind=InputKind.MODEL, digest=digest),
+            "reference": Input(uri=f"file://{start}", kind=InputKind.MODEL, digest=digest),
+            "pairs": Input(
+                uri=f"file://{judged_file}", kind=InputKind.PAIRS, digest=digests.of_file(judged_file)
+            ),
+        },
+        parameters=TrainParameters(training=training, sampled_by=digest),
+        seed=0,
+    )
+    (work / "stage.json").write_text(json.dumps(config.to_wire()))
+    command = [sys.executable, "-m", "alignment_worker", "train", "--config", str(work / "stage.json")]
+    command += ["--report", str(work / "report"), "--progress", str(work / "progress")]
+    cost = ended(cost_of(command, environment))
+    result = StageReport.decode((work / "report").read_text()).result
+    assert result is not None
+    if result.counts["referenceFromSampling"] != result.counts["pairs"]:
+        raise SystemExit("the stage did not take the log-probabilities that were recorded")
+    return cost, tokens_of(rows.load(judged_file))
+
+
+def by_script(work: Path, given: argparse.Namespace, environment: dict[str, str]) -> tuple[Cost, int]:
+    output = work / "script"
+    shutil.rmtree(output, ignore_errors=True)
+    command = [sys.executable, str(HERE / "plain_dpo.py"), "--model", str(work / "start")]
+    command += ["--pairs", str(work / "pairs.jsonl"), "--output", str(output), "--batch", str(BATCH)]
+    command += ["--learning-rate", str(given.learning_rate)]
+    command += ["--lora"] if given.lora else []
+    command += ["--keep-activations"] if given.keep_activations else []
+    cost = ended(cost_of(command, environment))
+    return cost, int(json.loads(cost.output.splitlines()[-1])["tokens"])
+
+
+def ended(cost: Cost) -> Cost:
+    if cost.exit_status:
+        raise SystemExit(f"ended with {cost.exit_status}:\n{cost.output}")
+    return cost
+
+
+def prepare(work: Path, given: argparse.Namespace) -> None:
+    if given.model == "large":
+        large(work / "start")
+    else:
+        shutil.copytree(ASSETS / "policy", work / "start")
+    pairs = texts(given.model, given.pairs)
+    rows.write(work / "pairs.jsonl", pairs)
+    rows.write(work / "judged.jsonl", judged(work / "start", pairs))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=("quickstart", "large"), required=True)
+    parser.add_argument("--pairs", type=int, default=512)
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument(
+        "--keep-activations", action="store_true", help="TRL's script recomputes them otherwise"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of each process; left out: as the libraries choose")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    given.learning_rate = 1e-5 if given.lora else 5e-7
+    environment = os.environ | ({"OMP_NUM_THREADS": str(given.threads)} if given.threads else {})
+    found: list[dict[str, dict[str, float]]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        prepare(work, given)
+        for number in range(given.rounds):
+            order = (("stage", by_stage), ("script", by_script))
+            row = {}
+            for name, measured in order if number % 2 == 0 else reversed(order):
+                cost, tokens = measured(work, given, environment)
+                row[name] = {
+                    "tokens": tokens,
+                    "tokensPerSecond": tokens / cost.wall_seconds,
+                    "tokensPerCpuSecond": tokens / cost.cpu_seconds,
+                    "peakMib": cost.peak_mib,
+                }
+                print(f"round {number + 1}, {name}: {row[name]}", file=sys.stderr, flush=True)
+            found.append(row)
+    print(table(found))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1))
+
+
+def table(found: Sequence[dict[str, dict[str, float]]]) -> str:
+    """Medians, and the median of the rounds' ratios with their range."""
+    lines = ["| | stage | TRL's script | ratio (least, most) |", "|---|---|---|---|"]
+    for label, key in (
+        ("tokens a second", "tokensPerSecond"),
+        ("tokens a CPU second", "tokensPerCpuSecond"),
+        ("peak memory, MiB", "peakMib"),
+    ):
+        ours, theirs = ([row[name][key] for row in found] for name in ("stage", "script"))
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        lines.append(
+            f"| {label} | {median(ours):.0f} | {median(theirs):.0f} | "
+            f"{median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f}) |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
