@@ -75,6 +75,9 @@ class DatasetReference(Model):
     """A PreferenceDataset of this namespace whose pairs are trained on."""
 
     name: ObjectName = Field(description="The PreferenceDataset's name.")
+    weight: float | None = Field(
+        None, gt=0, le=1000, description="Pairs drawn for each pair that was sampled. Absent: up to maxPairs."
+    )
     max_pairs: int | None = Field(None, ge=1, description="Most pairs of it in one iteration. Absent: all.")
 
 
@@ -481,6 +484,15 @@ class AlignmentCycleSpec(Model):
             message="is empty and there is no prompts: give prompts to sample on, or datasets to train on",
             field_path=".datasets",
             holds=lambda spec: spec.prompts is not None or bool(spec.datasets),
+        ),
+        Rule(
+            cel="has(self.prompts) || !has(self.datasets) || self.datasets.all(dataset, !has(dataset.weight))",
+            message="has a weight, which counts pairs for each sampled one, and without prompts none is: give maxPairs "
+            "instead",
+            field_path=".datasets",
+            holds=lambda spec: (
+                spec.prompts is not None or all(each.weight is None for each in spec.datasets or [])
+            ),
         ),
         Rule(
             cel="!has(self.trigger) || !has(self.trigger.newPairs) || (has(self.datasets) && size(self.datasets) > 0)",

@@ -31,6 +31,9 @@ MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
 SCORE_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores
 TRAIN_LOSS = "trainLoss"  # of the method, mean over the last tenth of the steps
 REWARD_MARGIN = "rewardMargin"  # implicit reward, chosen minus rejected, mean over the last tenth
+# The reference's log-probabilities as recorded while sampling against computed ones, on a draw of pairs:
+REFERENCE_DIFFERENCE = "referenceDifference"  # nats a token, mean of the absolute differences
+REFERENCE_REWARD_DIFFERENCE = "referenceRewardDifference"  # β times a completion's, 99th percentile
 
 GOLD_POOLED = "goldPooled"  # change of accuracy over all items, percentage points
 LENGTH_RATIO = "lengthRatio"  # sum of the candidate's tokens over sum of the incumbent's, EOS counted

@@ -129,6 +129,7 @@ class TrainParameters(Model):
     stage: Literal["train"] = "train"
     training: Training
     datasets: list[DatasetReference] = Field(default_factory=list)
+    sampled_by: Digest | None = None  # of the model that the pairs were sampled from
 
 
 class EvaluateParameters(Model):

@@ -424,6 +424,7 @@ ROWS: tuple[Row, ...] = (
     unique("spec.datasets", lambda index: {"name": f"d{index}"}, "name"),
     mapping("spec.datasets[0]", "name"),
     name("spec.datasets[0].name"),
+    number("spec.datasets[0].weight", 0, 1000, above=True),
     whole("spec.datasets[0].maxPairs", 1),
     mapping("spec.sampling"),
     whole("spec.sampling.completionsPerPrompt", 2, 64),
@@ -680,6 +681,13 @@ RULES: tuple[SpanningRow, ...] = (
             {"spec.datasets": [], "spec.trigger.newPairs": MISSING},
         ),
         ({"spec.prompts": MISSING, "spec.datasets": []}, {"spec.prompts": MISSING, "spec.datasets": MISSING}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "has a weight, which counts pairs for each sampled one, and without prompts none is: give maxPairs instead",
+        "spec.datasets",
+        ({"spec.datasets[0].weight": 0.5},),
+        ({"spec.prompts": MISSING, "spec.datasets[0].weight": 0.5},),
     ),
     SpanningRow(
         CYCLE,

@@ -111,3 +111,18 @@ def test_every_method_comes_to_a_verdict(tmp_path: Path, name: str) -> None:
     iteration = cycle(name, tmp_path)["status"]["iteration"]
     assert iteration["outcome"] in {"Promoted", "Rejected"}
     assert "Error" not in verdicts(iteration).values()
+
+
+def test_sampled_and_recorded_pairs_are_mixed_by_weight(tmp_path: Path) -> None:
+    """The sampled ones bring the reference's log-probabilities with them, and every row says where it is from."""
+    done = run("mixed/cycle.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    iteration = cycle("mixed", tmp_path)["status"]["iteration"]
+    result = next(stage["result"] for stage in iteration["stages"] if stage["name"] == "train")
+    counts = result["counts"]
+    assert counts["pairsFromDatasets"] == round(counts["pairsOnPolicy"] / 2)
+    assert (counts["referenceFromSampling"], counts["referenceRecomputed"]) == (counts["pairsOnPolicy"], 0)
+    assert 0 < result["measurements"]["referenceDifference"]["estimate"] < 1e-5
+    rows = (local(result["model"]["uri"], tmp_path).parent / "rows.jsonl").read_text().splitlines()
+    origins = [json.loads(row)["origin"] for row in rows]
+    assert origins == ["sampled"] * counts["pairsOnPolicy"] + ["dataset"] * counts["pairsFromDatasets"]

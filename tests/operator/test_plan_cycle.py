@@ -9,7 +9,7 @@ import pytest
 
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.pods import PodDefaults
-from alignment_api.stage import ExitCode, Expected, Located, Stage, StageReport
+from alignment_api.stage import ExitCode, Expected, Located, Stage, StageReport, TrainParameters
 from alignment_operator.observed import JobState, PodView, TargetView
 from alignment_operator.plan import evidence
 from alignment_operator.planned import Action, ExpireJob, StartJob
@@ -110,6 +110,31 @@ def test_an_offline_cycle_trains_without_sampling() -> None:
     )
     world.settle()
     assert stages(world) == ["train", "evaluate", "compare", "promote"]
+    assert trained_with(world).sampled_by is None
+
+
+@pytest.mark.parametrize("reference", ["Previous", "Initial"])
+def test_training_is_told_which_model_was_sampled(reference: str) -> None:
+    """The incumbent: the reference too, unless that is M_0 and the incumbent no longer is."""
+    world = started(policy={"model": "pvc://models/m0", "reference": reference})
+    world.settle()
+    assert trained_with(world).sampled_by == world.iteration["inputs"]["policy"]
+    world.annotations["alignment.dev/run"] = "2"
+    world.settle()
+    train = next(
+        job.config
+        for job in world.jobs.values()
+        if (job.config.stage, job.config.iteration) == (Stage.TRAIN, 2)
+    )
+    assert isinstance(train.parameters, TrainParameters)
+    assert train.parameters.sampled_by == train.inputs["start"].digest
+    assert (train.parameters.sampled_by == train.inputs["reference"].digest) == (reference == "Previous")
+
+
+def trained_with(world: World) -> TrainParameters:
+    train = next(job.config for job in world.jobs.values() if job.config.stage == Stage.TRAIN)
+    assert isinstance(train.parameters, TrainParameters)
+    return train.parameters
 
 
 def test_an_edit_meanwhile_applies_to_the_next_iteration() -> None:

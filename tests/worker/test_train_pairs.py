@@ -82,6 +82,8 @@ def gathered(
     held_out: str | None = None,
     limit: int = 100,
     max_pairs: int | None = None,
+    weight: float | None = None,
+    seed: int = 0,
 ) -> Gathered:
     """From sampled pairs of so many tokens (prompt, chosen, rejected) and a dataset of (prompt, chosen, rejected)."""
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -96,8 +98,8 @@ def gathered(
         paths["heldOutPrompts"] = tiny.write_rows(folder / "heldout.jsonl", [{"prompt": held_out}])
         kinds["heldOutPrompts"] = InputKind.PROMPTS
     parameters = TrainParameters(
-        training=training.training(method=method),
-        datasets=[DatasetReference(name="people", max_pairs=max_pairs)],
+        training=training.training(method=method, seed=seed),
+        datasets=[DatasetReference(name="people", max_pairs=max_pairs, weight=weight)],
     )
     words = training.tokenizer()
     return gather(Inputs(paths, kinds, {}, {}), parameters, words, {EOS}, limit, len(words))
@@ -116,7 +118,7 @@ def test_a_pair_is_as_long_as_the_longer_of_its_two(tmp_path: Path) -> None:
 def test_a_datasets_pair_that_asks_a_held_out_prompt_is_left_out(tmp_path: Path) -> None:
     found = [("one", "a", "b"), ("two", "a", "b"), ("three", "a", "b")]
     made = gathered(tmp_path, found, held_out="Two")
-    assert [len(made.from_datasets), made.leaked] == [2, 1]
+    assert [len(made.from_datasets), made.dropped.leaked] == [2, 1]
     words = training.tokenizer()
     assert {tuple(pair.prompt) for pair in made.from_datasets} == {
         tuple(letters(words, text)) for text in ("one", "three")
@@ -127,6 +129,50 @@ def test_at_most_so_many_pairs_of_a_dataset_that_fit(tmp_path: Path) -> None:
     found = [(f"p{n}", "a" * (1 + 9 * (n % 2)), "b") for n in range(10)]
     assert len(gathered(tmp_path / "most", found, max_pairs=3, limit=8).from_datasets) == 3
     assert len(gathered(tmp_path / "all", found, max_pairs=9, limit=8).from_datasets) == 5
+
+
+@pytest.mark.parametrize(
+    ("weight", "max_pairs", "drawn"),
+    [
+        (None, None, 9),
+        (0.5, None, 2),
+        (1.0, None, 4),
+        (1.5, None, 6),
+        (2.0, 5, 5),
+        (8.0, None, 9),
+        (0.1, None, 0),
+    ],
+)
+def test_a_weight_draws_so_many_pairs_for_each_sampled_one_that_fits(
+    weight: float | None, max_pairs: int | None, drawn: int, tmp_path: Path
+) -> None:
+    found = [(f"p{n}", "a" * (1 + 99 * (n == 3)), "b") for n in range(10)]
+    sampled = [(3, 2, 2)] * 4 + [(3, 99, 2)]
+    made = gathered(tmp_path, found, sampled=sampled, weight=weight, max_pairs=max_pairs, limit=50)
+    assert (len(made.on_policy), len(made.from_datasets)) == (4, drawn)
+
+
+def test_the_seed_draws_other_pairs_and_none_twice(tmp_path: Path) -> None:
+    found = [(f"p{n}", "a", "b") for n in range(10)]
+    draws = [
+        [
+            tuple(pair.prompt)
+            for pair in gathered(
+                tmp_path / f"{number}", found, sampled=[(3, 2, 2)] * 6, weight=1, seed=seed
+            ).from_datasets
+        ]
+        for number, seed in enumerate((0, 0, 1))
+    ]
+    assert draws[0] == draws[1]
+    assert set(draws[0]) != set(draws[2])
+    assert [len(set(draw)) for draw in draws] == [6, 6, 6]
+
+
+def test_without_a_sampled_pair_a_weight_draws_nothing_and_says_so(tmp_path: Path) -> None:
+    with pytest.raises(
+        TooFewPairsError, match="No sampled pair is left, so none is drawn from datasets with a weight"
+    ):
+        gathered(tmp_path, [("one", "a", "b")], weight=2)
 
 
 def test_several_messages_may_follow_a_prompt() -> None:

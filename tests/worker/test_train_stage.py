@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from alignment_api.cycle import DatasetReference, Lora
+from alignment_api.cycle import DatasetReference, Lora, Training
 from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS
 from alignment_api.stage import ExitCode, InputKind, StageReport, TrainParameters
 from alignment_worker import main
+from alignment_worker.logprobs import log_probs
+from alignment_worker.models import load_policy
 from tests.worker import tiny, training
 from tests.worker.training import Finished
 
@@ -284,6 +286,51 @@ def test_only_the_target_modules_are_trained(tmp_path: Path, llama: Path) -> Non
     }
 
 
+@pytest.mark.parametrize(("lora", "learning_rate"), [(None, 5e-7), (Lora(rank=16, alpha=32), 1e-5)])
+def test_512_pairs_at_the_defaults_move_what_is_stored_in_bf16(
+    lora: Lora | None, learning_rate: float, tmp_path: Path, qwen: Path
+) -> None:
+    """Steps so small are rounded away on most weights; those that are left prefer the chosen answers."""
+    pairs = training.sampled_pairs(512)
+    inputs = {
+        "start": (qwen, InputKind.MODEL),
+        "reference": (qwen, InputKind.MODEL),
+        "pairs": (training.sealed(tmp_path / "judge", "pairs.jsonl", pairs), InputKind.STAGE),
+    }
+    parameters = TrainParameters(training=Training(learning_rate=learning_rate, lora=lora))
+    done = training.finish(training.config(tmp_path / "out", inputs, parameters), tmp_path / "job")
+    assert counts(done)["steps"] == 16
+    assert counts(done)["parametersChanged"] > 0.01 * counts(done)["parameters"]
+    moved = [new - old for new, old in zip(margins(done.model, pairs), margins(qwen, pairs), strict=True)]
+    assert sum(margin > 0 for margin in moved) > 0.55 * len(pairs)  # by chance: once in a hundred
+
+
+def margins(model: Path, pairs: list[dict[str, Any]]) -> list[float]:
+    """By how much each chosen answer is likelier than the rejected one, in nats, by the weights as they are stored."""
+    policy = load_policy("model", model)
+    prompts = [pair["prompt_ids"] for pair in pairs]
+    chosen, rejected = (
+        log_probs(policy, prompts, [pair[name] for pair in pairs]) for name in ("chosen_ids", "rejected_ids")
+    )
+    return [sum(better) - sum(worse) for better, worse in zip(chosen, rejected, strict=True)]
+
+
+def test_with_lora_the_next_reference_is_the_incumbent_with_its_adapters_merged(
+    tmp_path: Path, qwen: Path
+) -> None:
+    pairs = training.sampled_pairs(8)
+    first = finished(tmp_path / "1", qwen, pairs, lora=LORA, per_device_batch_size=8, epochs=4)
+    previous = finished(tmp_path / "2", first.model, pairs, lora=LORA, per_device_batch_size=8)
+    initial = finished(tmp_path / "3", first.model, pairs, reference=qwen, lora=LORA, per_device_batch_size=8)
+    now, before = (sum(margins(model, pairs)) / len(pairs) for model in (first.model, qwen))
+    assert now - before > 1e-3
+    for done, expected in ((previous, 0.0), (initial, 0.1 * (now - before))):
+        step = done.steps[0]
+        assert step["rewardMargin"] == pytest.approx(expected, abs=1e-4)
+        likelier = step["logProbabilityChosen"] - step["logProbabilityRejected"]
+        assert likelier == pytest.approx(now, abs=1e-3)
+
+
 def test_an_update_that_rounding_undoes_is_no_work(tmp_path: Path, qwen: Path) -> None:
     text = message(
         finished(tmp_path, qwen, training.sampled_pairs(4), learning_rate=1e-12), ExitCode.NO_WORK_DONE
@@ -316,10 +363,15 @@ def test_progress_counts_steps_and_says_the_loss(tmp_path: Path, llama: Path) ->
     assert shown["detail"] == f"loss {done.steps[-1]['loss']:.4f}"
 
 
-def test_nothing_but_the_model_and_the_log_is_stored(tmp_path: Path, llama: Path) -> None:
+def test_nothing_but_the_model_its_log_and_its_rows_is_stored(tmp_path: Path, llama: Path) -> None:
     done = finished(tmp_path, llama, training.sampled_pairs(), checkpoint_every_steps=4)
     assert {path.name for path in done.folder.iterdir()} == {"manifest.json", done.run_folder.name}
-    assert {path.name for path in done.run_folder.iterdir()} == {"model", "training-log.jsonl"}
+    assert {path.name for path in done.run_folder.iterdir()} == {
+        "model",
+        "training-log.jsonl",
+        "rows.jsonl",
+        "learned-pairs.txt",
+    }
 
 
 @pytest.mark.parametrize("method", ["IPO", "KTO", "BestOfN"])

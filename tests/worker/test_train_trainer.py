@@ -67,7 +67,7 @@ def trainer(
     has_beta = {} if given.get("method") == "BestOfN" else {"beta": BETA}
     settings = training.training(**{"epochs": 1, "per_device_batch_size": len(of)} | has_beta | given)
     method = train.METHODS[settings.method]
-    rows = method.rows(Gathered(of, [], len(of), 0, 0), settings, 100)
+    rows = method.rows(Gathered(of, [], len(of)), settings, 100)
     common = train_config.settings(settings, tmp_path / "scratch", recompute=False) | rows.settings
     return method.trainer(
         loaded(start),
@@ -318,6 +318,23 @@ def test_merged_adapters_answer_as_adapters_do(tmp_path: Path, start: Path) -> N
         merged = made.trained_model()(input_ids=ids).logits
     assert (adapted - plain).abs().max() > 1e-3
     torch.testing.assert_close(merged, adapted, atol=1e-5, rtol=1e-4)
+
+
+def test_adapters_are_merged_in_fp32_and_rounded_once(tmp_path: Path) -> None:
+    start = training.qwen(tmp_path / "start")
+    adapters = lora.configuration(Lora(rank=4, alpha=8), loaded(start))
+    made = trainer(tmp_path, start, pairs(), adapters=adapters, epochs=3, learning_rate=1e-2)
+    made.train_or_resume()
+    layer = made.model.base_model.model.model.layers[0].self_attn.q_proj
+    update = layer.lora_B["default"].weight.double() @ layer.lora_A["default"].weight.double()
+    expected = (layer.base_layer.weight.double() + 8 / 4 * update).detach()
+    model = made.trained_model()
+    merged = model.model.layers[0].self_attn.q_proj.weight.detach().clone()
+    assert merged.dtype is torch.float32
+    torch.testing.assert_close(merged.double(), expected, atol=1e-6, rtol=0)
+    train_weights.store(model, start, tmp_path / "stored")
+    stored = load_file(tmp_path / "stored" / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"]
+    assert torch.equal(stored, merged.to(torch.bfloat16))
 
 
 def test_stored_weights_are_the_trained_ones_in_the_starts_precision(tmp_path: Path) -> None:

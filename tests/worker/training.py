@@ -24,6 +24,9 @@ from alignment_api import digests
 from alignment_api.cycle import Training
 from alignment_api.stage import Input, InputKind, Stage, StageConfig, StageReport, TrainParameters
 from alignment_worker import main
+from alignment_worker.generate import Decoding, generate
+from alignment_worker.models import load_policy
+from alignment_worker.sample import answer_of
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
@@ -116,6 +119,33 @@ def sampled_pairs(count: int = 24, *, seed: int = 0, longest: int = 12) -> list[
 def file_for(method: str) -> str:
     """What of the judge stage's a method reads."""
     return "best.jsonl" if method == "BestOfN" else "pairs.jsonl"
+
+
+def judged_pairs(
+    policy: Path, count: int = 24, *, seed: int = 0, temperature: float = 1.0
+) -> list[dict[str, Any]]:
+    """Rows as the judge stage writes them, sampled from `policy`: answers that end, and answers that were cut off."""
+    model = load_policy("policy", policy)
+    draw = random.Random(seed)
+    prompts = [[1, *(draw.randrange(10, 40) for _ in range(draw.randint(3, 12)))] for _ in range(count)]
+    decoding = Decoding(samples=2, temperature=temperature, top_p=1.0, max_new_tokens=24, seed=seed)
+    rows = []
+    for number, pair in enumerate(generate(model, prompts, range(count), decoding)):
+        chosen, rejected = (answer_of(completion, f"{number}") for completion in pair)
+        rows.append(
+            {
+                "prompt": f"p{number}",
+                "chosen": chosen["text"],
+                "rejected": rejected["text"],
+                "prompt_ids": prompts[number],
+                "chosen_ids": chosen["ids"],
+                "rejected_ids": rejected["ids"],
+                "chosen_log_probs": chosen["log_probs"],
+                "rejected_log_probs": rejected["log_probs"],
+                "line": number + 1,
+            }
+        )
+    return rows
 
 
 def sealed(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:

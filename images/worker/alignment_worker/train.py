@@ -1,7 +1,7 @@
 """The stage `train`: from pairs and a start to a candidate, by the trainers of TRL; `train_METHOD.py` says how.
 
-Reads the start, the reference and the pairs; stores the candidate in `model/` and a line for every step in
-`training-log.jsonl`; keeps resumable checkpoints in the stage's folder.
+Reads the start, the reference and the pairs; stores the candidate in `model/`, a line for every step in
+`training-log.jsonl` and the origin of every pair in `rows.jsonl`; keeps resumable checkpoints in the stage's folder.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from alignment_worker import (
     train_kto,
     train_log,
     train_pairs,
+    train_rows,
     train_weights,
 )
 from alignment_worker.failures import NoWorkDoneError
@@ -72,7 +73,7 @@ def run(workspace: Workspace) -> Outcome:
     assert isinstance(parameters, TrainParameters)
     start = workspace.inputs.path("start")
     with tempfile.TemporaryDirectory() as scratch, without_known_warnings(), scoring_completions_only():
-        trainer, rows = _trainer(workspace, parameters, start, Path(scratch))
+        trainer, rows, gathered = _trainer(workspace, parameters, start, Path(scratch))
         trainer.train_or_resume()
     steps = train_log.steps_of(trainer.state.log_history)
     if not steps:
@@ -81,16 +82,24 @@ def run(workspace: Workspace) -> Outcome:
         )
     train_log.write(workspace.run_folder / LOG, steps)
     train_weights.store(trainer.trained_model(), start, workspace.run_folder / MODEL)
+    origins = (pair.origin for pair in gathered.pairs if pair.origin)
+    train_rows.store(origins, gathered.learned, workspace.config.iteration, workspace.run_folder)
+    reference = trainer.log_probabilities
     del trainer
     gc.collect()  # weights, gradients and optimizer make room for the comparison
     change = _change(workspace, start, len(steps), train_config.learning_rate(parameters.training))
-    counts = rows.counts | {
-        "steps": len(steps),
-        "epochs": parameters.training.epochs,
-        "parameters": change.parameters,
-        "parametersChanged": change.changed,
-    }
-    return Outcome(counts, train_log.measured(steps), model=workspace.run_folder / MODEL)
+    counts = (
+        rows.counts
+        | (reference.counts if reference else {})
+        | {
+            "steps": len(steps),
+            "epochs": parameters.training.epochs,
+            "parameters": change.parameters,
+            "parametersChanged": change.changed,
+        }
+    )
+    measurements = train_log.measured(steps) | (reference.measured if reference else {})
+    return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
 
 
 def help_with(workspace: Workspace) -> None:
@@ -99,13 +108,13 @@ def help_with(workspace: Workspace) -> None:
     assert isinstance(parameters, TrainParameters)
     start = workspace.inputs.path("start")
     with without_known_warnings(), scoring_completions_only():
-        trainer, _ = _trainer(workspace, parameters, start, workspace.run_folder)
+        trainer, _, _ = _trainer(workspace, parameters, start, workspace.run_folder)
         trainer.train_or_resume()
 
 
 def _trainer(
     workspace: Workspace, parameters: TrainParameters, start: Path, scratch: Path
-) -> tuple[ResumableTrainer, Rows]:
+) -> tuple[ResumableTrainer, Rows, Gathered]:
     """Everything that can be refused without weights is refused before they are loaded."""
     training = parameters.training
     tokenizer = models.load_tokenizer(start, "start")
@@ -131,7 +140,7 @@ def _trainer(
         checkpoints=Checkpoints(workspace.stage_folder / "checkpoints", _identity(workspace, rows)),
         progress=workspace.progress,
     )
-    return trainer, rows
+    return trainer, rows, gathered
 
 
 def _change(workspace: Workspace, start: Path, steps: int, learning_rate: float) -> train_weights.Change:

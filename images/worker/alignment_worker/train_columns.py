@@ -10,18 +10,23 @@ from datasets import Dataset
 
 from alignment_worker import gang
 from alignment_worker.progress import Progress
+from alignment_worker.train_reference import Tokens
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """`lengths` are the tokens that each row has in memory; `settings` those of the trainer that the rows ask for."""
+    """`lengths` are the tokens that each row has in memory; `settings` those of the trainer that the rows ask for.
+
+    `recorded` has the reference's log-probabilities, by row, of the pairs that bring them along.
+    """
 
     columns: dict[str, list[Any]]
     lengths: list[int]
     counts: dict[str, int]
     settings: dict[str, Any] = field(default_factory=dict)
+    recorded: dict[int, Tokens] = field(default_factory=dict)
 
     def tokens_at_once(self, batch_size: int) -> int:
         """Tokens of the largest batch, padding counted."""

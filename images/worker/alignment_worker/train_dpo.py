@@ -1,22 +1,24 @@
 """Direct Preference Optimization (Rafailov et al. 2023, arXiv:2305.18290) and IPO (Azar et al. 2023, arXiv:2310.12036).
 
-TRL's DPOTrainer on pairs that are tokens already. TRL 1.16 caches the reference's log-probabilities on disk
-(`_precompute_ref_logps`), which is overridden here.
+TRL's DPOTrainer on pairs that are tokens already. TRL 1.16 computes the reference's log-probabilities of all rows and
+caches them on disk (`_precompute_ref_logps`), which is overridden here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignment_api.cycle import Training
-from alignment_worker import models, train_config
-from alignment_worker.train_columns import Row, Rows, with_reference
+from alignment_worker import gang, models, train_config, train_reference
+from alignment_worker.train_columns import Row, Rows
 from alignment_worker.train_pairs import Gathered
+from alignment_worker.train_reference import Tokens
 from alignment_worker.train_trainer import ResumableTrainer
 
 _LOSS = {"DPO": "sigmoid", "IPO": "ipo"}
@@ -30,7 +32,8 @@ def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
         "chosen_ids": [pair.chosen for pair in pairs],
         "rejected_ids": [pair.rejected for pair in pairs],
     }
-    return Rows(columns, [2 * pair.length for pair in pairs], gathered.counts())
+    recorded = {index: pair.log_probs for index, pair in enumerate(pairs) if pair.log_probs is not None}
+    return Rows(columns, [2 * pair.length for pair in pairs], gathered.counts(), recorded=recorded)
 
 
 def config(training: Training, **settings: Any) -> DPOConfig:
@@ -47,7 +50,8 @@ def config(training: Training, **settings: Any) -> DPOConfig:
 class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
     """Trains `model` on pairs; `reference` None is the model as it is now (with LoRA: adapters off).
 
-    The reference's log-probabilities are computed once, before the first step, and the reference is let go.
+    The reference's log-probabilities are there before the first step, and the reference is let go: those that the
+    pairs bring are taken, the others computed once. `log_probabilities` says how it went.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         adapters: Any | None,
         **others: Any,
     ) -> None:
+        self._recorded = dict(of.recorded)
         collator = DataCollatorForPreference(
             pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
         )
@@ -73,17 +78,47 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
             **others,
         )
         self.ref_model = None  # its log-probabilities are there
+        self._recorded.clear()
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
-        def scored(batch: list[Row]) -> Sequence[list[float]]:
-            inputs = self._prepare_inputs(self.data_collator(batch))
-            both = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-            return [values.tolist() for values in both]
-
-        names = ("ref_chosen_logps", "ref_rejected_logps")
-        return with_reference(
-            dataset, names, _length, scored, batch_size, self.args.world_size, self._progress
+        rows = list(dataset)
+        self.log_probabilities = train_reference.log_probabilities(
+            len(rows),
+            self._recorded,
+            lambda some: self._reference_log_probs(rows, some, batch_size),
+            beta=self.args.beta,
+            seed=self.args.seed,
         )
+        chosen, rejected = (list(column) for column in zip(*self.log_probabilities.sums, strict=True))
+        return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
+
+    def _reference_log_probs(
+        self, rows: Sequence[Row], some: Sequence[int], batch_size: int
+    ) -> Iterator[tuple[int, Tokens]]:
+        """Longest first, so that padding wastes little, and a batch that is too large fails at once."""
+        order = sorted(some, key=lambda index: -_length(rows[index]))
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        mine = batches[gang.rank() :: self.args.world_size]
+        self._progress.begin(sum(map(len, mine)), "pairs", "reference log-probabilities")
+        for batch in mine:
+            inputs = self._prepare_inputs(self.data_collator([rows[index] for index in batch]))
+            chosen_first = self._token_log_probs(inputs)
+            for place, index in enumerate(batch):
+                yield index, (chosen_first[place], chosen_first[place + len(batch)])
+            self._progress.advance(len(batch))
+
+    def _token_log_probs(self, inputs: Mapping[str, torch.Tensor]) -> list[list[float]]:
+        """By completion and token: TRL computes them, and gives the sums alone."""
+        seen: list[torch.Tensor] = []
+
+        def forward(**arguments: Any) -> Any:
+            outputs = (self.ref_model or self.model)(**arguments)
+            seen.append(outputs.log_probs)
+            return outputs
+
+        self.compute_ref_log_probs(forward, inputs)
+        mask = inputs["completion_mask"][:, 1:].bool()
+        return [row[own].tolist() for row, own in zip(seen[0].float(), mask, strict=True)]
 
 
 def _length(row: Row) -> int:

@@ -1,24 +1,28 @@
 """The pairs to train on, as tokens: what was sampled stays as it was, what nobody sampled is tokenised once.
 
 A pair is never truncated: one that is too long is dropped and counted, and so is a dataset's pair whose prompt is a
-gold or held-out prompt. For BestOfN only the chosen answers count: of this iteration's prompts the best ones, whether
-or not they made a pair.
+gold or held-out prompt, or that the start has learned from already. For BestOfN only the chosen answers count: of this
+iteration's prompts the best ones, whether or not they made a pair.
 """
 
 from __future__ import annotations
 
 import random
+from array import array
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alignment_api.cycle import DatasetReference, Training
 from alignment_api.stage import TrainParameters
-from alignment_worker import exclusion, prompts, rows
+from alignment_worker import exclusion, prompts, rows, train_rows
 from alignment_worker.artifacts import BEST, PAIRS
 from alignment_worker.failures import InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair, Prompt
+from alignment_worker.train_reference import Tokens
+from alignment_worker.train_rows import Origin
 
 LEAST = 2  # one pair is learned by heart, and shows nothing of a preference
 _TEMPLATE_TAIL = 2  # tokens that templates write behind EOS: a line break, mostly
@@ -28,12 +32,15 @@ _TEMPLATE_TAIL = 2  # tokens that templates write behind EOS: a line break, most
 class TokenPair:
     """Token ids; prompt and completion one behind the other are what the model reads.
 
-    `rejected` is empty for BestOfN.
+    `log_probs` are the reference's, where it is the model that the pair was sampled from. `rejected` is empty for
+    BestOfN.
     """
 
     prompt: list[int]
     chosen: list[int]
     rejected: list[int]
+    log_probs: Tokens | None = None
+    origin: Origin | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:
@@ -42,14 +49,31 @@ class TokenPair:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """Pairs that are not trained on, by reason; those that were not drawn are none of them."""
+
+    too_long: int = 0
+    leaked: int = 0
+    learned: int = 0
+
+    def __add__(self, other: Dropped) -> Dropped:
+        return Dropped(
+            self.too_long + other.too_long, self.leaked + other.leaked, self.learned + other.learned
+        )
+
+
+@dataclass(frozen=True)
 class Gathered:
-    """The pairs, those of this iteration's own sampling first, and what became of the others."""
+    """The pairs, those of this iteration's own sampling first, and what became of the others.
+
+    `learned` names the pairs of the datasets, as they are now, that the start's lineage was trained on.
+    """
 
     on_policy: list[TokenPair]
     from_datasets: list[TokenPair]
     read: int
-    too_long: int
-    leaked: int
+    dropped: Dropped = Dropped()
+    learned: frozenset[str] = frozenset()
 
     @property
     def pairs(self) -> list[TokenPair]:
@@ -60,8 +84,9 @@ class Gathered:
             what: len(self.pairs),
             f"{what}OnPolicy": len(self.on_policy),
             f"{what}FromDatasets": len(self.from_datasets),
-            "droppedTooLong": self.too_long,
-            "droppedLeaked": self.leaked,
+            "droppedTooLong": self.dropped.too_long,
+            "droppedLeaked": self.dropped.leaked,
+            "droppedLearned": self.dropped.learned,
         }
 
 
@@ -77,40 +102,113 @@ def gather(
 
     Raises TooFewPairsError if none is left, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
     """
-    only_chosen = parameters.training.method == "BestOfN"
-    sampled = _sampled(inputs, BEST if only_chosen else PAIRS)
+    sampled = _sampled(inputs, parameters)
     on_policy = [pair for pair in sampled if pair.length <= limit]
-    read, too_long, leaked = len(sampled), len(sampled) - len(on_policy), 0
-    forbidden = exclusion.forbidden(inputs)
-    wanted = {reference.name: reference.max_pairs for reference in parameters.datasets}
-    drawn: list[TokenPair] = []
+    wanted = {reference.name: reference for reference in parameters.datasets}
+    source = _Datasets(inputs, parameters.training, tokenizer, eos_ids, limit, embeddings)
     for role in inputs.roles("dataset"):
-        name = role.partition("/")[2]
-        file = inputs.file(role, PAIRS)
-        found = list(rows.read_pairs(file))
-        read += len(found)
-        allowed = exclusion.allowed((pair.prompt for pair in found), forbidden)
-        clean = [pair for pair, use in zip(found, allowed, strict=True) if use]
-        leaked += len(found) - len(clean)
-        most = wanted.get(name) or len(clean)
-        order = random.Random(f"{parameters.training.seed} {name}").sample(range(len(clean)), len(clean))  # noqa: S311
-        shuffled = (clean[index] for index in order)
-        tokens = _tokens(shuffled, file, tokenizer, eos_ids, embeddings)
-        kept, skipped = _fitting(
-            (replace(pair, rejected=[]) for pair in tokens) if only_chosen else tokens, limit, most
-        )
-        drawn += kept
-        too_long += skipped
-    gathered = Gathered(on_policy, drawn, read, too_long, leaked)
+        source.draw(role, wanted.get(role.partition("/")[2]), len(on_policy))
+    gathered = Gathered(
+        on_policy,
+        source.drawn,
+        read=len(sampled) + source.read,
+        dropped=source.dropped + Dropped(too_long=len(sampled) - len(on_policy)),
+        learned=frozenset(source.learned_there),
+    )
     if len(gathered.pairs) < LEAST:
-        what = "best answers" if only_chosen else "pairs"
-        left = "nothing" if not gathered.pairs else "only one of them"
-        raise TooFewPairsError(
-            f"There is {left} to train on: {read} {what} were read, {too_long} are longer than {limit} tokens "
-            f"(spec.training.maxLength, or the model's own limit), {leaked} ask a gold or held-out prompt. "
-            + (f"Raise maxLength, or give shorter {what}." if too_long else "Give more prompts or pairs.")
-        )
+        raise _too_few(gathered, limit, parameters)
     return gathered
+
+
+class _Datasets:
+    """Draws from the datasets, one after the other."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        training: Training,
+        tokenizer: Any,
+        eos_ids: Collection[int],
+        limit: int,
+        embeddings: int,
+    ) -> None:
+        self._inputs = inputs
+        self._tokenizer = tokenizer
+        self._eos_ids = eos_ids
+        self._limit = limit
+        self._embeddings = embeddings
+        self._seed = training.seed
+        self._only_chosen = training.method == "BestOfN"
+        self._forbidden = exclusion.forbidden(inputs)
+        self._learned = train_rows.learned(inputs.path("start")) if "start" in inputs else frozenset()
+        self.drawn: list[TokenPair] = []
+        self.learned_there: list[str] = []
+        self.read = 0
+        self.dropped = Dropped()
+
+    def draw(self, role: str, wanted: DatasetReference | None, on_policy: int) -> None:
+        """Without replacement, by the seed."""
+        name, file = role.partition("/")[2], self._inputs.file(role, PAIRS)
+        found = list(rows.read_pairs(file))
+        self.read += len(found)
+        allowed = exclusion.allowed((pair.prompt for pair in found), self._forbidden)
+        clean = [pair for pair, use in zip(found, allowed, strict=True) if use]
+        keys = [train_rows.key_of(pair.prompt, pair.chosen, pair.rejected) for pair in clean]
+        self.learned_there += [key for key in keys if key in self._learned]
+        new = [pair for pair, key in zip(clean, keys, strict=True) if key not in self._learned]
+        self.dropped += Dropped(leaked=len(found) - len(clean), learned=len(clean) - len(new))
+        order = random.Random(f"{self._seed} {name}").sample(range(len(new)), len(new))  # noqa: S311
+        revision = self._inputs.digests.get(role, "")
+        self._fill((new[index] for index in order), file, name, revision, _most(wanted, on_policy, len(new)))
+
+    def _fill(self, pairs: Iterator[Pair], file: Path, name: str, revision: str, most: int) -> None:
+        """With the first `most` that are not too long."""
+        last = len(self.drawn) + most
+        for pair in pairs:
+            if len(self.drawn) == last:
+                break
+            where = f"{file}: {rows.where(file)} {pair.number}"
+            try:
+                tokens = tokenised(self._tokenizer, pair, self._eos_ids)
+            except InvalidRowError as error:
+                raise InvalidRowError(f"{where}: {error}") from error
+            ids = tokens.prompt + tokens.chosen + tokens.rejected
+            prompts.check_embeddings(f"{where}: the pair", self._tokenizer, ids, self._embeddings)
+            rejected = [] if self._only_chosen else tokens.rejected
+            origin = Origin.in_dataset(name, revision, pair)
+            drawn = TokenPair(tokens.prompt, tokens.chosen, rejected, origin=origin)
+            if drawn.length <= self._limit:
+                self.drawn.append(drawn)
+            else:
+                self.dropped += Dropped(too_long=1)
+
+
+def _most(wanted: DatasetReference | None, on_policy: int, there: int) -> int:
+    """How many of the pairs that are there are drawn."""
+    if wanted is None:
+        return there
+    of_weight = there if wanted.weight is None else round(wanted.weight * on_policy)
+    return min(there, of_weight, wanted.max_pairs or there)
+
+
+def _too_few(gathered: Gathered, limit: int, parameters: TrainParameters) -> TooFewPairsError:
+    what = "best answers" if parameters.training.method == "BestOfN" else "pairs"
+    left = "only one of them" if gathered.pairs else "nothing"
+    dropped = gathered.dropped
+    remedy = (
+        f"Raise maxLength, or give shorter {what}." if dropped.too_long else "Give more prompts or pairs."
+    )
+    learned = weights = ""
+    if dropped.learned:
+        learned = f", {dropped.learned} were trained on already by what the start has come from"
+        remedy += " With spec.policy.start Initial all of a dataset is used again."
+    if not gathered.on_policy and any(each.weight for each in parameters.datasets):
+        weights = " No sampled pair is left, so none is drawn from datasets with a weight."
+    return TooFewPairsError(
+        f"There is {left} to train on: {gathered.read} {what} were read, {dropped.too_long} are longer than {limit} "
+        f"tokens (spec.training.maxLength, or the model's own limit), {dropped.leaked} ask a gold or held-out "
+        f"prompt{learned}.{weights} {remedy}"
+    )
 
 
 def tokenised(tokenizer: Any, pair: Pair, eos_ids: Collection[int]) -> TokenPair:
@@ -123,41 +221,22 @@ def tokenised(tokenizer: Any, pair: Pair, eos_ids: Collection[int]) -> TokenPair
     return TokenPair(prompt, chosen, rejected)
 
 
-def _sampled(inputs: Inputs, name: str) -> list[TokenPair]:
+def _sampled(inputs: Inputs, parameters: TrainParameters) -> list[TokenPair]:
+    """The judge's pairs, none without it; with log-probabilities if the reference is the model that was sampled."""
     if "pairs" not in inputs:
         return []
-    return [
-        TokenPair(row["prompt_ids"], row["chosen_ids"], row.get("rejected_ids", []))
-        for row in rows.load(inputs.file("pairs", name))
-    ]
+    name = BEST if parameters.training.method == "BestOfN" else PAIRS
+    by = parameters.sampled_by
+    recorded = by is not None and by == inputs.digests.get("reference")
+    return [_as_sampled(row, recorded=recorded) for row in rows.load(inputs.file("pairs", name))]
 
 
-def _tokens(
-    pairs: Iterator[Pair], file: Path, tokenizer: Any, eos_ids: Collection[int], embeddings: int
-) -> Iterator[TokenPair]:
-    for pair in pairs:
-        where = f"{file}: {rows.where(file)} {pair.number}"
-        try:
-            tokens = tokenised(tokenizer, pair, eos_ids)
-        except InvalidRowError as error:
-            raise InvalidRowError(f"{where}: {error}") from error
-        ids = tokens.prompt + tokens.chosen + tokens.rejected
-        prompts.check_embeddings(f"{where}: the pair", tokenizer, ids, embeddings)
-        yield tokens
-
-
-def _fitting(pairs: Iterator[TokenPair], limit: int, most: int) -> tuple[list[TokenPair], int]:
-    """The first `most` that are no longer than `limit` tokens, and how many were longer."""
-    kept: list[TokenPair] = []
-    too_long = 0
-    for pair in pairs:
-        if len(kept) == most:
-            break
-        if pair.length <= limit:
-            kept.append(pair)
-        else:
-            too_long += 1
-    return kept, too_long
+def _as_sampled(row: dict[str, Any], *, recorded: bool) -> TokenPair:
+    log_probs = None
+    if recorded and "chosen_log_probs" in row and "rejected_log_probs" in row:
+        log_probs = array("f", row["chosen_log_probs"]), array("f", row["rejected_log_probs"])
+    rejected = row.get("rejected_ids", [])
+    return TokenPair(row["prompt_ids"], row["chosen_ids"], rejected, log_probs, Origin.in_samples(row))
 
 
 def _completion(

@@ -31,6 +31,7 @@ from alignment_worker import gang
 from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
+from alignment_worker.train_reference import Reference
 
 
 @contextmanager
@@ -58,8 +59,11 @@ def scoring_completions_only() -> Iterator[None]:
 class ResumableTrainer(Trainer):  # type: ignore[misc]
     """Stands before one of TRL's trainers among the bases, and hands `others` on to it.
 
-    The model's own dropout is off; that of adapters stays.
+    The model's own dropout is off; that of adapters stays. `log_probabilities` says where the reference's are from, for
+    the methods that may be given them.
     """
+
+    log_probabilities: Reference | None = None
 
     def __init__(self, model: Any, *, checkpoints: Checkpoints, progress: Progress, **others: Any) -> None:
         self._checkpoints = checkpoints

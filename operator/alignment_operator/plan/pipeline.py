@@ -122,7 +122,12 @@ def _train(context: Context, inputs: dict[str, Input]) -> _Work:
     needed = _select(inputs, *datasets) | _optional(inputs, "pairs", "goldSet", "heldOutPrompts")
     needed["start"] = inputs["policy" if spec.policy.start == "Previous" else "initial"]
     needed["reference"] = inputs["policy" if spec.policy.reference == "Previous" else "initial"]
-    return _Work(TrainParameters(training=training, datasets=spec.datasets or []), needed, spec.training.seed)
+    parameters = TrainParameters(
+        training=training,
+        datasets=spec.datasets or [],
+        sampled_by=inputs["policy"].digest if spec.prompts else None,
+    )
+    return _Work(parameters, needed, spec.training.seed)
 
 
 def _evaluate(context: Context, inputs: dict[str, Input]) -> _Work:

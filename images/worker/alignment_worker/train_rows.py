@@ -1,0 +1,75 @@
+"""Which rows a model was trained on, beside the model: where each came from, and which of the datasets' are used up.
+
+rows.jsonl has a row for each pair of the training: `origin` is `sampled` (with `iteration` and `line`, of the prompts'
+file) or `dataset` (with `name`, `revision`, `row`); `prompt` is the digest of the normalised prompt, `pair` that of
+prompt and answers. learned-pairs.txt has the `pair` of each pair of the datasets, as they are now, that the model or
+one that it was trained from has learned from: a line each. Neither holds a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignment_api import digests
+from alignment_worker import rows
+from alignment_worker.rows import Pair, Prompt
+from alignment_worker.store import SealedFolder
+
+ROWS = "rows.jsonl"
+LEARNED = "learned-pairs.txt"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pair is from. Of a sampled one `row` is the prompt's line, and name and revision are empty."""
+
+    row: int
+    prompt: str
+    pair: str
+    name: str = ""
+    revision: str = ""
+
+    @classmethod
+    def in_samples(cls, row: dict[str, Any]) -> Origin:
+        """Of a row that the judge stage wrote."""
+        prompt, chosen, rejected = (row.get(name, "") for name in ("prompt", "chosen", "rejected"))
+        return cls(row.get("line", 0), _digest_of(prompt), key_of(prompt, chosen, rejected))
+
+    @classmethod
+    def in_dataset(cls, name: str, revision: str, pair: Pair) -> Origin:
+        """`revision` is the digest of the dataset's."""
+        key = key_of(pair.prompt, pair.chosen, pair.rejected)
+        return cls(pair.number, _digest_of(pair.prompt), key, name, revision)
+
+    def to_row(self, iteration: int) -> dict[str, Any]:
+        place: dict[str, Any] = {"origin": "sampled", "iteration": iteration, "line": self.row}
+        if self.name:
+            place = {"origin": "dataset", "name": self.name, "revision": self.revision, "row": self.row}
+        return {**place, "prompt": self.prompt, "pair": self.pair}
+
+
+def key_of(prompt: Prompt, chosen: Prompt, rejected: Prompt) -> str:
+    """Equal for equal pairs."""
+    return digests.of_json([prompt, chosen, rejected])
+
+
+def store(origins: Iterable[Origin], learned: Iterable[str], iteration: int, folder: Path) -> None:
+    """`learned` are the pairs that the start had learned from. Raises OSError."""
+    own = list(origins)
+    rows.write(folder / ROWS, (origin.to_row(iteration) for origin in own))
+    everything = sorted({*learned, *(origin.pair for origin in own if origin.name)})
+    (folder / LEARNED).write_text("".join(f"{key}\n" for key in everything))
+
+
+def learned(model: Path) -> frozenset[str]:
+    """By a model's folder; nothing if this stage did not make it. Raises DigestMismatchError, OSError."""
+    if not (model.parent / LEARNED).is_file():
+        return frozenset()
+    return frozenset(SealedFolder.open(model.parent.parent).verified(LEARNED).read_text().split())
+
+
+def _digest_of(prompt: Prompt) -> str:
+    return digests.of_bytes(rows.normalised(prompt).encode())
