@@ -78,4 +78,4 @@ def test_pairs_of_one_prompt_alone_are_refused() -> None:
     pairs = [TokenPair([1], [5], [6]), TokenPair([1], [7], [8])]
     settings = training.training(method="KTO")
     with pytest.raises(TooFewPairsError, match="at least two prompts: of 2 pairs came 0 and 0"):
-        train_kto.rows(Gathered(pairs, [], 2, 0, 0), settings, 10)
+        train_kto.rows(Gathered(pairs, [], 2), settings, 10)
