@@ -11,13 +11,14 @@ from alignment_api import names, trainer_arguments
 from alignment_api.judges import ComparisonJudge, Uri
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import EnvironmentVariable, PodDefaults, PodSettings, Resources
+from alignment_api.ppo import PPO, SPEC_RULES, TRAINING_RULES
 from alignment_api.trigger import Trigger
 
 ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Whose = Literal["Previous", "Initial"]
-Method = Literal["DPO", "IPO", "KTO", "BestOfN"]
+Method = Literal["DPO", "IPO", "KTO", "BestOfN", "PPO"]
 Scalar = Annotated[
     bool | int | float | str,
     PlainValidator(trainer_arguments.scalar),
@@ -152,18 +153,18 @@ class Training(Model):
         None,
         gt=0,
         le=100,
-        description="KL strength: larger stays closer to the reference. Absent: 0.1 for DPO and KTO, 1 for IPO. "
+        description="KL strength: larger stays closer to the reference. Absent: 0.1 for DPO, KTO and PPO, 1 for IPO. "
         "BestOfN has none.",
     )
     learning_rate: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Absent: 5e-7 for DPO, IPO and KTO, 1e-5 for BestOfN; with LoRA 20 times that.",
+        description="Absent: 5e-7 for DPO, IPO and KTO, 1e-5 for BestOfN, 1e-6 for PPO; with LoRA 20 times that.",
     )
     epochs: int = Field(1, ge=1, le=1000, description="Passes over the pairs.")
     per_device_batch_size: int = Field(
-        4, ge=1, le=4096, description="Pairs in memory at once; rows for KTO, answers for BestOfN."
+        4, ge=1, le=4096, description="Pairs in memory at once; rows for KTO, answers for BestOfN and PPO."
     )
     gradient_accumulation_steps: int = Field(8, ge=1, le=4096, description="Batches summed into one step.")
     max_length: int = Field(
@@ -196,8 +197,10 @@ class Training(Model):
         description="Further settings of the method's trainer, by the trainer's own names (docs/methods.md lists "
         "them): numbers, true or false, text. One that is a field of ours is refused.",
     )
+    ppo: PPO | None = Field(None, description="Method PPO alone. Absent: its defaults.")
 
     rules = (
+        *TRAINING_RULES,
         Rule(
             cel="!has(self.method) || self.method != 'BestOfN' || !has(self.beta)",
             message="is of no use to BestOfN, which anchors to no reference; leave it out",
@@ -479,6 +482,7 @@ class AlignmentCycleSpec(Model):
     history: History = Field(default_factory=History, description="How much of the past is kept.")
 
     rules = (
+        *SPEC_RULES,
         Rule(
             cel="has(self.prompts) || (has(self.datasets) && size(self.datasets) > 0)",
             message="is empty and there is no prompts: give prompts to sample on, or datasets to train on",

@@ -34,6 +34,11 @@ REWARD_MARGIN = "rewardMargin"  # implicit reward, chosen minus rejected, mean o
 # The reference's log-probabilities as recorded while sampling against computed ones, on a draw of pairs:
 REFERENCE_DIFFERENCE = "referenceDifference"  # nats a token, mean of the absolute differences
 REFERENCE_REWARD_DIFFERENCE = "referenceRewardDifference"  # β times a completion's, 99th percentile
+START_REWARD = (
+    "startReward"  # PPO: the judge's score of a completion, mean over the first tenth of the batches
+)
+TRAIN_REWARD = "trainReward"  # the same over the last tenth
+TRAIN_KL = "trainKL"  # PPO: nats a token from the reference, on own samples, mean over the last tenth
 
 GOLD_POOLED = "goldPooled"  # change of accuracy over all items, percentage points
 LENGTH_RATIO = "lengthRatio"  # sum of the candidate's tokens over sum of the incumbent's, EOS counted

@@ -123,13 +123,25 @@ class JudgeParameters(Model):
     judge: Judge
 
 
+class OnlineParameters(Model):
+    """What a method needs that samples while it trains."""
+
+    sampling: Sampling
+    judge: Judge
+    per_iteration: int | None = None
+
+
 class TrainParameters(Model):
-    """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME."""
+    """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME.
+
+    With `online`: start, reference, prompts, and judge if it is a reward model.
+    """
 
     stage: Literal["train"] = "train"
     training: Training
     datasets: list[DatasetReference] = Field(default_factory=list)
     sampled_by: Digest | None = None  # of the model that the pairs were sampled from
+    online: OnlineParameters | None = None
 
 
 class EvaluateParameters(Model):

@@ -137,6 +137,24 @@ SCHEDULE = Row(
     ),
 )
 
+# What a cycle that trains by PPO must not have, and a batch that it can have.
+_WITHOUT_PAIRS: dict[str, object] = {
+    "spec.datasets": MISSING,
+    "spec.trigger.newPairs": MISSING,
+    "spec.sampling.shards": MISSING,
+    "spec.sampling.server": MISSING,
+    "spec.sampling.completionsPerPrompt": 2,
+    "spec.judge.pairs": MISSING,
+    "spec.judge.minMargin": MISSING,
+    "spec.training.epochs": MISSING,
+    "spec.training.lora.dropout": MISSING,
+    "spec.training.perDeviceBatchSize": 1,
+    "spec.training.nodes": MISSING,
+    "spec.training.processesPerNode": MISSING,
+    "spec.training.arguments": MISSING,
+}
+_PPO = {"spec.training.method": "PPO"} | _WITHOUT_PAIRS
+
 URI_FORMS = Row(
     CYCLE,
     "spec.store.uri",
@@ -381,6 +399,24 @@ def _pod(path: str) -> tuple[Row, ...]:
     )
 
 
+def _ppo(path: str) -> tuple[Row, ...]:
+    rows = (
+        mapping(path),
+        whole(f"{path}.totalEpisodes", 2, 1_000_000_000),
+        whole(f"{path}.epochsPerBatch", 1, 100),
+        number(f"{path}.clipRange", 0, 1, above=True, below=True),
+        number(f"{path}.gamma", 0, 1, above=True),
+        number(f"{path}.gaeLambda", 0, 1),
+        number(f"{path}.valueCoefficient", 0, 100),
+        number(f"{path}.targetKL", 0, 100, above=True),
+        choice(f"{path}.klControl", "Stop", "Adaptive"),
+        number(f"{path}.missingEOSPenalty", 0, 1_000_000),
+        Row(CYCLE, f"{path}.lengthNormalizedReward", (True, False), ("true", "yes", 1)),
+        Row(CYCLE, f"{path}.whitenRewards", (True, False), ("true", "yes", 1)),
+    )
+    return tuple(replace(row, given=_PPO) for row in rows)
+
+
 def _server(path: str) -> tuple[Row, ...]:
     return (
         mapping(path, "image"),
@@ -443,8 +479,8 @@ ROWS: tuple[Row, ...] = (
     number("spec.judge.minMargin", 0),
     mapping("spec.training"),
     replace(
-        choice("spec.training.method", "DPO", "IPO", "KTO", "BestOfN"),
-        given={"spec.training.beta": MISSING, "spec.training.perDeviceBatchSize": 2},
+        choice("spec.training.method", "DPO", "IPO", "KTO", "BestOfN", "PPO"),
+        given=_WITHOUT_PAIRS | {"spec.training.beta": MISSING, "spec.training.perDeviceBatchSize": 2},
     ),
     number("spec.training.beta", 0, 100, above=True),
     number("spec.training.learningRate", 0, 1, above=True),
@@ -468,6 +504,7 @@ ROWS: tuple[Row, ...] = (
         ({}, {"weight_decay": 0.01, "warmup_steps": 0.1, "use_weighting": True}, _EVERY_ARGUMENT),
         (_EVERY_ARGUMENT | {"neftune_noise_alpha": 5}, ["a"], "a"),
     ),
+    *_ppo("spec.training.ppo"),
     mapping("spec.evaluation", "goldSet", "heldOutPrompts"),
     mapping("spec.evaluation.goldSet", "uri"),
     uri("spec.evaluation.goldSet.uri"),
@@ -875,5 +912,110 @@ RULES: tuple[SpanningRow, ...] = (
             {_TOLERATIONS: [{"key": "a", "tolerationSeconds": 0}]},
             {_TOLERATIONS: [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}]},
         ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "is for method PPO alone; leave it out",
+        "spec.training.ppo",
+        (_PPO | {"spec.training.ppo": {}}, _PPO),
+        ({"spec.training.ppo": {}},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "times perDeviceBatchSize is a batch of episodes, and must not exceed ppo.totalEpisodes",
+        "spec.training.gradientAccumulationSteps",
+        (
+            _PPO
+            | {"spec.training.gradientAccumulationSteps": 4096, "spec.training.ppo": {"totalEpisodes": 4096}},
+            _PPO | {"spec.training.perDeviceBatchSize": 4, "spec.training.gradientAccumulationSteps": 2500},
+        ),
+        (
+            _PPO | {"spec.training.gradientAccumulationSteps": 4, "spec.training.ppo": {"totalEpisodes": 3}},
+            _PPO | {"spec.training.perDeviceBatchSize": 4, "spec.training.gradientAccumulationSteps": 2501},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be 1 with PPO, and so must processesPerNode: it trains in one process",
+        "spec.training.nodes",
+        (_PPO, _PPO | {"spec.training.processesPerNode": 1}),
+        (_PPO | {"spec.training.nodes": 2}, _PPO | {"spec.training.processesPerNode": 2}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be 1 with PPO: ppo.totalEpisodes says how long it trains",
+        "spec.training.epochs",
+        (_PPO | {"spec.training.epochs": 1},),
+        (_PPO | {"spec.training.epochs": 2},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must not be FP16 with PPO; write Auto, BF16 or FP32",
+        "spec.training.precision",
+        tuple(_PPO | {"spec.training.precision": each} for each in ("Auto", "BF16", "FP32")),
+        (_PPO | {"spec.training.precision": "FP16"},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be 0 with PPO: it compares what one network says of a token before and after a step",
+        "spec.training.lora.dropout",
+        (_PPO | {"spec.training.lora.dropout": 0}, _PPO | {"spec.training.lora": MISSING}),
+        (_PPO | {"spec.training.lora": {"dropout": 0.1}},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "is for the trainers of the other methods; leave it out with PPO",
+        "spec.training.arguments",
+        (_PPO,),
+        (_PPO | {"spec.training.arguments": {}},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "is required with PPO: it samples from the policy while it trains",
+        "spec.prompts",
+        (_PPO,),
+        (_PPO | {"spec.prompts": MISSING},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "is required with PPO: a rewardModel or a verifier that scores every completion",
+        "spec.judge",
+        (_PPO, _PPO | {"spec.judge": {"verifier": {}}}),
+        (_PPO | {"spec.judge": MISSING},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "makes no pairs with PPO; leave pairs and minMargin out",
+        "spec.judge",
+        (_PPO | {"spec.judge.pairs": "BestWorst", "spec.judge.minMargin": 0},),
+        (_PPO | {"spec.judge.pairs": "AllPairs"}, _PPO | {"spec.judge.minMargin": 0.1}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "has no use with PPO, which trains on its own samples; leave it out",
+        "spec.datasets",
+        (_PPO, _PPO | {"spec.datasets": []}),
+        (_PPO | {"spec.datasets": [{"name": "a"}]},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "has neither shards nor a server with PPO, which samples in the stage train; leave them out",
+        "spec.sampling",
+        (_PPO | {"spec.sampling.shards": 1},),
+        (_PPO | {"spec.sampling.shards": 2}, _PPO | {"spec.sampling.server": {"image": "a"}}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must divide a batch of PPO: training.perDeviceBatchSize times gradientAccumulationSteps",
+        "spec.sampling.completionsPerPrompt",
+        (_PPO | {"spec.training.perDeviceBatchSize": 3, "spec.sampling.completionsPerPrompt": 6},),
+        (_PPO | {"spec.training.perDeviceBatchSize": 3, "spec.sampling.completionsPerPrompt": 4},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be below training.maxLength with PPO, which leaves the rest to the prompt",
+        "spec.sampling.maxNewTokens",
+        (_PPO | {"spec.sampling.maxNewTokens": 99, "spec.training.maxLength": 100},),
+        (_PPO | {"spec.sampling.maxNewTokens": 100, "spec.training.maxLength": 100},),
     ),
 )

@@ -75,6 +75,14 @@ def test_each_method_has_its_defaults(training: str, shown: str, alignctl: Align
     assert shown in " ".join(alignctl("plan", "-f", manifest).stdout.split())
 
 
+def test_a_plan_of_ppo_counts_its_batches(alignctl: Alignctl, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "ppo.yaml", with_spec("training: {method: PPO, lora: {rank: 8}}"))
+    shown = alignctl("plan", "-f", manifest).stdout
+    assert "PPO, LoRA of rank 8, alpha 32, β 0.1, learning rate 2e-05, 312 batches of 32 completions" in shown
+    assert "scored by the verifier" in shown
+    assert "sample" not in [line.split()[0] for line in shown.splitlines() if line[:1].strip()]
+
+
 def test_a_server_that_samples_is_named_and_rendered(alignctl: Alignctl, tmp_path: Path) -> None:
     manifest = write(
         tmp_path / "served.yaml", with_spec("sampling: {server: {image: vllm/vllm-openai:v0.33.0}}")

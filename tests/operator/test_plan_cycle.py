@@ -137,6 +137,21 @@ def trained_with(world: World) -> TrainParameters:
     return train.parameters
 
 
+def test_ppo_samples_and_scores_in_the_stage_train() -> None:
+    world = World(spec=cycle_spec(training={"method": "PPO"}, sampling={}), annotations=dict(RUN))
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+    assert stages(world) == ["train", "evaluate", "compare", "promote"]
+    train = next(job.config for job in world.jobs.values() if job.config.stage == Stage.TRAIN)
+    assert {"start", "reference", "prompts", "judge", "goldSet", "heldOutPrompts"} <= set(train.inputs)
+    assert train.expected is not None
+    parameters = train.to_wire()["parameters"]
+    assert parameters["training"]["learningRate"] == 1e-6
+    assert parameters["training"]["ppo"]["targetKL"] == 0.1
+    assert parameters["online"]["sampling"]["seed"] == 1  # from the iteration number
+    assert "rewardModel" in parameters["online"]["judge"]
+
+
 def test_an_edit_meanwhile_applies_to_the_next_iteration() -> None:
     world = started()
     world.spec = cycle_spec(training={"beta": 0.5})

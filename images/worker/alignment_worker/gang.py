@@ -57,6 +57,8 @@ def to_launch(config: StageConfig, coordinator: str) -> Gang | None:
     if not isinstance(parameters, TrainParameters):
         return None
     training = parameters.training
+    if parameters.online:
+        return None  # it samples as it trains, in one process
     processes = training.processes_per_node or _accelerators()
     if training.nodes * processes == 1:
         return None

@@ -19,8 +19,10 @@ def log_probs(
     prompts: Sequence[list[int]],
     completions: Sequence[list[int]],
     progress: Progress | None = None,
+    *,
+    temperature: float = 1.0,
 ) -> list[list[float]]:
-    """Raw log-probability of each token of each completion, in nats.
+    """Log-probability of each token of each completion, in nats: raw, unless a temperature is given.
 
     Long completions go through in parts that continue each other's cache, so that the logits of a whole batch never
     exist at once. Every prompt and completion has at least one token.
@@ -28,7 +30,7 @@ def log_probs(
     found: list[list[float]] = [[] for _ in prompts]
     for batch in _batches(policy, prompts, completions):
         with torch.inference_mode():
-            values = _batch(policy, [prompts[i] for i in batch], [completions[i] for i in batch])
+            values = _batch(policy, [prompts[i] for i in batch], [completions[i] for i in batch], temperature)
         for index, value in zip(batch, values, strict=True):
             found[index] = value
         if progress is not None:
@@ -50,7 +52,7 @@ def _batches(
 
 
 def _batch(
-    policy: LanguageModel, prompts: list[list[int]], completions: list[list[int]]
+    policy: LanguageModel, prompts: list[list[int]], completions: list[list[int]], temperature: float
 ) -> list[list[float]]:
     whole = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
     ids, mask = left_padded(whole, policy.pad_id, policy.model.device)
@@ -72,7 +74,7 @@ def _batch(
             keep=keep,
             positions=None if positions is None else positions[:, start:end],
         )
-        logits = logits.float()
+        logits = logits.float() / temperature
         targets = ids[:, end - keep + 1 : end + 1].unsqueeze(2)
         columns.append(logits.gather(2, targets).squeeze(2) - logits.logsumexp(-1))
         start = end

@@ -19,6 +19,7 @@ from alignment_worker import exclusion, models, prompts, rows, sampling_server
 from alignment_worker.artifacts import SAMPLES
 from alignment_worker.failures import NoPromptsError, NoWorkDoneError
 from alignment_worker.generate import Completion, Decoding, generate
+from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Row
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
@@ -29,14 +30,7 @@ def run(workspace: Workspace) -> Outcome:
     parameters = workspace.config.parameters
     assert isinstance(parameters, SampleParameters)
     file = workspace.inputs.path("prompts")
-    there = rows.read(file, workspace.inputs.kinds["prompts"])
-    allowed = exclusion.allowed((row.prompt for row in there), exclusion.forbidden(workspace.inputs))
-    usable = [row for row, use in zip(there, allowed, strict=True) if use]
-    if not usable:
-        raise NoPromptsError(
-            f"{file}: all {len(there)} prompts are also in the gold set or among the held-out prompts, which must not "
-            "be trained on; give other prompts"
-        )
+    usable, excluded = allowed(workspace.inputs)
     drawn = draw(usable, parameters.per_iteration, workspace.config.seed)
     if workspace.shard:
         drawn = workspace.shard.part(drawn)
@@ -65,10 +59,27 @@ def run(workspace: Workspace) -> Outcome:
             "completions": len(answers),
             "tokens": sum(len(answer.ids) for answer in answers),
             "truncated": sum(answer.truncated for answer in answers),
-            "excluded": len(there) - len(usable),
+            "excluded": excluded,
         },
         whole=workspace.shard is None,
     )
+
+
+def allowed(inputs: Inputs) -> tuple[list[Row], int]:
+    """The prompts that may be trained on, and how many may not.
+
+    Raises NoPromptsError if none may, InvalidRowError, TooManyCategoriesError.
+    """
+    file = inputs.path("prompts")
+    there = rows.read(file, inputs.kinds["prompts"])
+    may = exclusion.allowed((row.prompt for row in there), exclusion.forbidden(inputs))
+    usable = [row for row, use in zip(there, may, strict=True) if use]
+    if not usable:
+        raise NoPromptsError(
+            f"{file}: all {len(there)} prompts are also in the gold set or among the held-out prompts, which must not "
+            "be trained on; give other prompts"
+        )
+    return usable, len(there) - len(usable)
 
 
 _Sampled = tuple[

@@ -1,7 +1,9 @@
-"""The stage `train`: from pairs and a start to a candidate, by the trainers of TRL; `train_METHOD.py` says how.
+"""The stage `train`: from a start to a candidate, on pairs by the trainers of TRL (`train_METHOD.py` says how), or
+online by PPO.
 
-Reads the start, the reference and the pairs; stores the candidate in `model/`, a line for every step in
-`training-log.jsonl` and the origin of every pair in `rows.jsonl`; keeps resumable checkpoints in the stage's folder.
+Reads the start, the reference and the pairs, or with PPO prompts and judge; stores the candidate in `model/`, a line for
+every step in `training-log.jsonl` and the origin of every pair in `rows.jsonl`; keeps resumable checkpoints in the
+stage's folder.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from alignment_api.stage import TrainParameters
 from alignment_worker import (
     lora,
     models,
+    ppo_training,
     train_best_of_n,
     train_config,
     train_dpo,
@@ -67,11 +70,13 @@ METHODS = {
 
 
 def run(workspace: Workspace) -> Outcome:
-    """Raises TooFewPairsError, NoWorkDoneError, TrainingDivergedError, InvalidConfigError, InvalidModelError,
-    InvalidRowError, OSError."""
+    """Raises TooFewPairsError, NoPromptsError, NoWorkDoneError, TrainingDivergedError, InvalidConfigError,
+    InvalidModelError, InvalidRowError, OSError."""
     parameters = workspace.config.parameters
     assert isinstance(parameters, TrainParameters)
     start = workspace.inputs.path("start")
+    if parameters.online:
+        return _run_online(workspace, parameters, start)
     with tempfile.TemporaryDirectory() as scratch, without_known_warnings(), scoring_completions_only():
         trainer, rows, gathered = _trainer(workspace, parameters, start, Path(scratch))
         trainer.train_or_resume()
@@ -99,6 +104,20 @@ def run(workspace: Workspace) -> Outcome:
         }
     )
     measurements = train_log.measured(steps) | (reference.measured if reference else {})
+    return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
+
+
+def _run_online(workspace: Workspace, parameters: TrainParameters, start: Path) -> Outcome:
+    training = parameters.training
+    adapters = lora.configuration(training.lora, _without_weights(start)) if training.lora else None
+    with without_known_warnings():
+        trained = ppo_training.train(workspace, parameters, adapters)
+    train_log.write(workspace.run_folder / LOG, trained.log)
+    train_weights.store(trained.model, start, workspace.run_folder / MODEL)
+    steps, counts, measurements = len(trained.log), trained.counts, trained.measurements
+    del trained
+    change = _change(workspace, start, steps, train_config.learning_rate(training))
+    counts |= {"steps": steps, "parameters": change.parameters, "parametersChanged": change.changed}
     return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
 
 

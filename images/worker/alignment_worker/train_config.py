@@ -32,17 +32,23 @@ def beta(training: Training) -> float:
     return training.beta
 
 
-def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, Any]:
-    """Those that all trainers share. `recompute`: activations are computed again in the backward pass, not kept.
-
-    Raises InvalidConfigError without a learning rate, or if this machine cannot compute in the precision asked for.
-    """
+def computed_in(training: Training) -> torch.dtype:
+    """Raises InvalidConfigError if this machine cannot compute in the precision asked for."""
     where = precision.device()
     dtype = precision.dtype_of(training.precision, where)
     if dtype is torch.float16 and where.type == "cpu":
         raise InvalidConfigError(
             "parameters.training.precision: FP16 needs a GPU, and there is none; write Auto or FP32"
         )
+    return dtype
+
+
+def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, Any]:
+    """Those that all trainers share. `recompute`: activations are computed again in the backward pass, not kept.
+
+    Raises InvalidConfigError without a learning rate, or if this machine cannot compute in the precision asked for.
+    """
+    where, dtype = precision.device(), computed_in(training)
     return {
         "output_dir": str(folder),
         "learning_rate": learning_rate(training),

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from alignment_api.cycle import AlignmentCycleSpec, Gates
+from alignment_api.cycle import AlignmentCycleSpec, Gates, Training
 from alignment_api.judges import ComparisonJudge
 from alignment_api.stage import (
     CollectParameters,
@@ -157,7 +157,7 @@ def amount(config: StageConfig, counting: Counting) -> str:
         case JudgeParameters(judge=judge):
             return f"every completion, by {named(judge)}; pairs {judge.pairs}, margin at least {judge.min_margin:g}"
         case TrainParameters() as train:
-            return _trained(train)
+            return _trained(train, counting.rows(config, "prompts"))
         case EvaluateParameters() as evaluate:
             return _evaluated(
                 evaluate, counting.rows(config, "goldSet"), counting.rows(config, "heldOutPrompts")
@@ -196,19 +196,39 @@ def _sampled(sample: SampleParameters, rows: int | None) -> str:
 _TRAINED_ON = {"DPO": "pairs", "IPO": "pairs", "KTO": "rows", "BestOfN": "answers"}
 
 
-def _trained(train: TrainParameters) -> str:
+def _trained(train: TrainParameters, prompts: int | None) -> str:
     training = train.training
     assert training.learning_rate is not None
     lora = training.lora
     how = f"LoRA of rank {lora.rank}, alpha {lora.alpha}" if lora else "full fine-tuning"
     batch = training.per_device_batch_size * training.gradient_accumulation_steps
-    epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
     beta = "" if training.beta is None else f"β {training.beta:g}, "
     further = "".join(f", {name} {value}" for name, value in (training.arguments or {}).items())
+    amount = _online(train, batch, prompts) if train.online else _on_pairs(training, batch)
     return (
-        f"{training.method}, {how}, {beta}learning rate {training.learning_rate:g}, {epochs} in steps "
-        f"of {batch} {_TRAINED_ON[training.method]}, at most {training.max_length} tokens, "
+        f"{training.method}, {how}, {beta}learning rate {training.learning_rate:g}, {amount}, "
         f"precision {training.precision}{further}"
+    )
+
+
+def _on_pairs(training: Training, batch: int) -> str:
+    epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
+    return (
+        f"{epochs} in steps of {batch} {_TRAINED_ON[training.method]}, at most {training.max_length} tokens"
+    )
+
+
+def _online(train: TrainParameters, batch: int, rows: int | None) -> str:
+    online, ppo = train.online, train.training.ppo
+    assert online is not None
+    assert ppo is not None
+    sampling = online.sampling
+    known = [number for number in (rows, online.per_iteration) if number is not None]
+    on = f"{min(known)} prompts" if known else "every prompt"
+    return (
+        f"{ppo.total_episodes // batch} batches of {batch} completions on {on}, {ppo.epochs_per_batch} steps on each, "
+        f"at most {sampling.max_new_tokens} new tokens, temperature {sampling.temperature:g}, scored by "
+        f"{named(online.judge)}"
     )
 
 

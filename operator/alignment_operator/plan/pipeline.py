@@ -9,6 +9,7 @@ from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import Iteration
 from alignment_api.evidence import Evidence
 from alignment_api.judges import ComparisonJudge
+from alignment_api.ppo import PPO
 from alignment_api.stage import (
     CompareParameters,
     EvaluateParameters,
@@ -17,6 +18,7 @@ from alignment_api.stage import (
     InputKind,
     JudgeParameters,
     Located,
+    OnlineParameters,
     Parameters,
     PromoteParameters,
     SampleParameters,
@@ -29,15 +31,15 @@ from alignment_api.uris import join
 from alignment_operator.observed import Frozen, Owner
 
 # Full fine-tuning at 5e-7 is the recipe of iterative DPO; low-rank adapters need about twenty times that.
-_LEARNING_RATE = {"DPO": 5e-7, "IPO": 5e-7, "KTO": 5e-7, "BestOfN": 1e-5}
+_LEARNING_RATE = {"DPO": 5e-7, "IPO": 5e-7, "KTO": 5e-7, "BestOfN": 1e-5, "PPO": 1e-6}
 _LORA_FACTOR = 20
 # IPO aims at a gap of 1 / (2 beta) nats a token (docs/methods.md). BestOfN has no reference to stay close to.
-_BETA = {"DPO": 0.1, "IPO": 1.0, "KTO": 0.1}
+_BETA = {"DPO": 0.1, "IPO": 1.0, "KTO": 0.1, "PPO": 0.1}
 
 
 def stages(spec: AlignmentCycleSpec) -> tuple[Stage, ...]:
     """What is measured before the gates; `promote` follows only if they let it."""
-    sampled = (Stage.SAMPLE, Stage.JUDGE) if spec.prompts else ()
+    sampled = (Stage.SAMPLE, Stage.JUDGE) if spec.prompts and not _online(spec) else ()
     compared = (Stage.COMPARE,) if spec.evaluation.comparison else ()
     return (*sampled, Stage.TRAIN, Stage.EVALUATE, *compared)
 
@@ -114,20 +116,52 @@ def _judge(context: Context, inputs: dict[str, Input]) -> _Work:
     return _Work(JudgeParameters(judge=context.spec.judge), needed, context.frozen.number)
 
 
+def _online(spec: AlignmentCycleSpec) -> bool:
+    """Whether the stage train samples and scores by itself."""
+    return spec.training.method == "PPO"
+
+
 def _train(context: Context, inputs: dict[str, Input]) -> _Work:
     spec = context.spec
+    if _online(spec):
+        return _train_online(context, inputs)
     defaults = {"learning_rate": learning_rate(spec), "beta": beta(spec)}
     training = spec.training.model_copy(update=defaults)
     datasets = [role for role in inputs if role.startswith("dataset/")]
     needed = _select(inputs, *datasets) | _optional(inputs, "pairs", "goldSet", "heldOutPrompts")
-    needed["start"] = inputs["policy" if spec.policy.start == "Previous" else "initial"]
-    needed["reference"] = inputs["policy" if spec.policy.reference == "Previous" else "initial"]
+    needed |= _anchors(spec, inputs)
     parameters = TrainParameters(
         training=training,
         datasets=spec.datasets or [],
         sampled_by=inputs["policy"].digest if spec.prompts else None,
     )
     return _Work(parameters, needed, spec.training.seed)
+
+
+def _train_online(context: Context, inputs: dict[str, Input]) -> _Work:
+    spec = context.spec
+    assert spec.prompts is not None
+    assert spec.judge is not None
+    settled = {"learning_rate": learning_rate(spec), "beta": beta(spec), "ppo": spec.training.ppo or PPO()}
+    seed = context.frozen.number if spec.sampling.seed is None else spec.sampling.seed
+    parameters = TrainParameters(
+        training=spec.training.model_copy(update=settled),
+        online=OnlineParameters(
+            sampling=spec.sampling.model_copy(update={"seed": seed}),
+            judge=spec.judge,
+            per_iteration=spec.prompts.per_iteration,
+        ),
+    )
+    needed = _select(inputs, "prompts", "goldSet", "heldOutPrompts") | _optional(inputs, "judge")
+    return _Work(parameters, needed | _anchors(spec, inputs), spec.training.seed)
+
+
+def _anchors(spec: AlignmentCycleSpec, inputs: dict[str, Input]) -> dict[str, Input]:
+    """Where training starts from, and what the KL term anchors to."""
+    return {
+        "start": inputs["policy" if spec.policy.start == "Previous" else "initial"],
+        "reference": inputs["policy" if spec.policy.reference == "Previous" else "initial"],
+    }
 
 
 def _evaluate(context: Context, inputs: dict[str, Input]) -> _Work:
