@@ -1,8 +1,8 @@
 """The stage `train`: from a start to a candidate, on pairs by the trainers of TRL (`train_METHOD.py` says how), or
 online by PPO.
 
-Reads the start, the reference and the pairs, or with PPO prompts and judge; stores the candidate in `model/`, a line for
-every step in `training-log.jsonl` and the origin of every pair in `rows.jsonl`; keeps resumable checkpoints in the
+Reads the start, the reference and the pairs, or with PPO prompts and judge; stores the candidate in `model/`, a line
+for every step in `training-log.jsonl` and the origin of every pair in `rows.jsonl`; keeps resumable checkpoints in the
 stage's folder.
 """
 
