@@ -105,12 +105,6 @@ TRAINING_RULES = (
         field_path=".lora.dropout",
         holds=lambda training: _other(training) or training.lora is None or training.lora.dropout == 0,
     ),
-    Rule(
-        cel=f"{_OTHER}!has(self.arguments)",
-        message="is for the trainers of the other methods; leave it out with PPO",
-        field_path=".arguments",
-        holds=lambda training: _other(training) or training.arguments is None,
-    ),
 )
 
 _OTHER_TRAINING = "self.training.method != 'PPO' || "

@@ -26,9 +26,11 @@ def scalar(value: object) -> Value:
 
 def problem(method: str, name: str, value: Value) -> str:
     """Why the trainer of this method cannot have the argument, and what to do; empty if it can."""
+    allowed = ALLOWED.get(method)
+    if allowed is None:
+        return f"is for the trainers of {', '.join(ALLOWED)}; leave it out with {method}"
     if name in OURS:
         return f"is set by spec.training.{OURS[name]}; give it there"
-    allowed = ALLOWED[method]
     if name not in allowed:
         return wording.suggestion(name, list(allowed), f"is not an argument for {method}", "arguments")
     kind = allowed[name]

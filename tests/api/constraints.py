@@ -27,11 +27,14 @@ class Row:
         return f"{self.kind}-{self.path}"
 
 
-def whole(path: str, low: int, high: int | None = None) -> Row:
-    """Whole numbers from low to high. To an API server 4.0 is one, and so it is here."""
+def whole(path: str, low: int, high: int | None = None, *, reckoned: bool = False) -> Row:
+    """Whole numbers from low to high. To an API server 4.0 is one, and so it is here, but for a rule that reckons
+    with it: there the server takes 4 alone.
+    """
     high_or_large = 10**9 if high is None else high
     beyond = () if high is None else (high + 1,)
-    return Row(CYCLE, path, (low, high_or_large, float(low)), (low - 1, *beyond, low + 0.5, f"{low}", True))
+    accepted = (low, high_or_large) if reckoned else (low, high_or_large, float(low))
+    return Row(CYCLE, path, accepted, (low - 1, *beyond, low + 0.5, f"{low}", True))
 
 
 def number(
@@ -402,7 +405,7 @@ def _pod(path: str) -> tuple[Row, ...]:
 def _ppo(path: str) -> tuple[Row, ...]:
     rows = (
         mapping(path),
-        whole(f"{path}.totalEpisodes", 2, 1_000_000_000),
+        whole(f"{path}.totalEpisodes", 2, 1_000_000_000, reckoned=True),
         whole(f"{path}.epochsPerBatch", 1, 100),
         number(f"{path}.clipRange", 0, 1, above=True, below=True),
         number(f"{path}.gamma", 0, 1, above=True),
@@ -961,13 +964,6 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.training.lora.dropout",
         (_PPO | {"spec.training.lora.dropout": 0}, _PPO | {"spec.training.lora": MISSING}),
         (_PPO | {"spec.training.lora": {"dropout": 0.1}},),
-    ),
-    SpanningRow(
-        CYCLE,
-        "is for the trainers of the other methods; leave it out with PPO",
-        "spec.training.arguments",
-        (_PPO,),
-        (_PPO | {"spec.training.arguments": {}},),
     ),
     SpanningRow(
         CYCLE,

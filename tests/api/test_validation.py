@@ -163,7 +163,7 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
         (
             "spec.training.method",
             "GRPO",
-            ': "GRPO": is not one of its values; values: DPO, IPO, KTO, BestOfN',
+            ': "GRPO": is not one of its values; values: DPO, IPO, KTO, BestOfN, PPO',
         ),
         (
             "spec.training.lora",
@@ -360,6 +360,12 @@ def test_an_unknown_argument_is_refused_with_those_that_the_method_has() -> None
         assert problem.path == f"spec.training.arguments.{name}"
         assert problem.message.startswith(f"is not an argument for {method}; ")
         assert problem.message.endswith(", ".join(trainer_fields.ALLOWED[method]))
+
+
+def test_ppo_has_no_trainer_that_an_argument_could_be_for() -> None:
+    assert trainer_arguments.problem("PPO", "warmup_steps", 10) == (
+        "is for the trainers of DPO, IPO, KTO, BestOfN; leave it out with PPO"
+    )
 
 
 def test_ipo_with_a_beta_of_0_is_refused() -> None:
