@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema, m
 from pydantic_core import PydanticCustomError
 
 from alignment_api import names, trainer_arguments
-from alignment_api.judges import ComparisonJudge, Uri
+from alignment_api.judges import ComparisonJudge, Uri, trained_here
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import EnvironmentVariable, PodDefaults, PodSettings, Resources
 from alignment_api.ppo import PPO, SPEC_RULES, TRAINING_RULES
@@ -24,7 +24,7 @@ Scalar = Annotated[
     PlainValidator(trainer_arguments.scalar),
     WithJsonSchema({"x-kubernetes-preserve-unknown-fields": True}),  # a structural schema has no unions
 ]
-StageWithSettings = Literal["sample", "judge", "train", "evaluate", "compare", "promote"]
+StageWithSettings = Literal["reward", "sample", "judge", "train", "evaluate", "compare", "promote"]
 MAX_SHARDS = 32
 MAX_NODES = 64
 
@@ -129,6 +129,25 @@ class Judge(ComparisonJudge):
     )
     min_margin: float = Field(
         0.0, ge=0, description="Pairs whose scores are closer than this are dropped and counted."
+    )
+
+
+class RewardTraining(Model):
+    """A reward model, trained on the pairs of spec.datasets before anything is sampled (docs/reward-model.md).
+
+    What is not said here is said by spec.training: batch, maxLength, precision, checkpoints, seed.
+    """
+
+    model: Uri = Field(
+        description="Backbone: a causal language model, or a sequence classifier with one label."
+    )
+    epochs: int = Field(1, ge=1, le=1000, description="Passes over the pairs.")
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="At the first step; it falls linearly to 0.")
+    min_pairs: int = Field(
+        2000,
+        ge=2,
+        le=1_000_000_000,
+        description="Fewer usable pairs: the stage fails with reason TooFewPairs.",
     )
 
 
@@ -469,6 +488,9 @@ class AlignmentCycleSpec(Model):
     )
     sampling: Sampling = Field(default_factory=Sampling, description="How completions are sampled.")
     judge: Judge | None = Field(None, description="What ranks the completions.")
+    reward: RewardTraining | None = Field(
+        None, description="Trains a reward model on the pairs of spec.datasets. Absent: none is trained."
+    )
     training: Training = Field(default_factory=Training, description="How the candidate is trained.")
     evaluation: Evaluation = Field(description="What is measured.")
     gates: Gates = Field(default_factory=Gates, description="What a candidate must pass.")
@@ -476,8 +498,8 @@ class AlignmentCycleSpec(Model):
     defaults: PodDefaults = Field(default_factory=PodDefaults, description="How every stage's pod is made.")
     stages: dict[StageWithSettings, PodSettings] | None = Field(
         None,
-        description="Overrides of defaults, by stage: sample, judge, train, evaluate, compare, promote (which gets no "
-        "accelerator).",
+        description="Overrides of defaults, by stage: reward, sample, judge, train, evaluate, compare, promote (which "
+        "gets no accelerator).",
     )
     history: History = Field(default_factory=History, description="How much of the past is kept.")
 
@@ -503,6 +525,31 @@ class AlignmentCycleSpec(Model):
             message="needs datasets: it counts their pairs",
             field_path=".trigger.newPairs",
             holds=lambda spec: spec.trigger is None or spec.trigger.new_pairs is None or bool(spec.datasets),
+        ),
+        Rule(
+            cel="!has(self.reward) || (has(self.datasets) && size(self.datasets) > 0)",
+            message="needs datasets: it is trained on their pairs",
+            field_path=".reward",
+            holds=lambda spec: spec.reward is None or bool(spec.datasets),
+        ),
+        Rule(
+            cel="has(self.reward) || !has(self.judge) || !has(self.judge.rewardModel) || "
+            "has(self.judge.rewardModel.uri)",
+            message="is required without spec.reward, which would train one: name a reward model, or add reward",
+            field_path=".judge.rewardModel.uri",
+            holds=lambda spec: spec.reward is not None or not trained_here(spec.judge),
+        ),
+        Rule(
+            cel="has(self.reward) || !has(self.evaluation.comparison) || !has(self.evaluation.comparison.judge) || "
+            "!has(self.evaluation.comparison.judge.rewardModel) || "
+            "has(self.evaluation.comparison.judge.rewardModel.uri)",
+            message="is required without spec.reward, which would train one: name a reward model, or add reward",
+            field_path=".evaluation.comparison.judge.rewardModel.uri",
+            holds=lambda spec: (
+                spec.reward is not None
+                or spec.evaluation.comparison is None
+                or not trained_here(spec.evaluation.comparison.judge)
+            ),
         ),
         Rule(
             cel="!has(self.prompts) || has(self.judge)",

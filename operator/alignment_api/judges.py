@@ -15,7 +15,11 @@ Uri = Annotated[str, StringConstraints(pattern=uris.PATTERN, max_length=uris.MAX
 class RewardModel(Model):
     """A sequence-classification model with one label; the higher score is preferred."""
 
-    uri: Uri = Field(description="Folder with the model, its tokenizer and safetensors weights.")
+    uri: Uri | None = Field(
+        None,
+        description="Folder with the model, its tokenizer and safetensors weights. Absent: the one that spec.reward "
+        "trains.",
+    )
     batch_size: int = Field(16, ge=1, le=4096, description="Answers scored at once.")
 
 
@@ -41,3 +45,8 @@ class ComparisonJudge(Model):
             holds=lambda judge: (judge.reward_model is None) != (judge.verifier is None),
         ),
     )
+
+
+def trained_here(judge: ComparisonJudge | None) -> bool:
+    """Whether it is the reward model that the stage `reward` of the same iteration trains."""
+    return judge is not None and judge.reward_model is not None and judge.reward_model.uri is None

@@ -40,6 +40,20 @@ START_REWARD = (
 TRAIN_REWARD = "trainReward"  # the same over the last tenth
 TRAIN_KL = "trainKL"  # PPO: nats a token from the reference, on own samples, mean over the last tenth
 
+# Of a reward model, on one pair of each prompt that it was not trained on. Equal scores count as wrong.
+HELD_OUT_ACCURACY = (
+    "heldOutAccuracy"  # percent, of the pairs that the stage reward held out; the interval is exact
+)
+HELD_OUT_MARGIN = "heldOutMargin"  # mean score of the chosen minus that of the rejected answer
+BRIER_SCORE = "brierScore"  # mean (1 − σ(margin))²; 0.25 is a coin's
+OVERCONFIDENCE = (
+    "overconfidence"  # percentage points: mean of max(σ(margin), 1 − σ(margin)) minus the accuracy
+)
+LENGTH_CORRELATION = "lengthCorrelation"  # Spearman's, of score and tokens over the held-out answers
+JUDGE_ACCURACY = (
+    "judgeAccuracy"  # percent, of the newest pairs that the judge has not seen; the interval is exact
+)
+
 GOLD_POOLED = "goldPooled"  # change of accuracy over all items, percentage points
 LENGTH_RATIO = "lengthRatio"  # sum of the candidate's tokens over sum of the incumbent's, EOS counted
 LENGTH_RATIO_FROM_INITIAL = "lengthRatioFromInitial"

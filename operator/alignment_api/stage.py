@@ -18,6 +18,7 @@ from alignment_api.cycle import (
     GoldSet,
     HeldOutPrompts,
     Judge,
+    RewardTraining,
     Sampling,
     Training,
 )
@@ -34,6 +35,7 @@ STORE_FULL = "StoreFull"  # a failure's reason that is waited out, like an input
 class Stage(StrEnum):
     """One step of an iteration, one Job; `collect` comes after it, `ingest` is a PreferenceDataset's refresh."""
 
+    REWARD = "reward"
     SAMPLE = "sample"
     JUDGE = "judge"
     TRAIN = "train"
@@ -46,6 +48,7 @@ class Stage(StrEnum):
 
 # What each stage must have done at least once to be done at all: a key of StageResult.counts.
 WORK = {
+    Stage.REWARD: "steps",
     Stage.SAMPLE: "completions",
     Stage.JUDGE: "judgements",
     Stage.TRAIN: "steps",
@@ -72,6 +75,7 @@ class ExitCode(IntEnum):
     TRAINING_DIVERGED = 71  # loss not finite
     TOO_MANY_CATEGORIES = 72  # more than 16, or a report that does not fit
     STORE_CONFLICT = 73  # another stage's manifest stands where this one's belongs
+    JUDGE_STALE = 74  # a reward model that unseen pairs do not show to be better than chance
 
     @property
     def reason(self) -> str:
@@ -116,11 +120,22 @@ class SampleParameters(Model):
     per_iteration: int | None = None
 
 
+class RewardParameters(Model):
+    """Inputs: backbone, dataset/NAME, goldSet, heldOutPrompts. Of `training` what spec.reward leaves to it."""
+
+    stage: Literal["reward"] = "reward"
+    reward: RewardTraining
+    training: Training
+    datasets: list[DatasetReference]
+    confidence_percent: float
+
+
 class JudgeParameters(Model):
-    """Inputs: samples, and judge if it is a reward model."""
+    """Inputs: samples; if the judge is a reward model, judge and dataset/NAME, whose pairs it is checked on."""
 
     stage: Literal["judge"] = "judge"
     judge: Judge
+    confidence_percent: float = 95.0
 
 
 class OnlineParameters(Model):
@@ -191,7 +206,8 @@ class IngestParameters(Model):
 
 
 Parameters = (
-    SampleParameters
+    RewardParameters
+    | SampleParameters
     | JudgeParameters
     | TrainParameters
     | EvaluateParameters
@@ -250,7 +266,8 @@ class StageResult(Model):
         {}, max_length=64, description="Digests of the inputs that came without one."
     )
     model: Located | None = Field(
-        None, description="The model that it trained (train) or measured (evaluate, compare): the candidate."
+        None,
+        description="The model that it trained (reward; train: the candidate) or measured (evaluate, compare).",
     )
     counts: dict[Key, Count] = Field(
         {}, max_length=32, description="Work really done: prompts, pairs, steps, comparisons."

@@ -143,6 +143,7 @@ SCHEDULE = Row(
 # What a cycle that trains by PPO must not have, and a batch that it can have.
 _WITHOUT_PAIRS: dict[str, object] = {
     "spec.datasets": MISSING,
+    "spec.reward": MISSING,
     "spec.trigger.newPairs": MISSING,
     "spec.sampling.shards": MISSING,
     "spec.sampling.server": MISSING,
@@ -458,7 +459,7 @@ ROWS: tuple[Row, ...] = (
     whole("spec.prompts.perIteration", 1),
     replace(
         items("spec.datasets", 0, 16, lambda index: {"name": f"d{index}"}),
-        given={"spec.trigger.newPairs": MISSING},
+        given={"spec.trigger.newPairs": MISSING, "spec.reward": MISSING},
     ),
     unique("spec.datasets", lambda index: {"name": f"d{index}"}, "name"),
     mapping("spec.datasets[0]", "name"),
@@ -475,11 +476,16 @@ ROWS: tuple[Row, ...] = (
     *_server("spec.sampling.server"),
     mapping("spec.judge"),
     mapping("spec.judge.verifier"),
-    mapping("spec.judge.rewardModel", "uri"),
+    mapping("spec.judge.rewardModel"),
     uri("spec.judge.rewardModel.uri"),
     whole("spec.judge.rewardModel.batchSize", 1, 4096),
     choice("spec.judge.pairs", "BestWorst", "BestRandom", "AllPairs"),
     number("spec.judge.minMargin", 0),
+    mapping("spec.reward", "model"),
+    uri("spec.reward.model"),
+    whole("spec.reward.epochs", 1, 1000),
+    number("spec.reward.learningRate", 0, 1, above=True),
+    whole("spec.reward.minPairs", 2, 1_000_000_000),
     mapping("spec.training"),
     replace(
         choice("spec.training.method", "DPO", "IPO", "KTO", "BestOfN", "PPO"),
@@ -534,7 +540,7 @@ ROWS: tuple[Row, ...] = (
     ),
     mapping("spec.evaluation.comparison.judge"),
     mapping("spec.evaluation.comparison.judge.verifier"),
-    mapping("spec.evaluation.comparison.judge.rewardModel", "uri"),
+    mapping("spec.evaluation.comparison.judge.rewardModel"),
     uri("spec.evaluation.comparison.judge.rewardModel.uri"),
     whole("spec.evaluation.comparison.judge.rewardModel.batchSize", 1, 4096),
     number("spec.evaluation.confidencePercent", 50, 100, below=True),
@@ -693,6 +699,9 @@ _NO_COMPARISON: dict[str, object] = {
     "spec.gates.rewardHacking": MISSING,
 }
 
+_NO_DATASETS: dict[str, object] = {"spec.datasets": MISSING, "spec.reward": MISSING}
+_NOT_TRAINED = "is required without spec.reward, which would train one: name a reward model, or add reward"
+
 _RESOURCES_OF = "spec.defaults.resources"
 _TOLERATIONS = "spec.defaults.tolerations"
 
@@ -717,8 +726,8 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.datasets",
         (
             {"spec.prompts": MISSING},
-            {"spec.datasets": MISSING, "spec.trigger.newPairs": MISSING},
-            {"spec.datasets": [], "spec.trigger.newPairs": MISSING},
+            _NO_DATASETS | {"spec.trigger.newPairs": MISSING},
+            {"spec.datasets": [], "spec.trigger.newPairs": MISSING, "spec.reward": MISSING},
         ),
         ({"spec.prompts": MISSING, "spec.datasets": []}, {"spec.prompts": MISSING, "spec.datasets": MISSING}),
     ),
@@ -766,8 +775,29 @@ RULES: tuple[SpanningRow, ...] = (
         CYCLE,
         "needs datasets: it counts their pairs",
         "spec.trigger.newPairs",
-        ({"spec.trigger.newPairs": MISSING, "spec.datasets": MISSING},),
+        (_NO_DATASETS | {"spec.trigger.newPairs": MISSING},),
         ({"spec.datasets": MISSING}, {"spec.datasets": []}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs datasets: it is trained on their pairs",
+        "spec.reward",
+        (_NO_DATASETS | {"spec.trigger.newPairs": MISSING},),
+        tuple({"spec.datasets": none, "spec.trigger.newPairs": MISSING} for none in (MISSING, [])),
+    ),
+    SpanningRow(
+        CYCLE,
+        _NOT_TRAINED,
+        "spec.judge.rewardModel.uri",
+        ({"spec.judge.rewardModel.uri": MISSING}, {"spec.reward": MISSING}),
+        ({"spec.judge.rewardModel.uri": MISSING, "spec.reward": MISSING},),
+    ),
+    SpanningRow(
+        CYCLE,
+        _NOT_TRAINED,
+        "spec.evaluation.comparison.judge.rewardModel.uri",
+        ({"spec.evaluation.comparison.judge.rewardModel": {}}, {"spec.reward": MISSING}),
+        ({"spec.evaluation.comparison.judge.rewardModel": {}, "spec.reward": MISSING},),
     ),
     SpanningRow(
         CYCLE,
@@ -988,9 +1018,13 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         CYCLE,
-        "has no use with PPO, which trains on its own samples; leave it out",
+        "has no use with PPO, which trains on its own samples; leave it out, or train its judge with reward",
         "spec.datasets",
-        (_PPO, _PPO | {"spec.datasets": []}),
+        (
+            _PPO,
+            _PPO | {"spec.datasets": []},
+            _PPO | {"spec.datasets": [{"name": "a"}], "spec.reward": {"model": "pvc://m/a"}},
+        ),
         (_PPO | {"spec.datasets": [{"name": "a"}]},),
     ),
     SpanningRow(

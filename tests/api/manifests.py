@@ -41,7 +41,15 @@ def _pod_affinity() -> Manifest:
     }
 
 
-STAGES = ("sample", "judge", "train", "evaluate", "compare", "promote")  # that have settings of their own
+STAGES = (
+    "reward",
+    "sample",
+    "judge",
+    "train",
+    "evaluate",
+    "compare",
+    "promote",
+)  # that have settings of their own
 _POD: Manifest = {
     "image": "ghcr.io/alignment-dev/worker:0.1.0",
     "serviceAccountName": "worker",
@@ -115,6 +123,7 @@ CYCLE: Manifest = {
             "pairs": "AllPairs",
             "minMargin": 0.1,
         },
+        "reward": {"model": "pvc://models/m0", "epochs": 2, "learningRate": 2e-5, "minPairs": 500},
         "training": {
             "method": "DPO",
             "beta": 0.2,

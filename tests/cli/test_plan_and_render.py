@@ -109,6 +109,40 @@ def test_an_offline_cycle_has_no_stage_sample(alignctl: Alignctl, tmp_path: Path
     assert {"ingest", "train", "evaluate", "promote"} <= set(stages)
 
 
+@pytest.fixture
+def rewarding(tmp_path: Path) -> Path:
+    """A cycle that trains its own judge."""
+    text = with_spec("datasets: [{name: feedback}]\nreward: {model: pvc://models/m0, epochs: 2}")
+    text = text.replace("verifier: {}", "rewardModel: {}")
+    return write(tmp_path / "reward.yaml", f"{text}---\n{DATASET}")
+
+
+def test_the_plan_says_how_a_reward_model_is_trained_and_that_it_judges(
+    alignctl: Alignctl, rewarding: Path
+) -> None:
+    done = alignctl("plan", "-f", rewarding)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert (
+        "a reward model on every pair of the datasets, at least 2000; learning rate 1e-05, 2 epochs" in shown
+    )
+    assert "by the reward model that the stage reward trains" in shown
+    assert "backbone: pvc://models/m0" in shown
+    assert shown.index(" reward ") < shown.index(" sample ")
+
+
+def test_the_judge_to_come_is_rendered_with_a_digest_to_come(alignctl: Alignctl, rewarding: Path) -> None:
+    jobs = [job for job in yaml.safe_load_all(alignctl("render", "-f", rewarding).stdout) if job]
+    configs = {}
+    for job in jobs:
+        annotations = job["spec"]["template"]["metadata"]["annotations"]
+        config = json.loads(annotations["alignment.dev/stage-config"])
+        configs[config["stage"]] = config
+    judge = configs["judge"]["inputs"]["judge"]
+    assert judge["digest"] == "<digest of the reward model>"
+    assert judge["uri"].endswith("/iterations/1/reward/run-RUN/model")
+
+
 @pytest.mark.parametrize("command", ["plan", "render"])
 def test_a_dataset_whose_manifest_is_missing_is_named(
     alignctl: Alignctl, tmp_path: Path, command: str

@@ -126,3 +126,16 @@ def test_sampled_and_recorded_pairs_are_mixed_by_weight(tmp_path: Path) -> None:
     rows = (local(result["model"]["uri"], tmp_path).parent / "rows.jsonl").read_text().splitlines()
     origins = [json.loads(row)["origin"] for row in rows]
     assert origins == ["sampled"] * counts["pairsOnPolicy"] + ["dataset"] * counts["pairsFromDatasets"]
+
+
+def test_a_reward_model_is_trained_on_recorded_pairs_and_judges(tmp_path: Path) -> None:
+    done = run("methods/reward-model.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    iteration = cycle("reward-model", tmp_path)["status"]["iteration"]
+    assert [stage["name"] for stage in iteration["stages"]] == ["reward", *STAGES, "promote"]
+    results = {stage["name"]: stage["result"] for stage in iteration["stages"]}
+    model = results["reward"]["model"]
+    assert digests.of_folder(local(model["uri"], tmp_path)) == model["digest"] == iteration["inputs"]["judge"]
+    held_out = results["reward"]["measurements"]["heldOutAccuracy"]
+    assert held_out == results["judge"]["measurements"]["judgeAccuracy"]
+    assert held_out["low"] > 55

@@ -284,7 +284,9 @@ class World:
         return {int(match[1]) for match in found if match}
 
     def _model(self, config: StageConfig, digest: str) -> Located | None:
-        """What train made, and what evaluate and compare say that they measured."""
+        """What reward or train made, and what evaluate and compare say that they measured."""
+        if config.stage == Stage.REWARD:
+            return Located(uri=f"{config.output}/model", digest=digest)
         if config.stage == Stage.TRAIN:
             self.models[config.iteration] = Located(uri=f"{config.output}/model", digest=digest)
         measured_on = {Stage.TRAIN, Stage.EVALUATE, Stage.COMPARE}

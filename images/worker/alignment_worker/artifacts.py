@@ -1,6 +1,6 @@
 """Names of the files that one stage leaves for another, inside its run's folder."""
 
 SAMPLES = "samples.jsonl"  # of `sample`, read by `judge`
-PAIRS = "pairs.jsonl"  # of `judge` and `ingest`, read by `train`
+PAIRS = "pairs.jsonl"  # of `judge` and `ingest`, read by `train`, `reward` and `judge`
 BEST = "best.jsonl"  # of `judge`, read by `train` for BestOfN
 ANSWERS = "answers.jsonl"  # of `evaluate`, read by `compare`

@@ -12,6 +12,7 @@ WorkerError
 ├── TrainingDivergedError    71
 ├── TooManyCategoriesError   72
 ├── StoreConflictError       73
+├── JudgeStaleError          74
 ├── StoreError                1  the store's file system; retried
 └── SamplingServerError       1  the server beside the worker; retried
 
@@ -107,6 +108,12 @@ class StoreConflictError(WorkerError):
     """Another stage's manifest stands where this one's belongs."""
 
     exit_code = ExitCode.STORE_CONFLICT
+
+
+class JudgeStaleError(WorkerError):
+    """A reward model that unseen pairs do not show to be better than chance."""
+
+    exit_code = ExitCode.JUDGE_STALE
 
 
 class StoreError(WorkerError):

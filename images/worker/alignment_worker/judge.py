@@ -16,12 +16,13 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from alignment_api.cycle import Judge
-from alignment_api.measurements import SCORE_SPREAD, Measurement
+from alignment_api.measurements import JUDGE_ACCURACY, SCORE_SPREAD, Measurement
 from alignment_api.stage import JudgeParameters
-from alignment_worker import rows
+from alignment_worker import rows, unseen
 from alignment_worker.artifacts import BEST, PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
-from alignment_worker.scoring import Question, scorer
+from alignment_worker.scoring import Question, RewardModel, Scorer, scorer
+from alignment_worker.statistics import reward_quality
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
@@ -44,8 +45,9 @@ def run(workspace: Workspace) -> Outcome:
     ]
     if not questions:
         raise NoWorkDoneError("the stage sample left nothing to judge")
-    workspace.progress.begin(len(questions), "judgements", "judging")
     judge = scorer(workspace, parameters.judge, "judge")
+    checked = _checked(workspace, judge, parameters.confidence_percent / 100)
+    workspace.progress.begin(len(questions), "judgements", "judging")
     flat = iter(judge.scores(questions, workspace.progress))
     scores = [[next(flat) for _ in row["completions"]] for row in samples]
     made = [
@@ -69,11 +71,28 @@ def run(workspace: Workspace) -> Outcome:
             "best": best,
             "ties": sum(choice.ties for choice in made),
             "tooClose": sum(choice.too_close for choice in made),
+            **checked.counts,
         },
         measurements={
             SCORE_SPREAD: Measurement(estimate=fmean(map(pstdev, scores)), n=len(scores)),
+            **checked.measurements,
         },
     )
+
+
+def _checked(workspace: Workspace, judge: Scorer, confidence: float) -> Outcome:
+    """How well a reward model does on pairs that it has not seen, before it judges. Raises JudgeStaleError."""
+    if not isinstance(judge, RewardModel):
+        return Outcome({})
+    pairs = unseen.newest_pairs(workspace.inputs, judge)
+    accuracy = reward_quality.accuracy(unseen.margins(judge, pairs), confidence)
+    unseen.refuse_if_stale(
+        f"The reward model {workspace.config.inputs['judge'].uri}",
+        accuracy,
+        "Train a new one on newer pairs (spec.reward), or name another in spec.judge.rewardModel.uri.",
+    )
+    counts = {"unseenPairs": accuracy.n, "unseenPairsMissing": max(0, unseen.FEWEST - accuracy.n)}
+    return Outcome(counts, {JUDGE_ACCURACY: accuracy} if pairs else {})
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,38 @@ def load_reward_model(role: str, folder: Path) -> ScoringModel:
     )
 
 
+def load_backbone(role: str, folder: Path) -> Any:
+    """A sequence classifier with one label in FP32, on the CPU; a causal language model gets a new head.
+
+    Raises InvalidModelError.
+    """
+    from torch import float32  # noqa: PLC0415
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415
+
+    _check_files(role, folder)
+    check_backbone(role, folder)
+    return _loaded(role, folder, AutoModelForSequenceClassification, float32, new_head=True)
+
+
+def check_backbone(role: str, folder: Path) -> Any:
+    """The classifier without weights, on the meta device. Raises InvalidModelError."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoModelForSequenceClassification  # noqa: PLC0415
+
+    config = _config(role, folder)
+    if _classifies(folder):
+        _check_labels(role, folder, config)
+    config.num_labels = 1
+    try:
+        with torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except ValueError as error:
+        raise InvalidModelError(
+            f"{role}: {folder} is {type(config).__name__}, of which transformers makes no sequence classifier: name "
+            "another model"
+        ) from error
+
+
 def load_tokenizer(folder: Path, role: str = "model") -> Any:
     """As it is stored: nothing is added to its vocabulary. Raises InvalidModelError."""
     from transformers import AutoTokenizer  # noqa: PLC0415
@@ -221,10 +253,9 @@ def _config(role: str, folder: Path) -> Any:
 
 
 def _check_labels(role: str, folder: Path, config: Any) -> None:
-    stated = json.loads((folder / "config.json").read_bytes())
-    if not any("ForSequenceClassification" in name for name in stated.get("architectures") or []):
+    if not _classifies(folder):
         raise InvalidModelError(
-            f"{role}: {folder} is {', '.join(stated.get('architectures') or ['of no stated architecture'])}, not a "
+            f"{role}: {folder} is {', '.join(_architectures(folder) or ['of no stated architecture'])}, not a "
             "sequence classifier; a reward model needs one with a single label"
         )
     if config.num_labels != 1:
@@ -233,10 +264,21 @@ def _check_labels(role: str, folder: Path, config: Any) -> None:
         )
 
 
-def _loaded(role: str, folder: Path, kind: Any, dtype: Any) -> Any:
+def _classifies(folder: Path) -> bool:
+    return any("ForSequenceClassification" in name for name in _architectures(folder))
+
+
+def _architectures(folder: Path) -> list[str]:
+    return list(json.loads((folder / "config.json").read_bytes()).get("architectures") or [])
+
+
+def _loaded(role: str, folder: Path, kind: Any, dtype: Any, *, new_head: bool = False) -> Any:
     from transformers.utils import logging  # noqa: PLC0415
 
     logging.disable_progress_bar()
+    said = logging.get_verbosity()
+    if new_head:
+        logging.set_verbosity_error()  # it warns of the head, which is meant to be new
     try:
         model, info = kind.from_pretrained(
             folder,
@@ -245,12 +287,17 @@ def _loaded(role: str, folder: Path, kind: Any, dtype: Any) -> Any:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **({"num_labels": 1} if new_head else {}),
         )
     except Exception as error:
         raise InvalidModelError(
             f"{role}: the model in {folder} cannot be loaded: {_first_line(error)}"
         ) from error
+    finally:
+        logging.set_verbosity(said)
     missing = sorted(info["missing_keys"])
+    if new_head:
+        missing = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
     if missing:
         raise InvalidModelError(
             f"{role}: {folder} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}); they would be "

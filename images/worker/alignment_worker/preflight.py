@@ -13,7 +13,11 @@ from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Row
 
 _ASKED = ("goldSet", "heldOutPrompts")
-_JUDGED = {"judge": ("prompts", "heldOutPrompts"), "comparisonJudge": ("heldOutPrompts",)}
+_JUDGED = {
+    "judge": ("prompts", "heldOutPrompts"),
+    "comparisonJudge": ("heldOutPrompts",),
+    "backbone": ("prompts", "heldOutPrompts"),
+}
 
 
 def check(inputs: Inputs, expected: Expected | None) -> None:

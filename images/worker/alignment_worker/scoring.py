@@ -61,10 +61,19 @@ class Verifier:
         return found
 
 
+def encode(tokenizer: Any, question: Question) -> list[int]:
+    """What a reward model reads of it. Raises InvalidRowError, InvalidModelError."""
+    try:
+        return prompts.encode_answered(tokenizer, question.prompt, question.text)
+    except InvalidRowError as error:
+        raise InvalidRowError(f"{question.where}: {error}") from error
+
+
 class RewardModel:
     """A sequence classifier with one label, reading prompt and answer as one text."""
 
     def __init__(self, role: str, folder: Path, batch_size: int) -> None:
+        self.folder = folder
         self._role = role
         self._batch_size = batch_size
         self._judge: ScoringModel = models.load_reward_model(role, folder)
@@ -84,11 +93,16 @@ class RewardModel:
                 progress.advance(scored)
         return [found[ids] for ids in encoded]
 
-    def _encode(self, question: Question) -> tuple[int, ...]:
+    def reads(self, question: Question) -> bool:
+        """Whether it is short enough for the model, and its template takes it."""
         try:
-            ids = prompts.encode_answered(self._judge.tokenizer, question.prompt, question.text)
-        except InvalidRowError as error:
-            raise InvalidRowError(f"{question.where}: {error}") from error
+            self._encode(question)
+        except (InvalidRowError, InvalidModelError):
+            return False
+        return True
+
+    def _encode(self, question: Question) -> tuple[int, ...]:
+        ids = encode(self._judge.tokenizer, question)
         limit = self._judge.max_positions
         if limit is not None and len(ids) > limit:
             raise InvalidModelError(

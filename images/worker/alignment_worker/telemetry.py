@@ -99,7 +99,7 @@ class _Stage(Collector):
     def collect(self) -> Iterable[Metric]:
         counts = self._progress.counts
         for name, help_ in (
-            ("tokens", "Tokens generated (sample, evaluate) or trained on (train)."),
+            ("tokens", "Tokens generated (sample, evaluate) or trained on (reward, train)."),
             ("judgements", "Answers that a judge has scored."),
             ("steps", "Optimizer steps."),
         ):

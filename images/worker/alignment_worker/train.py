@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, TrainingArguments
 
-from alignment_api import digests
 from alignment_api.cycle import Training
 from alignment_api.stage import TrainParameters
 from alignment_worker import (
@@ -26,6 +25,7 @@ from alignment_worker import (
     models,
     ppo_training,
     train_best_of_n,
+    train_checkpoints,
     train_config,
     train_dpo,
     train_kto,
@@ -36,7 +36,6 @@ from alignment_worker import (
 )
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.store import Outcome
-from alignment_worker.train_checkpoints import Checkpoints
 from alignment_worker.train_columns import Rows
 from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_trainer import (
@@ -156,7 +155,7 @@ def _trainer(
         args=config,
         adapters=adapters,
         tokenizer=tokenizer,
-        checkpoints=Checkpoints(workspace.stage_folder / "checkpoints", _identity(workspace, rows)),
+        checkpoints=train_checkpoints.of(workspace, rows),
         progress=workspace.progress,
     )
     return trainer, rows, gathered
@@ -199,8 +198,3 @@ def _longest(skeleton: Any, parameters: TrainParameters) -> int:
     """Tokens of the longest pair: the user's limit, or what the model was made for."""
     positions = getattr(skeleton.config.get_text_config(), "max_position_embeddings", None)
     return min(parameters.training.max_length, positions or parameters.training.max_length)
-
-
-def _identity(workspace: Workspace, rows: Rows) -> str:
-    """Tells this training from one with another config, other inputs or other rows."""
-    return digests.of_json([workspace.config.to_wire(), dict(workspace.inputs.digests), rows.columns])

@@ -15,12 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from alignment_api import digests
+from alignment_worker.train_columns import Rows
+from alignment_worker.workspace import Workspace
 
 _MANIFEST = "manifest.json"
 _KEPT = 2
 _TEMPORARY = ".writing-"
 
 _log = logging.getLogger(__name__)
+
+
+def of(workspace: Workspace, rows: Rows) -> Checkpoints:
+    """Those of a stage that trains on these rows: not of one with another config or other inputs."""
+    identity = [workspace.config.to_wire(), dict(workspace.inputs.digests), rows.columns]
+    return Checkpoints(workspace.stage_folder / "checkpoints", digests.of_json(identity))
 
 
 class Checkpoints:

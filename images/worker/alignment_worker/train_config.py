@@ -1,4 +1,4 @@
-"""The settings of TRL's trainers, from those of spec.training."""
+"""The settings of TRL's trainers, from those of spec.training and spec.reward."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
+from trl import RewardConfig
 
-from alignment_api.cycle import Training
+from alignment_api.cycle import RewardTraining, Training
 from alignment_worker import gang, precision
 from alignment_worker.failures import InvalidConfigError
 
@@ -69,6 +70,17 @@ def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, 
         "disable_tqdm": True,
         "dataloader_pin_memory": where.type == "cuda",
     }
+
+
+def reward_configuration(
+    reward: RewardTraining, training: Training, folder: Path, *, recompute: bool
+) -> RewardConfig:
+    """Of the stage `reward`, which computes in one process and on one GPU. Raises InvalidConfigError."""
+    own = {"learning_rate": reward.learning_rate, "epochs": reward.epochs}
+    shared = settings(training.model_copy(update=own), folder, recompute=recompute)
+    config = RewardConfig(max_length=None, disable_dropout=False, **shared)  # both are seen to
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
 
 
 def made(

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
@@ -32,6 +32,8 @@ from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
 from alignment_worker.train_reference import Reference
+
+_REMEDY = "Lower spec.training.learningRate (a tenth of it is a good next try), raise beta, or set precision to FP32."
 
 
 @contextmanager
@@ -59,10 +61,11 @@ def scoring_completions_only() -> Iterator[None]:
 class ResumableTrainer(Trainer):  # type: ignore[misc]
     """Stands before one of TRL's trainers among the bases, and hands `others` on to it.
 
-    The model's own dropout is off; that of adapters stays. `log_probabilities` says where the reference's are from, for
-    the methods that may be given them.
+    The model's own dropout is off; that of adapters stays. `remedy` is what to do when training diverges.
+    `log_probabilities` says where the reference's are from, for the methods that may be given them.
     """
 
+    remedy: ClassVar[str] = _REMEDY
     log_probabilities: Reference | None = None
 
     def __init__(self, model: Any, *, checkpoints: Checkpoints, progress: Progress, **others: Any) -> None:
@@ -92,7 +95,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         """Raises TrainingDivergedError."""
         loss: torch.Tensor = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss):
-            raise diverged(f"the loss is {loss.item()}", self.state.global_step + 1, self.args.learning_rate)
+            what, step = f"the loss is {loss.item()}", self.state.global_step + 1
+            raise diverged(what, step, self.args.learning_rate, self.remedy)
         return loss
 
     def _send_telemetry(self) -> None:
@@ -125,11 +129,10 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             return file.name, file.read_bytes()
 
 
-def diverged(what: str, step: int, learning_rate: float) -> TrainingDivergedError:
+def diverged(what: str, step: int, learning_rate: float, remedy: str = _REMEDY) -> TrainingDivergedError:
     """The error with its step and what to do."""
     return TrainingDivergedError(
-        f"Training diverged at step {step}: {what}, with learningRate {learning_rate:g}. Lower "
-        "spec.training.learningRate (a tenth of it is a good next try), raise beta, or set precision to FP32."
+        f"Training diverged at step {step}: {what}, with learningRate {learning_rate:g}. {remedy}"
     )
 
 

@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from alignment_api.cycle import AlignmentCycleSpec, Gates, Training
-from alignment_api.judges import ComparisonJudge
+from alignment_api.judges import ComparisonJudge, trained_here
 from alignment_api.stage import (
     CollectParameters,
     CompareParameters,
@@ -20,6 +20,7 @@ from alignment_api.stage import (
     IngestParameters,
     JudgeParameters,
     PromoteParameters,
+    RewardParameters,
     SampleParameters,
     StageConfig,
     TrainParameters,
@@ -152,6 +153,8 @@ def _print_decision(simulated: SimulatedCycle) -> None:
 def amount(config: StageConfig, counting: Counting) -> str:
     """What a stage would do, in numbers, with every default resolved."""
     match config.parameters:
+        case RewardParameters() as reward:
+            return _rewarded(reward)
         case SampleParameters() as sample:
             return _sampled(sample, counting.rows(config, "prompts"))
         case JudgeParameters(judge=judge):
@@ -168,12 +171,33 @@ def amount(config: StageConfig, counting: Counting) -> str:
             held_out = counting.rows(config, "heldOutPrompts")
             most = most if held_out is None else min(most, held_out)
             return f"candidate against incumbent, {least} to {most} comparisons by {judged}"
+        case PromoteParameters() | CollectParameters() | IngestParameters() as chores:
+            return _done(chores)
+
+
+def _done(chores: PromoteParameters | CollectParameters | IngestParameters) -> str:
+    """Of the stages that compute on no model."""
+    match chores:
         case PromoteParameters():
             return "seals measurements, verdicts and digests as the evidence; only if the gates let it"
         case CollectParameters(kept=kept):
             return f"deletes the artifacts of all iterations but {', '.join(map(str, kept))}"
         case IngestParameters():
             return "reads the sources, sets aside what is no pair, seals a revision"
+
+
+def _rewarded(parameters: RewardParameters) -> str:
+    reward, training = parameters.reward, parameters.training
+    batch = training.per_device_batch_size * training.gradient_accumulation_steps
+    return (
+        f"a reward model on every pair of the datasets, at least {reward.min_pairs}; learning rate "
+        f"{reward.learning_rate:g}, {_epochs(reward.epochs)} in steps of {batch} pairs, at most {training.max_length} "
+        f"tokens, precision {training.precision}"
+    )
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def _sampled(sample: SampleParameters, rows: int | None) -> str:
@@ -212,9 +236,9 @@ def _trained(train: TrainParameters, prompts: int | None) -> str:
 
 
 def _on_pairs(training: Training, batch: int) -> str:
-    epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
     return (
-        f"{epochs} in steps of {batch} {_TRAINED_ON[training.method]}, at most {training.max_length} tokens"
+        f"{_epochs(training.epochs)} in steps of {batch} {_TRAINED_ON[training.method]}, at most "
+        f"{training.max_length} tokens"
     )
 
 
@@ -243,6 +267,8 @@ def _evaluated(evaluate: EvaluateParameters, gold: int | None, held_out: int | N
 
 
 def named(judge: ComparisonJudge | None) -> str:
+    if trained_here(judge):
+        return "the reward model that the stage reward trains"
     if judge is not None and judge.reward_model is not None:
         return f"the reward model {judge.reward_model.uri}"
     return "the verifier"

@@ -115,10 +115,13 @@ class _CycleSimulation:
         stage = config.stage.value
         manifest = Located(uri=config.output, digest=self._made_up(f"digest of what {stage} made"))
         candidate = iteration.candidate
+        trained = None
         if config.stage == Stage.TRAIN:
-            model = join(config.output, "run-RUN", "model")
-            candidate = Located(uri=model, digest=self._made_up("digest of the candidate"))
-        entry = StageStatus(name=config.stage, state="Succeeded", result=StageResult(manifest=manifest))
+            trained = candidate = self._trained(config, "the candidate")
+        elif config.stage == Stage.REWARD:
+            trained = self._trained(config, "the reward model")
+        result = StageResult(manifest=manifest, model=trained)
+        entry = StageStatus(name=config.stage, state="Succeeded", result=result)
         return iteration.model_copy(
             update={
                 "inputs": {**iteration.inputs, **found},
@@ -126,6 +129,10 @@ class _CycleSimulation:
                 "candidate": candidate,
             }
         )
+
+    def _trained(self, config: StageConfig, what: str) -> Located:
+        uri = join(config.output, "run-RUN", "model")
+        return Located(uri=uri, digest=self._made_up(f"digest of {what}"))
 
     def _made_up(self, what: str) -> str:
         digest = digests.of_bytes(what.encode())

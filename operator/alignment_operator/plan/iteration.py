@@ -139,6 +139,8 @@ def _learned(
     """What a finished stage adds to the iteration: digests of inputs, the incumbent, the candidate."""
     assert done.result is not None
     inputs = iteration.inputs | done.result.inputs
+    if done.name == Stage.REWARD and done.result.model:
+        inputs |= dict.fromkeys(pipeline.judges_trained_here(frozen.spec), done.result.model.digest)
     initial = status.initial
     first_digest = inputs.get("initial") or (inputs.get("policy") if frozen.incumbent is None else None)
     if initial is None and first_digest:

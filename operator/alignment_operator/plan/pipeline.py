@@ -8,7 +8,7 @@ from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import Iteration
 from alignment_api.evidence import Evidence
-from alignment_api.judges import ComparisonJudge
+from alignment_api.judges import ComparisonJudge, trained_here
 from alignment_api.ppo import PPO
 from alignment_api.stage import (
     CompareParameters,
@@ -21,6 +21,7 @@ from alignment_api.stage import (
     OnlineParameters,
     Parameters,
     PromoteParameters,
+    RewardParameters,
     SampleParameters,
     Stage,
     StageConfig,
@@ -39,9 +40,10 @@ _BETA = {"DPO": 0.1, "IPO": 1.0, "KTO": 0.1, "PPO": 0.1}
 
 def stages(spec: AlignmentCycleSpec) -> tuple[Stage, ...]:
     """What is measured before the gates; `promote` follows only if they let it."""
+    rewarded = (Stage.REWARD,) if spec.reward else ()
     sampled = (Stage.SAMPLE, Stage.JUDGE) if spec.prompts and not _online(spec) else ()
     compared = (Stage.COMPARE,) if spec.evaluation.comparison else ()
-    return (*sampled, Stage.TRAIN, Stage.EVALUATE, *compared)
+    return (*rewarded, *sampled, Stage.TRAIN, Stage.EVALUATE, *compared)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class _Work:
 
 def stage_config(stage: Stage, context: Context) -> StageConfig:
     """Raises KeyError if an earlier stage that this one needs has no result."""
-    inputs = _all_inputs(context) | _products(context.iteration)
+    inputs = _all_inputs(context) | _products(context.spec, context.iteration)
     work = _WORK_OF[stage](context, inputs)
     first = stage == stages(context.spec)[0]
     return StageConfig(
@@ -102,6 +104,19 @@ def _expected(spec: AlignmentCycleSpec) -> Expected:
     )
 
 
+def _reward(context: Context, inputs: dict[str, Input]) -> _Work:
+    spec = context.spec
+    assert spec.reward is not None
+    parameters = RewardParameters(
+        reward=spec.reward,
+        training=spec.training,
+        datasets=spec.datasets or [],
+        confidence_percent=spec.evaluation.confidence_percent,
+    )
+    needed = _select(inputs, "backbone", *_datasets(inputs), "goldSet", "heldOutPrompts")
+    return _Work(parameters, needed, spec.training.seed)
+
+
 def _sample(context: Context, inputs: dict[str, Input]) -> _Work:
     spec = context.spec
     assert spec.prompts is not None
@@ -111,9 +126,13 @@ def _sample(context: Context, inputs: dict[str, Input]) -> _Work:
 
 
 def _judge(context: Context, inputs: dict[str, Input]) -> _Work:
-    assert context.spec.judge is not None
+    spec = context.spec
+    assert spec.judge is not None
+    parameters = JudgeParameters(judge=spec.judge, confidence_percent=spec.evaluation.confidence_percent)
     needed = _select(inputs, "samples") | _optional(inputs, "judge")
-    return _Work(JudgeParameters(judge=context.spec.judge), needed, context.frozen.number)
+    if spec.judge.reward_model is not None:
+        needed |= _select(inputs, *_datasets(inputs))
+    return _Work(parameters, needed, context.frozen.number)
 
 
 def _online(spec: AlignmentCycleSpec) -> bool:
@@ -127,8 +146,7 @@ def _train(context: Context, inputs: dict[str, Input]) -> _Work:
         return _train_online(context, inputs)
     defaults = {"learning_rate": learning_rate(spec), "beta": beta(spec)}
     training = spec.training.model_copy(update=defaults)
-    datasets = [role for role in inputs if role.startswith("dataset/")]
-    needed = _select(inputs, *datasets) | _optional(inputs, "pairs", "goldSet", "heldOutPrompts")
+    needed = _select(inputs, *_datasets(inputs)) | _optional(inputs, "pairs", "goldSet", "heldOutPrompts")
     needed |= _anchors(spec, inputs)
     parameters = TrainParameters(
         training=training,
@@ -203,6 +221,7 @@ def _promote(context: Context, inputs: dict[str, Input]) -> _Work:
 
 
 _WORK_OF = {
+    Stage.REWARD: _reward,
     Stage.SAMPLE: _sample,
     Stage.JUDGE: _judge,
     Stage.TRAIN: _train,
@@ -238,6 +257,8 @@ def _all_inputs(context: Context) -> dict[str, Input]:
     }
     if _needs_initial(spec):
         found["initial"] = (spec.policy.model, InputKind.MODEL)
+    if spec.reward:
+        found["backbone"] = (spec.reward.model, InputKind.MODEL)
     if spec.prompts:
         checkable = spec.judge is not None and spec.judge.verifier is not None
         found["prompts"] = (spec.prompts.uri, InputKind.CHECKABLE_PROMPTS if checkable else InputKind.PROMPTS)
@@ -257,9 +278,15 @@ def _all_inputs(context: Context) -> dict[str, Input]:
     return inputs
 
 
-def _products(iteration: Iteration) -> dict[str, Input]:
+def _products(spec: AlignmentCycleSpec, iteration: Iteration) -> dict[str, Input]:
     """What earlier stages of the iteration made, by the role it has for later ones."""
     products = {}
+    rewarded = result_of(iteration, Stage.REWARD)
+    if rewarded and rewarded.model:
+        for role in judges_trained_here(spec):
+            products[role] = Input(
+                uri=rewarded.model.uri, kind=InputKind.REWARD_MODEL, digest=rewarded.model.digest
+            )
     for stage, role in ((Stage.SAMPLE, "samples"), (Stage.JUDGE, "pairs"), (Stage.EVALUATE, "answers")):
         if result := result_of(iteration, stage):
             products[role] = Input(
@@ -298,12 +325,27 @@ def _verifies_held_out(spec: AlignmentCycleSpec) -> bool:
 
 
 def _reward_models(spec: AlignmentCycleSpec) -> dict[str, tuple[str, InputKind]]:
-    comparison = spec.evaluation.comparison.judge if spec.evaluation.comparison else None
+    """Those that are there already."""
     return {
         role: (judge.reward_model.uri, InputKind.REWARD_MODEL)
-        for role, judge in (("judge", spec.judge), ("comparisonJudge", comparison))
-        if judge is not None and judge.reward_model is not None
+        for role, judge in _judges(spec).items()
+        if judge.reward_model is not None and judge.reward_model.uri is not None
     }
+
+
+def judges_trained_here(spec: AlignmentCycleSpec) -> list[str]:
+    """Roles of the reward model that the stage `reward` trains."""
+    return [role for role, judge in _judges(spec).items() if trained_here(judge)]
+
+
+def _judges(spec: AlignmentCycleSpec) -> dict[str, ComparisonJudge]:
+    comparison = spec.evaluation.comparison.judge if spec.evaluation.comparison else None
+    given = {"judge": spec.judge, "comparisonJudge": comparison}
+    return {role: judge for role, judge in given.items() if judge is not None}
+
+
+def _datasets(inputs: dict[str, Input]) -> list[str]:
+    return [role for role in inputs if role.startswith("dataset/")]
 
 
 def _select(inputs: dict[str, Input], *roles: str) -> dict[str, Input]:

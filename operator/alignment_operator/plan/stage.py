@@ -17,6 +17,7 @@ from alignment_operator.planned import Action, DeleteJob, StartJob
 
 MAX_DISRUPTIONS = 20
 MAX_MESSAGE = 4096
+_TRAINING = (Stage.REWARD, Stage.TRAIN)  # what they make is a model
 _FIRST_WAIT_SECONDS = 5
 _LONGEST_WAIT_SECONDS = 60
 _GANG_FIRST_WAIT_SECONDS = 10  # as the Job controller waits between the pods of other Jobs
@@ -172,8 +173,8 @@ def _idle(stage: Stage, result: StageResult) -> str:
     unit = WORK[stage]
     if result.counts.get(unit, 0) < 1:
         return f"stage {stage.value} reports {result.counts.get(unit, 0)} {unit}; it did nothing"
-    if stage == Stage.TRAIN and result.model is None:
-        return "stage train reports no model"
+    if stage in _TRAINING and result.model is None:
+        return f"stage {stage.value} reports no model"
     return ""
 
 
@@ -186,7 +187,7 @@ def _strange(config: StageConfig, result: StageResult) -> str:
         told = config.inputs[role].digest if role in config.inputs else None
         if role not in config.inputs or (told and told != digest):
             return f"stage {name} reports {digest} of {role}, which it was not asked for"
-    if result.model and config.stage == Stage.TRAIN and not result.model.uri.startswith(config.output + "/"):
+    if result.model and config.stage in _TRAINING and not result.model.uri.startswith(config.output + "/"):
         return f"stage {name} reports a model in {result.model.uri}; its folder is {config.output}"
     return ""
 

@@ -1,0 +1,112 @@
+"""What a reward model was trained on, and whether it is any good on what it was not.
+
+A reward model that the stage `reward` made carries `trained-on.json` in its folder: {"prompts": [...]}, for each prompt
+of its training pairs the first 16 hexadecimal digits of the SHA-256 of its normalised text. Of a model without that
+file nothing is known, and all pairs count as unseen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from alignment_api import digests
+from alignment_api.measurements import Measurement
+from alignment_worker import rows
+from alignment_worker.artifacts import PAIRS
+from alignment_worker.failures import InvalidModelError, JudgeStaleError
+from alignment_worker.inputs import Inputs
+from alignment_worker.rows import Pair, Prompt
+from alignment_worker.scoring import Question, RewardModel
+
+TRAINED_ON = "trained-on.json"
+MOST = 200  # pairs that a judge is checked on
+FEWEST = 50  # with fewer, a judge that is right in 70 % of all pairs need not clear the limit
+LIMIT_PERCENT = 55.0
+_DIGITS = 16
+
+
+def mark(prompt: Prompt) -> str:
+    """The same for prompts that ask the same."""
+    return digests.short(digests.of_bytes(rows.normalised(prompt).encode()), _DIGITS)
+
+
+def trained_on(folder: Path) -> frozenset[str]:
+    """Marks of the prompts that the model in the folder was trained on, as far as it says. Raises InvalidModelError."""
+    file = folder / TRAINED_ON
+    if not file.is_file():
+        return frozenset()
+    try:
+        return frozenset(json.loads(file.read_bytes())["prompts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidModelError(
+            f"{file}: is not what the stage reward writes: {error}; copy the model's folder again, or delete the file"
+        ) from error
+
+
+def write_trained_on(folder: Path, marks: Iterable[str]) -> None:
+    """Raises OSError."""
+    (folder / TRAINED_ON).write_text(json.dumps({"prompts": sorted(set(marks))}))
+
+
+def questions(pair: Pair, where: str) -> tuple[Question, Question]:
+    """The chosen and the rejected answer, as a judge is asked about them."""
+    return _question(pair.prompt, pair.chosen, where), _question(pair.prompt, pair.rejected, where)
+
+
+def _question(prompt: Prompt, answer: Prompt, where: str) -> Question:
+    if isinstance(answer, str):
+        return Question(where, prompt, answer)
+    assert not isinstance(prompt, str)  # rows.pair_of refuses messages behind a string
+    return Question(where, [*prompt, *answer[:-1]], answer[-1]["content"])
+
+
+def newest_pairs(inputs: Inputs, judge: RewardModel) -> list[tuple[Question, Question]]:
+    """At most MOST pairs of the datasets that the judge was not trained on and can read, one of each prompt.
+
+    The newest of a dataset is its last row; several datasets take turns. Raises InvalidRowError, InvalidModelError,
+    and what `Inputs.file` raises.
+    """
+    used = set(trained_on(judge.folder))
+    found = []
+    for pair, where in _newest_first(inputs):
+        marked = mark(pair.prompt)
+        if marked in used:
+            continue
+        both = questions(pair, where)
+        if judge.reads(both[0]) and judge.reads(both[1]):
+            used.add(marked)
+            found.append(both)
+            if len(found) == MOST:
+                break
+    return found
+
+
+def _newest_first(inputs: Inputs) -> Iterator[tuple[Pair, str]]:
+    files = [inputs.file(role, PAIRS) for role in inputs.roles("dataset")]
+    newest = [
+        [(pair, f"{file}: line {pair.number}") for pair in rows.read_pairs(file)][::-1] for file in files
+    ]
+    for place in range(max(map(len, newest), default=0)):
+        yield from (pairs[place] for pairs in newest if place < len(pairs))
+
+
+def margins(judge: RewardModel, pairs: Sequence[tuple[Question, Question]]) -> list[float]:
+    """Score of the chosen minus that of the rejected answer, pair by pair."""
+    scores = judge.scores([question for pair in pairs for question in pair])
+    return [chosen - rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
+
+
+def refuse_if_stale(what: str, accuracy: Measurement, remedy: str) -> None:
+    """`accuracy`: in percent. Raises JudgeStaleError unless it is shown to be above the limit; too few pairs show
+    nothing, and pass.
+    """
+    if accuracy.n < FEWEST or accuracy.low is None or accuracy.low > LIMIT_PERCENT:
+        return
+    raise JudgeStaleError(
+        f"{what} prefers the chosen answer in {accuracy.estimate:.1f} % [{accuracy.low:.1f}, {accuracy.high:.1f}] of "
+        f"{accuracy.n} pairs that it has not seen. The lower end must be above {LIMIT_PERCENT:g} %, or its judgements "
+        f"are little more than chance. {remedy} Or look whether chosen and rejected are the right way round in "
+        "spec.datasets."
+    )
