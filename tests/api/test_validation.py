@@ -63,13 +63,13 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
             "spec.stages.trian",
             {"retries": 1},
             ": {\"retries\": 1}: is not a field here; did you mean 'train'? "
-            "fields: sample, judge, train, evaluate, compare, promote",
+            "fields: reward, sample, judge, train, evaluate, compare, promote",
         ),
         (
             "spec.stages.image",
             {},
             ": {}: is not a field here; did you mean spec.sampling.server.image or spec.defaults.image? "
-            "fields: sample, judge, train, evaluate, compare, promote",
+            "fields: reward, sample, judge, train, evaluate, compare, promote",
         ),
         ("spec.judge.verifier", {"a": 1}, ".a: 1: is not a field here; it has no fields"),
         ("spec.evaluation.goldSet", MISSING, ": is required: What the candidate must not forget."),
@@ -299,7 +299,7 @@ def test_every_error_is_one_problem() -> None:
         (
             CYCLE | {"spec": "x"},
             'spec: "x": must be a mapping with the fields suspend, trigger, policy, store, prompts, datasets, '
-            "sampling, judge, training, evaluation, gates, promotion, defaults, stages, history",
+            "sampling, judge, reward, training, evaluation, gates, promotion, defaults, stages, history",
         ),
     ],
 )
