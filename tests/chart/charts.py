@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,15 @@ SYSTEM = "alignment-system"
 
 Values = Mapping[str, Any]
 """Values by their dotted path."""
+
+
+class _Loader(yaml.SafeLoader):
+    """As YAML 1.2 and the API server have it: 1e-05 is a number without a point too."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def try_helm(*arguments: str | Path, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -46,7 +56,7 @@ def render(values: Values | None = None) -> list[Json]:
     """The manifests that would be installed."""
     result = try_helm("template", NAME, CHART, "--namespace", SYSTEM, *flags(values or {}))
     assert result.returncode == 0, result.stderr
-    return [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
+    return [manifest for manifest in yaml.load_all(result.stdout, _Loader) if manifest]
 
 
 def of_kind(manifests: Sequence[Json], kind: str) -> list[Json]:
