@@ -209,7 +209,7 @@ async def test_applying_to_another_version_than_was_seen_is_refused(api: Directo
     await api.apply(CONFIG_MAP, config_map(uri="b"), force=True)
     with pytest.raises(ConflictError):
         await api.apply(CONFIG_MAP, late, force=True)
-    await api.delete(CONFIG_MAP, "default", "served", seen["metadata"]["uid"])
+    await api.delete(CONFIG_MAP, "default", "serving", seen["metadata"]["uid"])
     assert (await api.apply(CONFIG_MAP, late, force=True))["data"] == {"uri": "a"}
 
 

@@ -321,7 +321,7 @@ def test_what_is_frozen_is_read_back_as_it_was(changes: dict[str, Any]) -> None:
 
 def test_what_another_version_froze_is_an_error_and_no_guess() -> None:
     manifest = render_revision(owner(), frozen())
-    manifest["data"]["spec"]["training"]["method"] = "PPO"
+    manifest["data"]["spec"]["training"]["method"] = "GRPO"
     with pytest.raises(ValueError, match="method"):
         parse_revision(manifest)
 

@@ -102,11 +102,10 @@ def test_a_training_draws_the_pairs_that_its_start_has_not_learned_from(tmp_path
 
 def test_what_is_remembered_does_not_outgrow_the_datasets(tmp_path: Path, llama: Path) -> None:
     first = finished(tmp_path / "1", llama, PEOPLE)
-    second = finished(
-        tmp_path / "2", first.model, [*PEOPLE[:2], {"prompt": "x", "chosen": "a", "rejected": "b"}]
-    )
+    new = [{"prompt": prompt, "chosen": "a", "rejected": "b"} for prompt in ("x", "y")]
+    second = finished(tmp_path / "2", first.model, [*PEOPLE[:2], *new])
     assert len((first.run_folder / "learned-pairs.txt").read_text().split()) == 12
-    assert len((second.run_folder / "learned-pairs.txt").read_text().split()) == 3
+    assert len((second.run_folder / "learned-pairs.txt").read_text().split()) == 4
 
 
 def test_a_dataset_that_is_used_up_is_said(tmp_path: Path, llama: Path) -> None:

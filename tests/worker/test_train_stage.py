@@ -297,7 +297,7 @@ def test_512_pairs_at_the_defaults_move_what_is_stored_in_bf16(
         "reference": (qwen, InputKind.MODEL),
         "pairs": (training.sealed(tmp_path / "judge", "pairs.jsonl", pairs), InputKind.STAGE),
     }
-    parameters = TrainParameters(training=Training(learning_rate=learning_rate, lora=lora))
+    parameters = TrainParameters(training=Training(beta=0.1, learning_rate=learning_rate, lora=lora))
     done = training.finish(training.config(tmp_path / "out", inputs, parameters), tmp_path / "job")
     assert counts(done)["steps"] == 16
     assert counts(done)["parametersChanged"] > 0.01 * counts(done)["parameters"]
