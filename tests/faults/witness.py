@@ -190,7 +190,9 @@ def _end_of(kind: Kind, manifest: Manifest) -> Manifest:
         "annotations": metadata.get("annotations"),
     }
     if kind == JOB:
-        ended = sorted(row["type"] for row in manifest["status"].get("conditions") or ())
+        # Whether the Job controller saw it suspended before the queue let it in is between those two.
+        types = {row["type"] for row in manifest["status"].get("conditions") or ()}
+        ended = sorted(types - {"Suspended"})
         return {"name": end["name"], "ended": ended, "ttl": manifest["spec"].get("ttlSecondsAfterFinished")}
     if kind == INFERENCE_SERVICE:
         end |= {"spec": manifest["spec"]}
