@@ -54,6 +54,11 @@ JUDGE_ACCURACY = (
     "judgeAccuracy"  # percent, of the newest pairs that the judge has not seen; the interval is exact
 )
 
+# Of an LLM judge, from its own judgements: pairs of different answers, in both orders.
+ORDER_AGREEMENT = "orderAgreement"  # percent of pairs with the same preference in both orders; exact interval
+FIRST_PREFERRED = "firstPreferred"  # percent of preferences for what was shown first; 50 has no position bias
+LONGER_PREFERRED = "longerPreferred"  # percent of decided pairs that the longer answer won; exact interval
+
 GOLD_POOLED = "goldPooled"  # change of accuracy over all items, percentage points
 LENGTH_RATIO = "lengthRatio"  # sum of the candidate's tokens over sum of the incumbent's, EOS counted
 LENGTH_RATIO_FROM_INITIAL = "lengthRatioFromInitial"

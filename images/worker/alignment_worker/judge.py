@@ -1,4 +1,4 @@
-"""The stage `judge`: scores the sampled completions and makes pairs of them.
+"""The stage `judge`: scores the sampled completions, or has them compared, and makes pairs of them.
 
 Makes scores.jsonl (a row for each prompt: `line`, `scores`) and pairs.jsonl, a row for each pair: `prompt`, the texts
 `chosen` and `rejected`, `prompt_ids`, `chosen_ids`, `rejected_ids` (EOS counted; a truncated answer has none),
@@ -18,9 +18,10 @@ from typing import Any
 from alignment_api.cycle import Judge
 from alignment_api.measurements import JUDGE_ACCURACY, SCORE_SPREAD, Measurement
 from alignment_api.stage import JudgeParameters
-from alignment_worker import rows, unseen
+from alignment_worker import llm_ranking, rows, unseen
 from alignment_worker.artifacts import BEST, PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
+from alignment_worker.llm_judge import LLMJudge
 from alignment_worker.scoring import Question, RewardModel, Scorer, scorer
 from alignment_worker.statistics import reward_quality
 from alignment_worker.store import Outcome
@@ -32,24 +33,10 @@ def run(workspace: Workspace) -> Outcome:
     parameters = workspace.config.parameters
     assert isinstance(parameters, JudgeParameters)
     samples = rows.load(workspace.inputs.file("samples", SAMPLES))
-    questions = [
-        Question(
-            f"prompts: line {row['line']}",
-            row["prompt"],
-            answer["text"],
-            row.get("answer"),
-            row.get("grader"),
-        )
-        for row in samples
-        for answer in row["completions"]
-    ]
-    if not questions:
+    if not any(row["completions"] for row in samples):
         raise NoWorkDoneError("the stage sample left nothing to judge")
-    judge = scorer(workspace, parameters.judge, "judge")
-    checked = _checked(workspace, judge, parameters.confidence_percent / 100)
-    workspace.progress.begin(len(questions), "judgements", "judging")
-    flat = iter(judge.scores(questions, workspace.progress))
-    scores = [[next(flat) for _ in row["completions"]] for row in samples]
+    judging = _compared if parameters.judge.llm else _scored
+    scores, judged = judging(workspace, parameters, samples)
     made = [
         choose(row, values, parameters.judge, workspace.config.seed)
         for row, values in zip(samples, scores, strict=True)
@@ -66,18 +53,50 @@ def run(workspace: Workspace) -> Outcome:
     return Outcome(
         counts={
             "prompts": len(samples),
-            "judgements": len(questions),
             "pairs": count,
             "best": best,
             "ties": sum(choice.ties for choice in made),
             "tooClose": sum(choice.too_close for choice in made),
-            **checked.counts,
+            **judged.counts,
         },
         measurements={
             SCORE_SPREAD: Measurement(estimate=fmean(map(pstdev, scores)), n=len(scores)),
-            **checked.measurements,
+            **judged.measurements,
         },
     )
+
+
+def _compared(
+    workspace: Workspace, parameters: JudgeParameters, samples: Sequence[dict[str, Any]]
+) -> tuple[list[list[float]], Outcome]:
+    """By an LLM, which sees two answers at a time."""
+    assert parameters.judge.llm is not None
+    judge = LLMJudge(workspace, parameters.judge.llm, "judge")
+    scores = llm_ranking.scores(judge, samples, workspace.progress)
+    return scores, Outcome(judge.counts(), judge.measurements(parameters.confidence_percent / 100))
+
+
+def _scored(
+    workspace: Workspace, parameters: JudgeParameters, samples: Sequence[dict[str, Any]]
+) -> tuple[list[list[float]], Outcome]:
+    """By a reward model or a verifier, which sees one answer at a time."""
+    questions = [
+        Question(
+            f"prompts: line {row['line']}",
+            row["prompt"],
+            answer["text"],
+            row.get("answer"),
+            row.get("grader"),
+        )
+        for row in samples
+        for answer in row["completions"]
+    ]
+    judge = scorer(workspace, parameters.judge, "judge")
+    checked = _checked(workspace, judge, parameters.confidence_percent / 100)
+    workspace.progress.begin(len(questions), "judgements", "judging")
+    flat = iter(judge.scores(questions, workspace.progress))
+    scores = [[next(flat) for _ in row["completions"]] for row in samples]
+    return scores, Outcome({"judgements": len(questions), **checked.counts}, checked.measurements)
 
 
 def _checked(workspace: Workspace, judge: Scorer, confidence: float) -> Outcome:
