@@ -29,6 +29,7 @@ class Measurement(Model):
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
 MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
 SCORE_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores
+SCORE_LENGTH_SLOPE = "scoreLengthSlope"  # the judge's score a token, within prompts, before any penalty
 TRAIN_LOSS = "trainLoss"  # of the method, mean over the last tenth of the steps
 REWARD_MARGIN = "rewardMargin"  # implicit reward, chosen minus rejected, mean over the last tenth
 # The reference's log-probabilities as recorded while sampling against computed ones, on a draw of pairs:

@@ -513,6 +513,19 @@ ROWS: tuple[Row, ...] = (
     *_llm("spec.judge"),
     choice("spec.judge.pairs", "BestWorst", "BestRandom", "AllPairs"),
     number("spec.judge.minMargin", 0),
+    mapping("spec.judge.lengthPenalty"),
+    replace(
+        choice("spec.judge.lengthPenalty.type", "None", "Residual"), given={"spec.judge.lengthPenalty": {}}
+    ),
+    replace(
+        choice("spec.judge.lengthPenalty.type", "Linear"),
+        given={"spec.judge.lengthPenalty": {"coefficient": 0.01}},
+    ),
+    replace(
+        number("spec.judge.lengthPenalty.coefficient", 0, 1e6, above=True),
+        given={"spec.judge.lengthPenalty": {"type": "Linear", "coefficient": 1}},
+    ),
+    number("spec.judge.shortCorrectPercent", 0, 90),
     mapping("spec.reward", "model"),
     uri("spec.reward.model"),
     whole("spec.reward.epochs", 1, 1000),
@@ -866,6 +879,20 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         CYCLE,
+        "is what Linear takes a token, and no other type has one",
+        "spec.judge.lengthPenalty.coefficient",
+        (
+            {"spec.judge.lengthPenalty": {"type": "Linear", "coefficient": 0.01}},
+            {"spec.judge.lengthPenalty": {}},
+        ),
+        (
+            {"spec.judge.lengthPenalty": {"type": "Linear"}},
+            {"spec.judge.lengthPenalty": {"type": "Residual", "coefficient": 0.01}},
+            {"spec.judge.lengthPenalty": {"coefficient": 0.01}},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
         _ONE_JUDGE,
         "spec.judge",
         ({"spec.judge": {"verifier": {}}}, {"spec.judge": {"rewardModel": _REWARD_MODEL}}),
@@ -1053,10 +1080,15 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         CYCLE,
-        "makes no pairs with PPO; leave pairs and minMargin out",
+        "makes no pairs with PPO; leave pairs, minMargin, lengthPenalty and shortCorrectPercent out",
         "spec.judge",
         (_PPO | {"spec.judge.pairs": "BestWorst", "spec.judge.minMargin": 0},),
-        (_PPO | {"spec.judge.pairs": "AllPairs"}, _PPO | {"spec.judge.minMargin": 0.1}),
+        (
+            _PPO | {"spec.judge.pairs": "AllPairs"},
+            _PPO | {"spec.judge.minMargin": 0.1},
+            _PPO | {"spec.judge.lengthPenalty": {}},
+            _PPO | {"spec.judge.shortCorrectPercent": 1},
+        ),
     ),
     SpanningRow(
         CYCLE,
