@@ -8,7 +8,7 @@ import pytest
 
 from alignment_api.cycle import Comparison, Judge
 from alignment_api.judges import ComparisonJudge
-from alignment_api.stage import CompareParameters, JudgeParameters
+from alignment_api.stage import CompareParameters, JudgeParameters, Stage
 from tests.operator.edges import stage_config
 from tests.operator.test_render import rendered, worker_of
 
@@ -43,7 +43,7 @@ def compared(training: dict[str, Any] | None, comparing: dict[str, Any] | None) 
 def test_a_stage_gets_the_keys_of_the_judges_that_it_asks(
     parameters: JudgeParameters | CompareParameters, expected: dict[str, str]
 ) -> None:
-    config = stage_config().model_copy(update={"stage": parameters.stage, "parameters": parameters})
+    config = stage_config().model_copy(update={"stage": Stage(parameters.stage), "parameters": parameters})
     variables = worker_of(rendered(config))["env"]
     found = {each["name"]: each["valueFrom"] for each in variables if each["name"].endswith("API_KEY")}
     assert found == {
