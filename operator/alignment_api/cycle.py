@@ -120,6 +120,26 @@ class Sampling(Model):
     )
 
 
+class LengthPenalty(Model):
+    """What an answer's length costs its score, before pairs are made (docs/judges.md)."""
+
+    type: Literal["None", "Linear", "Residual"] = Field(
+        "None",
+        description="Linear: score − coefficient × tokens. Residual: the score less its own within-prompt slope on "
+        "length.",
+    )
+    coefficient: float | None = Field(None, gt=0, le=1e6, description="Score a token; Linear alone.")
+
+    rules = (
+        Rule(
+            cel="(has(self.type) && self.type == 'Linear') == has(self.coefficient)",
+            message="is what Linear takes a token, and no other type has one",
+            field_path=".coefficient",
+            holds=lambda penalty: (penalty.type == "Linear") == (penalty.coefficient is not None),
+        ),
+    )
+
+
 class Judge(ComparisonJudge):
     """What ranks the sampled completions, and how pairs are made of the ranking."""
 
@@ -129,6 +149,14 @@ class Judge(ComparisonJudge):
     )
     min_margin: float = Field(
         0.0, ge=0, description="Pairs whose scores are closer than this are dropped and counted."
+    )
+    length_penalty: LengthPenalty | None = Field(None, description="Absent: length costs nothing.")
+    short_correct_percent: float = Field(
+        0.0,
+        ge=0,
+        le=90,
+        description="At least this share of pairs prefers the shorter of two correct answers, if there are so many. Of "
+        "prompts with `answer` and `grader`.",
     )
 
 

@@ -29,6 +29,7 @@ class Measurement(Model):
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
 MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
 SCORE_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores
+SCORE_LENGTH_SLOPE = "scoreLengthSlope"  # the judge's score a token, within prompts, before any penalty
 TRAIN_LOSS = "trainLoss"  # of the method, mean over the last tenth of the steps
 REWARD_MARGIN = "rewardMargin"  # implicit reward, chosen minus rejected, mean over the last tenth
 # The reference's log-probabilities as recorded while sampling against computed ones, on a draw of pairs:
@@ -53,6 +54,11 @@ LENGTH_CORRELATION = "lengthCorrelation"  # Spearman's, of score and tokens over
 JUDGE_ACCURACY = (
     "judgeAccuracy"  # percent, of the newest pairs that the judge has not seen; the interval is exact
 )
+
+# Of an LLM judge, from its own judgements: pairs of different answers, in both orders.
+ORDER_AGREEMENT = "orderAgreement"  # percent of pairs with the same preference in both orders; exact interval
+FIRST_PREFERRED = "firstPreferred"  # percent of preferences for what was shown first; 50 has no position bias
+LONGER_PREFERRED = "longerPreferred"  # percent of decided pairs that the longer answer won; exact interval
 
 GOLD_POOLED = "goldPooled"  # change of accuracy over all items, percentage points
 LENGTH_RATIO = "lengthRatio"  # sum of the candidate's tokens over sum of the incumbent's, EOS counted

@@ -126,13 +126,18 @@ SPEC_RULES = (
         ),
     ),
     Rule(
-        cel=f"{_OTHER_TRAINING}!has(self.judge) || (self.judge.pairs == 'BestWorst' && self.judge.minMargin == 0.0)",
-        message="makes no pairs with PPO; leave pairs and minMargin out",
+        cel=f"{_OTHER_TRAINING}!has(self.judge) || (self.judge.pairs == 'BestWorst' && self.judge.minMargin == 0.0 && "
+        "self.judge.shortCorrectPercent == 0.0 && !has(self.judge.lengthPenalty))",
+        message="makes no pairs with PPO; leave pairs, minMargin, lengthPenalty and shortCorrectPercent out",
         field_path=".judge",
         holds=lambda spec: (
             _other(spec.training)
             or spec.judge is None
-            or (spec.judge.pairs == "BestWorst" and spec.judge.min_margin == 0)
+            or (
+                spec.judge.pairs == "BestWorst"
+                and spec.judge.min_margin == spec.judge.short_correct_percent == 0
+                and spec.judge.length_penalty is None
+            )
         ),
     ),
     Rule(

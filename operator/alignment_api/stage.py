@@ -76,6 +76,9 @@ class ExitCode(IntEnum):
     TOO_MANY_CATEGORIES = 72  # more than 16, or a report that does not fit
     STORE_CONFLICT = 73  # another stage's manifest stands where this one's belongs
     JUDGE_STALE = 74  # a reward model that unseen pairs do not show to be better than chance
+    JUDGE_BUDGET_EXHAUSTED = 75  # an LLM judge has cost what spec.judge.llm.budget lets it
+    JUDGE_REFUSED = 76  # an LLM judge's endpoint does not take the request: key, model, address
+    JUDGE_UNUSABLE = 77  # an LLM judge whose replies say no preference too often
 
     @property
     def reason(self) -> str:

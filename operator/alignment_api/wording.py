@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from alignment_api import affinity, names, pods, quantities, trigger, uris
+from alignment_api import affinity, judges, names, pods, quantities, trigger, uris
 
 Schema = dict[str, Any]
 
@@ -28,6 +28,8 @@ PATTERNS = {
     trigger.SCHEDULE_PATTERN: "is not a cron schedule of five fields (minute, hour, day of month, month, day of week); "
     "write '0 3 * * 1', for example",
     trigger.TIME_ZONE_PATTERN: "is not the name of a time zone; write Europe/Berlin, for example",
+    judges.URL_PATTERN: "must be http:// or https://, a host and a path, without user, query or fragment; write "
+    "https://api.openai.com/v1, for example",
     quantities.PATTERN: "is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example",
 }
 

@@ -432,6 +432,37 @@ def _server(path: str) -> tuple[Row, ...]:
     )
 
 
+def _llm(judge: str) -> tuple[Row, ...]:
+    path = f"{judge}.llm"
+    whole_one = {
+        "baseURL": "http://judge:8000/v1",
+        "model": "m",
+        "apiKeySecretRef": {"name": "judge", "key": "api-key"},
+        "budget": {},
+    }
+    given = {f"{judge}.rewardModel": MISSING, path: whole_one}
+    longest = "https://api.openai.com/" + "a" * (512 - 23)
+    rows = (
+        mapping(path, "baseURL", "model"),
+        Row(
+            CYCLE,
+            f"{path}.baseURL",
+            ("https://api.openai.com/v1", "http://[::1]:8000", "http://judge.team-a/", longest),
+            ("", "api.openai.com/v1", "ftp://a/v1", "https://u:p@a/v1", "https://a/v1?k=1", longest + "a", 1),
+        ),
+        text(f"{path}.model", 1, 256),
+        mapping(f"{path}.apiKeySecretRef", "name", "key"),
+        dotted_name(f"{path}.apiKeySecretRef.name"),
+        pattern(f"{path}.apiKeySecretRef.key", 253, ("api-key", "A_b.c"), ("", "a/b", "a b")),
+        text(f"{path}.rubric", 1, 8192),
+        whole(f"{path}.maxConcurrency", 1, 1024),
+        mapping(f"{path}.budget"),
+        whole(f"{path}.budget.maxRequests", 1, 10**12),
+        whole(f"{path}.budget.maxTokens", 1, 10**12),
+    )
+    return tuple(replace(row, given=row.given | given) for row in rows)
+
+
 ROWS: tuple[Row, ...] = (
     mapping("spec", "policy", "store", "evaluation"),
     Row(CYCLE, "spec.suspend", (True, False), ("true", "yes", 1)),
@@ -479,8 +510,22 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.judge.rewardModel"),
     uri("spec.judge.rewardModel.uri"),
     whole("spec.judge.rewardModel.batchSize", 1, 4096),
+    *_llm("spec.judge"),
     choice("spec.judge.pairs", "BestWorst", "BestRandom", "AllPairs"),
     number("spec.judge.minMargin", 0),
+    mapping("spec.judge.lengthPenalty"),
+    replace(
+        choice("spec.judge.lengthPenalty.type", "None", "Residual"), given={"spec.judge.lengthPenalty": {}}
+    ),
+    replace(
+        choice("spec.judge.lengthPenalty.type", "Linear"),
+        given={"spec.judge.lengthPenalty": {"coefficient": 0.01}},
+    ),
+    replace(
+        number("spec.judge.lengthPenalty.coefficient", 0, 1e6, above=True),
+        given={"spec.judge.lengthPenalty": {"type": "Linear", "coefficient": 1}},
+    ),
+    number("spec.judge.shortCorrectPercent", 0, 90),
     mapping("spec.reward", "model"),
     uri("spec.reward.model"),
     whole("spec.reward.epochs", 1, 1000),
@@ -543,6 +588,7 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.evaluation.comparison.judge.rewardModel"),
     uri("spec.evaluation.comparison.judge.rewardModel.uri"),
     whole("spec.evaluation.comparison.judge.rewardModel.batchSize", 1, 4096),
+    *_llm("spec.evaluation.comparison.judge"),
     number("spec.evaluation.confidencePercent", 50, 100, below=True),
     mapping("spec.gates"),
     mapping("spec.gates.goldSet"),
@@ -691,7 +737,8 @@ def with_values(kind: str, values: Mapping[str, object]) -> Manifest:
     return manifest
 
 
-_ONE_JUDGE = "name exactly one of rewardModel, verifier"
+_ONE_JUDGE = "name exactly one of rewardModel, llm, verifier"
+_LLM = {"baseURL": "https://a/v1", "model": "m"}
 _REWARD_MODEL = {"uri": "pvc://a/b"}
 _NO_COMPARISON: dict[str, object] = {
     "spec.evaluation.comparison": MISSING,
@@ -832,16 +879,38 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         CYCLE,
+        "is what Linear takes a token, and no other type has one",
+        "spec.judge.lengthPenalty.coefficient",
+        (
+            {"spec.judge.lengthPenalty": {"type": "Linear", "coefficient": 0.01}},
+            {"spec.judge.lengthPenalty": {}},
+        ),
+        (
+            {"spec.judge.lengthPenalty": {"type": "Linear"}},
+            {"spec.judge.lengthPenalty": {"type": "Residual", "coefficient": 0.01}},
+            {"spec.judge.lengthPenalty": {"coefficient": 0.01}},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
         _ONE_JUDGE,
         "spec.judge",
         ({"spec.judge": {"verifier": {}}}, {"spec.judge": {"rewardModel": _REWARD_MODEL}}),
-        ({"spec.judge": {}}, {"spec.judge": {"verifier": {}, "rewardModel": _REWARD_MODEL}}),
+        (
+            {"spec.judge": {}},
+            {"spec.judge": {"verifier": {}, "rewardModel": _REWARD_MODEL}},
+            {"spec.judge": {"llm": _LLM, "rewardModel": _REWARD_MODEL}},
+            {"spec.judge": {"llm": _LLM, "verifier": {}}},
+        ),
     ),
     SpanningRow(
         CYCLE,
         _ONE_JUDGE,
         "spec.evaluation.comparison.judge",
-        ({"spec.evaluation.comparison.judge": {"verifier": {}}},),
+        (
+            {"spec.evaluation.comparison.judge": {"verifier": {}}},
+            {"spec.evaluation.comparison.judge": {"llm": _LLM}},
+        ),
         (
             {"spec.evaluation.comparison.judge": {}},
             {"spec.evaluation.comparison.judge": {"verifier": {}, "rewardModel": _REWARD_MODEL}},
@@ -1011,10 +1080,15 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         CYCLE,
-        "makes no pairs with PPO; leave pairs and minMargin out",
+        "makes no pairs with PPO; leave pairs, minMargin, lengthPenalty and shortCorrectPercent out",
         "spec.judge",
         (_PPO | {"spec.judge.pairs": "BestWorst", "spec.judge.minMargin": 0},),
-        (_PPO | {"spec.judge.pairs": "AllPairs"}, _PPO | {"spec.judge.minMargin": 0.1}),
+        (
+            _PPO | {"spec.judge.pairs": "AllPairs"},
+            _PPO | {"spec.judge.minMargin": 0.1},
+            _PPO | {"spec.judge.lengthPenalty": {}},
+            _PPO | {"spec.judge.shortCorrectPercent": 1},
+        ),
     ),
     SpanningRow(
         CYCLE,

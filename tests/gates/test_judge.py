@@ -34,6 +34,7 @@ DIGESTS = {"judge": "sha256:" + "1" * 64, "comparisonJudge": "sha256:" + "2" * 6
 
 VERIFIER: dict[str, Any] = {"verifier": {}}
 REWARD_MODEL: dict[str, Any] = {"rewardModel": {"uri": "pvc://models/reward"}}
+LLM: dict[str, Any] = {"llm": {"baseURL": "https://api.openai.com/v1", "model": "gpt-4o"}}
 OTHER_MODEL: dict[str, Any] = {"rewardModel": {"uri": "pvc://models/other"}}
 
 EVALUATED: dict[str, Measurement] = {
@@ -195,6 +196,19 @@ SAME = {"judge": DIGESTS["judge"], "comparisonJudge": DIGESTS["judge"]}
         (VERIFIER, None, {}, False),
         (VERIFIER, VERIFIER, {}, False),
         (None, REWARD_MODEL, {}, True),
+        (LLM, None, {}, False),
+        (LLM, LLM, {}, False),
+        (
+            LLM,
+            {"llm": LLM["llm"] | {"rubric": "Be kind.", "maxConcurrency": 2}},
+            {},
+            False,
+        ),  # asked otherwise
+        (LLM, {"llm": LLM["llm"] | {"model": "gpt-4o-mini"}}, {}, True),
+        (LLM, {"llm": LLM["llm"] | {"baseURL": "http://judge:8000/v1"}}, {}, True),
+        (LLM, REWARD_MODEL, {}, True),
+        (REWARD_MODEL, LLM, {}, True),
+        (VERIFIER, LLM, {}, True),
     ],
 )
 def test_which_judges_are_independent(

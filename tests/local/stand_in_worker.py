@@ -85,9 +85,8 @@ def next_behaviour(stage: Stage) -> dict[str, Any]:
     ran = folder / f"{stage.value}.ran"
     earlier = len(ran.read_text().splitlines()) if ran.exists() else 0
     with ran.open("a") as file:
-        file.write(
-            f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {os.environ.get('STAND_IN_EXTRA', '')}\n"
-        )
+        seen = (os.environ.get(name, "") for name in ("STAND_IN_EXTRA", "ALIGNMENT_JUDGE_API_KEY"))
+        file.write(" ".join([f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}", *seen]) + "\n")
     planned = folder / f"{stage.value}.json"
     behaviours = json.loads(planned.read_text()) if planned.exists() else []
     behaviour: dict[str, Any] = behaviours[earlier] if earlier < len(behaviours) else {}

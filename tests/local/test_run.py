@@ -15,6 +15,7 @@ from alignment_operator.local.admission import InvalidObjectError
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.directory import Directory
 from alignment_operator.local.run import Snapshot, run
+from alignment_operator.local.secrets import Secrets
 from alignment_operator.local.worker import WorkerError, threads
 
 Manifest = dict[str, Any]
@@ -31,7 +32,7 @@ class Ran:
     def __call__(self, cycle: Manifest | None, *datasets: Manifest) -> Manifest:
         """The last object in the end."""
         claims = Claims({}, [], self.state)
-        ended = asyncio.run(run(cycle, datasets, claims, self.state, self.seen.append))
+        ended = asyncio.run(run(cycle, datasets, claims, Secrets({}), self.state, self.seen.append))
         return ended[-1].manifest
 
 

@@ -11,7 +11,7 @@ import torch
 from alignment_api.cycle import Judge
 from alignment_api.judges import RewardModel as RewardModelJudge
 from alignment_api.judges import Verifier
-from alignment_worker import judge as judging
+from alignment_worker import pairing
 from alignment_worker.failures import InvalidModelError
 from alignment_worker.progress import Progress
 from alignment_worker.scoring import Question, RewardModel
@@ -32,7 +32,7 @@ def row(*lengths: int) -> dict[str, Any]:
 def chosen(pairs: str, lengths: list[int], scores: list[float], margin: float = 0.0, seed: int = 0) -> Any:
     """(chosen, rejected) by place; ties; too close."""
     judge = Judge(verifier=Verifier(), pairs=pairs, min_margin=margin)
-    choice = judging.choose(row(*lengths), scores, judge, seed)
+    choice = pairing.choose(row(*lengths), scores, judge, seed)
     return [(int(p["chosen"]), int(p["rejected"])) for p in choice.pairs], choice.ties, choice.too_close
 
 
@@ -77,14 +77,14 @@ def test_the_best_is_right_and_of_equals_the_shorter(
     lengths: list[int], scores: list[float], by_verifier: str | None, by_reward_model: str
 ) -> None:
     verifier, model = Judge(verifier=Verifier()), Judge(reward_model=RewardModelJudge(uri="file:///r"))
-    found = [judging.best_of(row(*lengths), scores, judge) for judge in (verifier, model)]
+    found = [pairing.best_of(row(*lengths), scores, judge) for judge in (verifier, model)]
     assert [best and best["chosen"] for best in found] == [by_verifier, by_reward_model]
 
 
 def test_the_best_holds_its_tokens_as_they_were_sampled() -> None:
     answers = row(3, 2)
     answers["completions"][1]["ids"] = [11, EOS]
-    best = judging.best_of(answers, [0.25, 0.75], Judge(verifier=Verifier()))
+    best = pairing.best_of(answers, [0.25, 0.75], Judge(verifier=Verifier()))
     assert best == {
         "prompt": "p",
         "chosen": "1",
@@ -107,7 +107,7 @@ def test_a_pair_holds_the_tokens_of_its_answers() -> None:
     answers = row(1, 1)
     for place, answer in enumerate(answers["completions"]):
         answer |= {"ids": [10 + place, EOS], "log_probs": [-1.0 - place, -0.5]}
-    (pair,) = judging.choose(answers, [0.25, 0.75], Judge(verifier=Verifier()), 0).pairs
+    (pair,) = pairing.choose(answers, [0.25, 0.75], Judge(verifier=Verifier()), 0).pairs
     assert (pair["chosen_ids"], pair["rejected_ids"]) == ([11, EOS], [10, EOS])
     assert (pair["chosen_log_probs"], pair["rejected_log_probs"]) == ([-2.0, -0.5], [-1.0, -0.5])
     assert (pair["chosen"], pair["chosen_score"]) == ("1", 0.75)

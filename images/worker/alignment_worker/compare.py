@@ -1,13 +1,13 @@
 """The stage `compare`: head-to-head of candidate and incumbent on the held-out answers that `evaluate` kept.
 
 Makes comparisons.jsonl, a row for each comparison in the order that was fixed beforehand: `line`, `candidate` and
-`incumbent` (the comparison judge's scores), `won` (1, ½ or 0 for the candidate), the same with the training judge
-under `reward`, and `longer`, whether the candidate's answer is over a fifth longer.
+`incumbent` (what the comparison judge gave them), `won` (the candidate's share, from 0 to 1), the same with the
+training judge under `reward`, and `longer`, whether the candidate's answer is over a fifth longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located
 from alignment_worker import rows
 from alignment_worker.artifacts import ANSWERS
+from alignment_worker.contests import Contest, Referee, referee
 from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
-from alignment_worker.scoring import Question, Scorer, scorer
 from alignment_worker.statistics.betting import HeadToHead, WinRate, head_to_head
 from alignment_worker.statistics.comparison_order import comparison_order
 from alignment_worker.store import Outcome, SealedFolder
@@ -32,11 +32,12 @@ def run(workspace: Workspace) -> Outcome:
     parameters = workspace.config.parameters
     assert isinstance(parameters, CompareParameters)
     answers = rows.load(workspace.inputs.file("answers", ANSWERS))
+    confidence = parameters.confidence_percent / 100
     order = comparison_order([row.get("category", "") for row in answers], workspace.config.seed)
     ordered = [answers[index] for index in order][: parameters.comparison.max_comparisons]
     if not ordered:
         raise NoWorkDoneError("the stage evaluate left no answers to compare")
-    judging = comparison_judge(workspace, parameters)
+    judging = _comparing(workspace, parameters)
     match = _fought(workspace, parameters, ordered, judging)
     compared = ordered[: match.result.used]
     contests = match.contests[: match.result.used]
@@ -44,36 +45,28 @@ def run(workspace: Workspace) -> Outcome:
         names.WIN_RATE: match.result.overall,
         names.WIN_RATE_NOT_LONGER: match.result.not_longer,
     }
-    reward = _rewarded(workspace, parameters, compared, contests)
+    reward, rewarding = _rewarded(workspace, parameters, compared, contests)
     if reward is not None:
-        found[names.REWARD_WIN_RATE] = win_rate_of(reward, parameters.confidence_percent / 100)
+        found[names.REWARD_WIN_RATE] = win_rate_of(reward, confidence)
+    said = judging.said(confidence)
     rows.write(workspace.run_folder / "comparisons.jsonl", _rows(compared, contests, reward))
     won = [contest.won for contest in contests]
     return Outcome(
         counts={
             "comparisons": len(won),
-            "wins": won.count(1.0),
-            "losses": won.count(0.0),
+            "wins": sum(share > 0.5 for share in won),
+            "losses": sum(share < 0.5 for share in won),
             "ties": won.count(0.5),
             "notLonger": sum(not is_longer(row) for row in compared),
-            "judgements": 2 * len(match.contests),
+            **_added(said.counts, rewarding.counts),
         },
-        measurements=found,
+        measurements=found | said.measurements,
         model=candidate_of(workspace),
     )
 
 
-@dataclass(frozen=True)
-class Contest:
-    """One comparison: both scores. A judge that scores one answer at a time has no order to be swayed by."""
-
-    candidate: float
-    incumbent: float
-
-    @property
-    def won(self) -> float:
-        """The candidate's share: 1, ½ or 0."""
-        return 0.5 if self.candidate == self.incumbent else float(self.candidate > self.incumbent)
+def _added(counts: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts.get(name, 0) + others.get(name, 0) for name in {**counts, **others}}
 
 
 @dataclass(frozen=True)
@@ -82,13 +75,13 @@ class _Match:
     result: HeadToHead
 
 
-def comparison_judge(workspace: Workspace, parameters: CompareParameters) -> Scorer:
-    """spec.evaluation.comparison.judge, or else spec.judge. Raises InvalidConfigError if there is neither."""
+def _comparing(workspace: Workspace, parameters: CompareParameters) -> Referee:
+    """By spec.evaluation.comparison.judge, or else spec.judge. Raises InvalidConfigError if there is neither."""
     if parameters.comparison.judge is not None:
-        return scorer(workspace, parameters.comparison.judge, "comparisonJudge")
+        return referee(workspace, parameters.comparison.judge, "comparisonJudge")
     if parameters.judge is None:
         raise InvalidConfigError("parameters.comparison.judge: is missing, and so is judge; name one of them")
-    return scorer(workspace, parameters.judge, "judge")
+    return referee(workspace, parameters.judge, "judge")
 
 
 def is_longer(row: dict[str, Any]) -> bool:
@@ -110,15 +103,14 @@ def candidate_of(workspace: Workspace) -> Located | None:
 
 
 def _fought(
-    workspace: Workspace, parameters: CompareParameters, ordered: Sequence[dict[str, Any]], judging: Scorer
+    workspace: Workspace, parameters: CompareParameters, ordered: Sequence[dict[str, Any]], judging: Referee
 ) -> _Match:
     """In rounds, so that a judgement that is not needed is not bought; where it stops does not depend on the rounds."""
     workspace.progress.begin(len(ordered), "comparisons", "comparing")
     contests: list[Contest] = []
     result: HeadToHead | None = None
     for start, stop in _rounds(len(ordered), parameters.comparison.min_comparisons):
-        contests += judged(judging, ordered[start:stop])
-        workspace.progress.count("judgements", 2 * (stop - start))
+        contests += judging.contests(ordered[start:stop])
         workspace.progress.reach(stop)
         result = head_to_head(
             [contest.won for contest in contests],
@@ -142,30 +134,20 @@ def _rounds(count: int, least: int) -> Iterator[tuple[int, int]]:
         start, stop = stop, min(count, 2 * stop)
 
 
-def judged(judge: Scorer, some: Sequence[dict[str, Any]]) -> list[Contest]:
-    """Raises what the judge raises."""
-    questions = [_question(row, row[name]["text"]) for row in some for name in ("candidate", "incumbent")]
-    scores = judge.scores(questions)
-    return [Contest(*scores[2 * index : 2 * index + 2]) for index in range(len(some))]
-
-
 def _rewarded(
     workspace: Workspace,
     parameters: CompareParameters,
     compared: Sequence[dict[str, Any]],
     contests: Sequence[Contest],
-) -> Sequence[Contest] | None:
-    """The same comparisons by the training judge, whose winnings alone prove nothing."""
+) -> tuple[Sequence[Contest] | None, Outcome]:
+    """The same comparisons by the training judge, whose winnings alone prove nothing, and what that took."""
     if parameters.judge is None:
-        return None
+        return None, Outcome({})
     if parameters.comparison.judge is None:
-        return contests
-    return judged(scorer(workspace, parameters.judge, "judge"), compared)
-
-
-def _question(row: dict[str, Any], text: str) -> Question:
-    where = f"held-out prompts: line {row['line']}"
-    return Question(where, row["prompt"], text, row.get("answer"), row.get("grader"))
+        return contests, Outcome({})
+    judging = referee(workspace, parameters.judge, "judge")
+    rewarded = judging.contests(compared)
+    return rewarded, judging.said(parameters.confidence_percent / 100)
 
 
 def _rows(

@@ -13,8 +13,12 @@ WorkerError
 ├── TooManyCategoriesError   72
 ├── StoreConflictError       73
 ├── JudgeStaleError          74
+├── JudgeBudgetError         75
+├── JudgeRefusedError        76
+├── JudgeUnusableError       77
 ├── StoreError                1  the store's file system; retried
-└── SamplingServerError       1  the server beside the worker; retried
+├── SamplingServerError       1  the server beside the worker; retried
+└── JudgeSilentError          1  the LLM judge's endpoint; retried
 
 Interrupted                 143  SIGTERM; retried
 """
@@ -116,6 +120,24 @@ class JudgeStaleError(WorkerError):
     exit_code = ExitCode.JUDGE_STALE
 
 
+class JudgeBudgetError(WorkerError):
+    """The LLM judge has cost what it may."""
+
+    exit_code = ExitCode.JUDGE_BUDGET_EXHAUSTED
+
+
+class JudgeRefusedError(WorkerError):
+    """The LLM judge's endpoint does not take the request: the key, the model's name, the address."""
+
+    exit_code = ExitCode.JUDGE_REFUSED
+
+
+class JudgeUnusableError(WorkerError):
+    """An LLM judge whose replies say no preference too often."""
+
+    exit_code = ExitCode.JUDGE_UNUSABLE
+
+
 class StoreError(WorkerError):
     """The store's file system cannot do what is needed."""
 
@@ -128,6 +150,16 @@ class StoreError(WorkerError):
 
 class SamplingServerError(WorkerError):
     """The server that samples does not answer, or fails."""
+
+    exit_code = EXIT_CRASHED
+
+    @property
+    def reason(self) -> str:
+        return "Crashed"
+
+
+class JudgeSilentError(WorkerError):
+    """The LLM judge's endpoint does not answer, or fails."""
 
     exit_code = EXIT_CRASHED
 

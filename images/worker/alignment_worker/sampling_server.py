@@ -11,16 +11,15 @@ import asyncio
 import math
 import os
 import random
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alignment_api import sampling_server
-from alignment_worker.failures import Interrupted, InvalidConfigError, SamplingServerError
+from alignment_worker.failures import InvalidConfigError, SamplingServerError
 from alignment_worker.generate import Completion, Decoding
+from alignment_worker.interruption import run_interruptibly
 from alignment_worker.models import Vocabulary
 from alignment_worker.progress import Progress
 
@@ -62,24 +61,7 @@ def complete(
     Interrupted.
     """
     asked = _Asked(vocabulary, decoding, progress, address())
-    try:
-        return asyncio.run(asked.all(prompts, keys))
-    except asyncio.CancelledError as error:
-        raise Interrupted from error
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM cancels the task: an exception out of the usual handler is lost where a transport catches it."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
-    before = signal.getsignal(signal.SIGTERM)
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
+    return run_interruptibly(asked.all(prompts, keys))
 
 
 class _Asked:
@@ -117,10 +99,9 @@ class _Asked:
                 self._progress.advance()
                 return answers
 
-            with _interruptible():
-                return await asyncio.gather(
-                    *(one(prompt, key) for prompt, key in zip(prompts, keys, strict=True))
-                )
+            return await asyncio.gather(
+                *(one(prompt, key) for prompt, key in zip(prompts, keys, strict=True))
+            )
 
     async def _ask(self, client: AsyncOpenAI, prompt: list[int], key: int) -> list[Completion]:
         import openai  # noqa: PLC0415

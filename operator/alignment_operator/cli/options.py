@@ -31,6 +31,13 @@ claims_option: Decorator = click.option(
     multiple=True,
     help="The folder that pvc://NAME is. Without it: a folder NAME beside the manifest, else one in the state folder.",
 )
+secrets_option: Decorator = click.option(
+    "--secret",
+    "secrets",
+    metavar="NAME/KEY=env:VARIABLE",
+    multiple=True,
+    help="The environment variable that holds the key of a Secret that a manifest names.",
+)
 output_option: Decorator = click.option(
     "-o",
     "--output",

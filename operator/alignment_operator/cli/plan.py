@@ -271,6 +271,8 @@ def named(judge: ComparisonJudge | None) -> str:
         return "the reward model that the stage reward trains"
     if judge is not None and judge.reward_model is not None:
         return f"the reward model {judge.reward_model.uri}"
+    if judge is not None and judge.llm is not None:
+        return f"{judge.llm.model} at {judge.llm.base_url}, in both orders"
     return "the verifier"
 
 

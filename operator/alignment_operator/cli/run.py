@@ -17,10 +17,17 @@ from alignment_operator.api import CYCLE
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, given
 from alignment_operator.cli.manifests import Located
-from alignment_operator.cli.options import claims_option, files_option, output_option, state_option
+from alignment_operator.cli.options import (
+    claims_option,
+    files_option,
+    output_option,
+    secrets_option,
+    state_option,
+)
 from alignment_operator.cli.printing import print_object
 from alignment_operator.cli.program import program
 from alignment_operator.cli.report import print_report
+from alignment_operator.cli.secrets import secrets_of
 from alignment_operator.cli.watching import watching
 from alignment_operator.local.admission import InvalidObjectError
 from alignment_operator.local.claims import Claims
@@ -34,6 +41,7 @@ from alignment_operator.local.run import (
     is_suspended,
     run,
 )
+from alignment_operator.local.secrets import Secrets
 from alignment_operator.local.worker import WorkerError
 from alignment_operator.observe import UnreadableError
 
@@ -43,9 +51,16 @@ _OUTCOMES = {"Promoted": Exit.PROMOTED, "Rejected": Exit.REJECTED}
 @click.command("run")
 @files_option
 @claims_option
+@secrets_option
 @state_option
 @output_option
-def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None, output: str | None) -> None:
+def command(
+    files: tuple[Path, ...],
+    claims: tuple[str, ...],
+    secrets: tuple[str, ...],
+    state: Path | None,
+    output: str | None,
+) -> None:
     """Run one iteration, or go on with the one that was stopped.
 
     PreferenceDatasets among the manifests are ingested first. Ctrl-C stops in order, and the same command goes on.
@@ -60,8 +75,9 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None
     _require_worker()
     state = state or STATE
     folders = claims_of(claims, manifests, state)
+    keys = secrets_of(secrets, [document.value for document in manifests.cycles])
     again = f"{program()} {shlex.join(sys.argv[1:])}"
-    ended = _run(manifests, folders, state, again)
+    ended = _run(manifests, folders, keys, state, again)
     if output:
         print_object(ended[-1].manifest, output)
     else:
@@ -69,13 +85,13 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None
     sys.exit(_status(ended))
 
 
-def _run(manifests: Given, claims: Claims, state: Path, again: str) -> list[Snapshot]:
+def _run(manifests: Given, claims: Claims, secrets: Secrets, state: Path, again: str) -> list[Snapshot]:
     cycle = manifests.cycles[0].value if manifests.cycles else None
     datasets = [document.value for document in manifests.datasets]
     try:
         _log_to(state / "alignctl.log")
         with watching(state) as watch:
-            return asyncio.run(run(cycle, datasets, claims, state, watch))
+            return asyncio.run(run(cycle, datasets, claims, secrets, state, watch))
     except InvalidObjectError as error:
         complain(_located(error, manifests))
         raise

@@ -15,9 +15,11 @@ def independent(spec: AlignmentCycleSpec, inputs: Mapping[str, str]) -> bool:
         return True  # trained on pairs that no judge here made
     if comparing is None:
         return False
-    if comparing.verifier is not None:
-        return training.verifier is None
-    if training.verifier is not None:
+    if comparing.llm is not None and training.llm is not None:
+        return (comparing.llm.base_url, comparing.llm.model) != (training.llm.base_url, training.llm.model)
+    if comparing.verifier is not None and training.verifier is not None:
+        return False
+    if comparing.reward_model is None or training.reward_model is None:
         return True
     digests = inputs.get("judge"), inputs.get("comparisonJudge")
     return None not in digests and digests[0] != digests[1]

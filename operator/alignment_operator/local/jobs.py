@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
+import secrets as random_tokens
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from alignment_operator.local.claims import Claims
 from alignment_operator.local.directory import Directory
 from alignment_operator.local.job_status import Conclusion, Ended, concluded
 from alignment_operator.local.progress import Said, said_in
+from alignment_operator.local.secrets import Secrets
 from alignment_operator.local.worker import WarmWorker
 from alignment_operator.observe.queue import queue_of
 
@@ -47,7 +48,13 @@ class Node:
     """Runs the active Jobs of one owner, the oldest first. `changed` is set whenever a Job's status changed."""
 
     def __init__(
-        self, api: Directory, namespace: str, owner_uid: str, worker: WarmWorker, claims: Claims
+        self,
+        api: Directory,
+        namespace: str,
+        owner_uid: str,
+        worker: WarmWorker,
+        claims: Claims,
+        secrets: Secrets,
     ) -> None:
         self.changed = asyncio.Event()
         self._api = api
@@ -55,6 +62,7 @@ class Node:
         self._labels = {names.LABEL_OWNER_UID: owner_uid}
         self._worker = worker
         self._claims = claims
+        self._secrets = secrets
         self._running: tuple[Manifest, asyncio.Task[None]] | None = None
         self._pod_folder: Path | None = None
         self._stopping = False
@@ -164,7 +172,7 @@ class Node:
             code = await self._worker.run(
                 self._argv(job, folder),
                 folder / "log",
-                _environment(container),
+                _environment(container) | self._secrets.environment(container),
                 template.get("terminationGracePeriodSeconds", _GRACE_SECONDS),
             )
         except asyncio.CancelledError:
@@ -197,7 +205,7 @@ class Node:
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
-                "name": f"{metadata['name'][:57]}-{secrets.token_hex(3)[:5]}",
+                "name": f"{metadata['name'][:57]}-{random_tokens.token_hex(3)[:5]}",
                 "namespace": self._namespace,
                 "labels": {**template["metadata"].get("labels", {}), **owned, "job-name": metadata["name"]},
                 "ownerReferences": [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import secrets as random_tokens
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +27,7 @@ from alignment_operator.local.directory import Directory
 from alignment_operator.local.edits import unseen
 from alignment_operator.local.files import run_lock
 from alignment_operator.local.jobs import Node, StageProgress
+from alignment_operator.local.secrets import Secrets
 from alignment_operator.local.worker import WarmWorker
 from alignment_operator.observed import Settings
 from alignment_operator.reconcile import one_pass
@@ -63,7 +64,12 @@ Done = Callable[[Manifest], bool]
 
 
 async def run(
-    cycle: Manifest | None, datasets: Sequence[Manifest], claims: Claims, state: Path, watch: Watch
+    cycle: Manifest | None,
+    datasets: Sequence[Manifest],
+    claims: Claims,
+    secrets: Secrets,
+    state: Path,
+    watch: Watch,
 ) -> list[Snapshot]:
     """Ingest the datasets, then run one iteration of the cycle, or go on with the unfinished one.
 
@@ -75,7 +81,7 @@ async def run(
         worker = WarmWorker(state / "worker.log")
         try:
             with _interruptible(worker):
-                return await _Runner(Directory(state), worker, claims, watch).run(cycle, datasets)
+                return await _Runner(Directory(state), worker, claims, secrets, watch).run(cycle, datasets)
         except asyncio.CancelledError:
             raise InterruptedRunError from None
         finally:
@@ -108,10 +114,13 @@ def is_held(cycle: Manifest) -> bool:
 
 
 class _Runner:
-    def __init__(self, api: Directory, worker: WarmWorker, claims: Claims, watch: Watch) -> None:
+    def __init__(
+        self, api: Directory, worker: WarmWorker, claims: Claims, secrets: Secrets, watch: Watch
+    ) -> None:
         self._api = api
         self._worker = worker
         self._claims = claims
+        self._secrets = secrets
         self._watch = watch
         self._edited: tuple[str, ...] = ()
 
@@ -177,13 +186,14 @@ class _Runner:
 
     def _asked(self, kind: Kind, manifest: Manifest) -> Manifest:
         metadata = manifest["metadata"]
-        request = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{secrets.token_hex(2)}"
+        request = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}-{random_tokens.token_hex(2)}"
         return self._api.annotate(kind, metadata["namespace"], metadata["name"], {_RUN: request})
 
     async def _settled(self, kind: Kind, manifest: Manifest, done: Done) -> Manifest:
         """Pass after pass until one that changes nothing finds it done."""
         metadata = manifest["metadata"]
-        node = Node(self._api, metadata["namespace"], metadata["uid"], self._worker, self._claims)
+        owner = metadata["namespace"], metadata["uid"]
+        node = Node(self._api, *owner, self._worker, self._claims, self._secrets)
         await node.recover()
         await node.sync()  # the pod of a Job that was left active, before anybody asks why it has none
         full_before = _store_full(manifest)

@@ -9,6 +9,7 @@ from alignment_api.model import Model
 from alignment_api.pods import PodDefaults
 from alignment_operator.observed import Owner, Settings
 from alignment_operator.planned import StartJob
+from alignment_operator.render.api_keys import api_keys
 from alignment_operator.render.layout import WORKER, layout
 from alignment_operator.render.meeting import meeting_of
 from alignment_operator.render.mounts import CONFIG_FILE, mounts_of
@@ -74,7 +75,7 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
                 "image": pods.image or settings.worker_image,
                 "command": ["python", "-m", "alignment_worker", start.config.stage.value],
                 "args": ["--config", CONFIG_FILE, *mounts.flags, *meeting.flags],
-                "env": _environment(start),
+                "env": [*_environment(start), *api_keys(start.config)],
                 "ports": [{"name": telemetry.PORT_NAME, "containerPort": telemetry.PORT}],
                 "volumeMounts": mounts.mounts,
                 "terminationMessagePolicy": "File",

@@ -9,7 +9,8 @@ from scipy import special, stats
 
 from alignment_api.measurements import Measurement
 from alignment_worker.statistics.mean_change import mean
-from alignment_worker.statistics.resampling import check_confidence, check_paired
+from alignment_worker.statistics.proportions import percent
+from alignment_worker.statistics.resampling import check_paired
 
 
 def accuracy(margins: Sequence[float], confidence: float) -> Measurement:
@@ -18,17 +19,7 @@ def accuracy(margins: Sequence[float], confidence: float) -> Measurement:
     The interval is exact (Clopper and Pearson 1934, Biometrika 26), for pairs that are independent. Null without
     pairs. Raises ValueError.
     """
-    check_confidence(confidence)
-    if not len(margins):
-        return Measurement(estimate=None, n=0)
-    right = sum(margin > 0 for margin in margins)
-    interval = stats.binomtest(right, len(margins)).proportion_ci(confidence, method="exact")
-    return Measurement(
-        estimate=100 * right / len(margins),
-        low=100 * float(interval.low),
-        high=100 * float(interval.high),
-        n=len(margins),
-    )
+    return percent(sum(margin > 0 for margin in margins), len(margins), confidence)
 
 
 def brier_score(margins: Sequence[float], confidence: float) -> Measurement:

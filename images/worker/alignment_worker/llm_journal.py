@@ -1,0 +1,114 @@
+"""The journal of an LLM judge's replies: each is written down before it counts, and none is bought twice.
+
+`judgements/ROLE.jsonl` in the stage's folder, a line for each reply. A retry goes on from it, and so does a second pod,
+which waits until the first has let go. It goes when the stage is sealed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from alignment_worker.failures import StoreError
+from alignment_worker.llm_question import Preferred
+
+REFUSED = "refused"
+_LOOKS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """To one request. `preferred` None: `problem` says why, REFUSED or what is wrong with `text`.
+
+    `key` is the digest of what was asked; `text` is kept of replies that are invalid, shortened; `tokens` were read and
+    written.
+    """
+
+    key: str
+    preferred: Preferred | None
+    problem: str = ""
+    text: str = ""
+    tokens: int = 0
+
+
+class Journal:
+    """Holds the file alone while it is open. `waiting` is called while another pod has it."""
+
+    def __init__(self, file: Path, waiting: Callable[[], None] = lambda: None) -> None:
+        self._file = file
+        self._waiting = waiting
+        self._known: dict[str, Reply] = {}
+
+    def __enter__(self) -> Self:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self._file.open("a+b")
+        self._lock()
+        if not self._is_ours():
+            self._stream.close()
+            raise StoreError(f"{self._file} was deleted while another pod judged; this attempt is done again")
+        self._read()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    def get(self, key: str) -> Reply | None:
+        return self._known.get(key)
+
+    def add(self, reply: Reply) -> None:
+        """Durable when this returns. Raises OSError."""
+        self._stream.write(json.dumps(asdict(reply)).encode() + b"\n")
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._known[reply.key] = reply
+
+    @property
+    def requests(self) -> int:
+        """All that were ever answered in this stage."""
+        return len(self._known)
+
+    @property
+    def tokens(self) -> int:
+        return sum(reply.tokens for reply in self._known.values())
+
+    def _lock(self) -> None:
+        while True:
+            try:
+                fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._waiting()
+                time.sleep(_LOOKS_SECONDS)
+            else:
+                return
+
+    def _is_ours(self) -> bool:
+        """A stage that another pod has sealed has no journal any more."""
+        try:
+            return self._file.stat().st_ino == os.fstat(self._stream.fileno()).st_ino
+        except FileNotFoundError:
+            return False
+
+    def _read(self) -> None:
+        """What stands behind the last whole line is of a pod that was killed while it wrote."""
+        self._stream.seek(0)
+        whole = 0
+        for line in self._stream:
+            try:
+                reply = Reply(**json.loads(line)) if line.endswith(b"\n") else None
+            except (ValueError, TypeError):
+                reply = None
+            if reply is None:
+                break
+            self._known[reply.key] = reply
+            whole += len(line)
+        self._stream.truncate(whole)
+        self._stream.seek(0, os.SEEK_END)
