@@ -16,9 +16,10 @@ WorkerError
 ├── JudgeBudgetError         75
 ├── JudgeRefusedError        76
 ├── JudgeUnusableError       77
-├── StoreError                1  the store's file system; retried
-├── SamplingServerError       1  the server beside the worker; retried
-└── JudgeSilentError          1  the LLM judge's endpoint; retried
+└── RetriedError              1
+    ├── StoreError               the store's file system
+    ├── SamplingServerError      the server beside the worker
+    └── JudgeSilentError         the LLM judge's endpoint
 
 Interrupted                 143  SIGTERM; retried
 """
@@ -138,34 +139,26 @@ class JudgeUnusableError(WorkerError):
     exit_code = ExitCode.JUDGE_UNUSABLE
 
 
-class StoreError(WorkerError):
+class RetriedError(WorkerError):
+    """Something outside of the stage, which another attempt may find mended."""
+
+    exit_code = EXIT_CRASHED
+
+    @property
+    def reason(self) -> str:
+        return "Crashed"
+
+
+class StoreError(RetriedError):
     """The store's file system cannot do what is needed."""
 
-    exit_code = EXIT_CRASHED
 
-    @property
-    def reason(self) -> str:
-        return "Crashed"
-
-
-class SamplingServerError(WorkerError):
+class SamplingServerError(RetriedError):
     """The server that samples does not answer, or fails."""
 
-    exit_code = EXIT_CRASHED
 
-    @property
-    def reason(self) -> str:
-        return "Crashed"
-
-
-class JudgeSilentError(WorkerError):
+class JudgeSilentError(RetriedError):
     """The LLM judge's endpoint does not answer, or fails."""
-
-    exit_code = EXIT_CRASHED
-
-    @property
-    def reason(self) -> str:
-        return "Crashed"
 
 
 class Interrupted(BaseException):
