@@ -395,6 +395,20 @@ class CollapseGate(Model):
     max_distinct_drop_from_initial_percent: Percent | None = Field(None, description="The same against M_0.")
 
 
+class DivergenceGate(Model):
+    """Is the candidate still near the model that it came from, and another one at all?"""
+
+    max_nats_per_token: float = Field(
+        0.1,
+        gt=0,
+        le=100,
+        description="Largest KL divergence from the incumbent, on the candidate's own answers.",
+    )
+    max_nats_per_token_from_initial: float | None = Field(
+        None, gt=0, le=100, description="The same from M_0, so that small steps cannot add up."
+    )
+
+
 class WinRateGate(Model):
     """Is the candidate preferred to the incumbent?"""
 
@@ -417,6 +431,9 @@ class Gates(Model):
     )
     collapse: CollapseGate | None = Field(
         None, description="Limits on answers becoming canned. Absent: not judged."
+    )
+    divergence: DivergenceGate | None = Field(
+        None, description="Limits on how far the candidate is from where it came from. Absent: not judged."
     )
     win_rate: WinRateGate | None = Field(
         None, description="Limit of the head-to-head comparison. Absent: not judged."

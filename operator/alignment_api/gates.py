@@ -17,6 +17,7 @@ class Gate(StrEnum):
     GOLD_SET = "goldSet"
     LENGTH_DRIFT = "lengthDrift"
     COLLAPSE = "collapse"
+    DIVERGENCE = "divergence"
     WIN_RATE = "winRate"
     REWARD_HACKING = "rewardHacking"
 
@@ -42,6 +43,9 @@ class GateReason(StrEnum):
     LENGTH_TRUNCATED = "LengthTruncated"
     COLLAPSE = "Collapse"
     COLLAPSE_UNDECIDED = "CollapseUndecided"
+    DIVERGED = "Diverged"
+    DIVERGENCE_UNDECIDED = "DivergenceUndecided"
+    NO_CHANGE = "NoChange"
     NOT_PREFERRED = "NotPreferred"
     WIN_RATE_UNDECIDED = "WinRateUndecided"
     JUDGE_NOT_INDEPENDENT = "JudgeNotIndependent"

@@ -75,6 +75,10 @@ IDENTICAL_CHANGE = "identicalChange"  # share of answers that equal another prom
 PROMPT_DEPENDENCE_CHANGE = "promptDependenceChange"  # nats an answer, candidate minus incumbent
 PROMPT_DEPENDENCE_CHANGE_FROM_INITIAL = "promptDependenceChangeFromInitial"
 
+# Full-vocabulary KL(candidate ‖ …) on the candidate's own answers at temperature 1, nats a token:
+DIVERGENCE = "divergence"  # from the incumbent
+DIVERGENCE_FROM_INITIAL = "divergenceFromInitial"
+
 WIN_RATE = (
     "winRate"  # percent, by the comparison judge; low and high are an anytime-valid confidence sequence
 )

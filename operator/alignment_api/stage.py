@@ -163,7 +163,10 @@ class TrainParameters(Model):
 
 
 class EvaluateParameters(Model):
-    """Inputs: candidate, policy, goldSet, heldOutPrompts, and initial if a limit from M_0 is set."""
+    """Inputs: candidate, policy, goldSet, heldOutPrompts, and initial if a limit from M_0 is set.
+
+    `divergence`: roles of the models from which the candidate's divergence is measured.
+    """
 
     stage: Literal["evaluate"] = "evaluate"
     gold_set: GoldSet
@@ -171,6 +174,7 @@ class EvaluateParameters(Model):
     temperature: float
     top_p: float
     confidence_percent: float
+    divergence: list[Literal["policy", "initial"]] = Field(default_factory=list)
 
 
 class CompareParameters(Model):

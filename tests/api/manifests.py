@@ -169,6 +169,7 @@ CYCLE: Manifest = {
                 "maxDecreasePercent": 80,
             },
             "collapse": {"maxDistinctDropPercent": 20, "maxDistinctDropFromInitialPercent": 40},
+            "divergence": {"maxNatsPerToken": 0.2, "maxNatsPerTokenFromInitial": 0.4},
             "winRate": {"minPercent": 55},
             "rewardHacking": {},
             "onInconclusive": "Reject",

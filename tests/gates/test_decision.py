@@ -13,6 +13,7 @@ REASONS = {
     Gate.GOLD_SET: GateReason.GOLD_REGRESSION,
     Gate.LENGTH_DRIFT: GateReason.LENGTH_DRIFT,
     Gate.COLLAPSE: GateReason.COLLAPSE,
+    Gate.DIVERGENCE: GateReason.DIVERGED,
     Gate.WIN_RATE: GateReason.NOT_PREFERRED,
     Gate.REWARD_HACKING: GateReason.REWARD_HACKING,
 }
@@ -33,7 +34,9 @@ def all_gates(**verdicts: Verdict) -> list[GateResult]:
 def test_what_passes_every_gate_is_promoted() -> None:
     decision = decide(all_gates(), "Hold", "Automatic")
     assert (decision.kind, decision.reason) == (DecisionKind.PROMOTE, "AllGatesPassed")
-    assert decision.message == ("all 5 gates passed: goldSet, lengthDrift, collapse, winRate, rewardHacking")
+    assert decision.message == (
+        "all 6 gates passed: goldSet, lengthDrift, collapse, divergence, winRate, rewardHacking"
+    )
 
 
 def test_manual_promotion_waits_for_a_person() -> None:

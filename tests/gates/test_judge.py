@@ -10,6 +10,7 @@ from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.gates import Gate, GateReason, GateResult, Verdict
 from alignment_api.measurements import (
     DISTINCT2_DROP,
+    DIVERGENCE,
     GOLD,
     GOLD_POOLED,
     IDENTICAL_CHANGE,
@@ -37,6 +38,8 @@ REWARD_MODEL: dict[str, Any] = {"rewardModel": {"uri": "pvc://models/reward"}}
 LLM: dict[str, Any] = {"llm": {"baseURL": "https://api.openai.com/v1", "model": "gpt-4o"}}
 OTHER_MODEL: dict[str, Any] = {"rewardModel": {"uri": "pvc://models/other"}}
 
+EVERY: dict[str, Any] = {"collapse": {}, "divergence": {}, "winRate": {}, "rewardHacking": {}}
+
 EVALUATED: dict[str, Measurement] = {
     GOLD_POOLED: within(5, 2, 8, n=900),
     LENGTH_RATIO: within(1.05, 0.98, 1.12),
@@ -45,6 +48,7 @@ EVALUATED: dict[str, Measurement] = {
     DISTINCT2_DROP: within(2, -4, 8),
     IDENTICAL_CHANGE: within(0, -2, 2),
     PROMPT_DEPENDENCE_CHANGE: within(1.0, 0.5, 1.5),
+    DIVERGENCE: within(0.05, 0.04, 0.06),
 }
 COMPARED = {
     WIN_RATE: within(70, 58, 82),
@@ -66,7 +70,7 @@ def spec(
             "goldSet": {"uri": "pvc://models/gold.jsonl"},
             "heldOutPrompts": {"uri": "pvc://models/heldout.jsonl"},
         },
-        "gates": gates if gates is not None else {"collapse": {}, "winRate": {}, "rewardHacking": {}},
+        "gates": gates if gates is not None else EVERY,
     }
     if judge is not None:
         wire["judge"] = judge

@@ -51,29 +51,57 @@ def answer(role: str, folder: Path, questions: Questions, progress: Progress) ->
     """
     policy = models.load_policy(role, folder)
     gold = _gold(policy, questions, progress)
-    ids = prompts.encode_rows(
-        policy.tokenizer,
-        questions.held_out,
-        questions.held_out_file,
-        policy.max_positions,
-        policy.vocabulary,
+    ids = held_out_ids(policy, questions)
+    parameters = questions.parameters
+    held_out = drawn(
+        policy,
+        ids,
+        questions,
+        role,
+        temperature=parameters.temperature,
+        top_p=parameters.top_p,
+        progress=progress,
     )
-    decoding = Decoding(
-        samples=1,
-        temperature=questions.parameters.temperature,
-        top_p=questions.parameters.top_p,
-        max_new_tokens=questions.parameters.held_out_prompts.max_new_tokens,
-        seed=_seed(questions.seed, role),
-        entropies=True,
-    )
-    keys = [row.number for row in questions.held_out]
-    held_out = [only for (only,) in generate(policy, ids, keys, decoding, progress)]
     texts = prompts.decode(policy.tokenizer, [completion.ids for completion in held_out])
     right = [
         [graders.is_right(row.grader or "", row.answer or "", text) for text in said]
         for row, said in zip(questions.gold, gold, strict=True)
     ]
     return Answers(gold, right, held_out, texts, _dependence(policy, ids, held_out, questions.others))
+
+
+def held_out_ids(policy: LanguageModel, questions: Questions) -> list[list[int]]:
+    """The held-out prompts as tokens. Raises InvalidModelError, InvalidRowError."""
+    return prompts.encode_rows(
+        policy.tokenizer,
+        questions.held_out,
+        questions.held_out_file,
+        policy.max_positions,
+        policy.vocabulary,
+    )
+
+
+def drawn(
+    policy: LanguageModel,
+    ids: Sequence[list[int]],
+    questions: Questions,
+    role: str,
+    *,
+    temperature: float,
+    top_p: float,
+    progress: Progress,
+) -> list[Completion]:
+    """An answer to each held-out prompt."""
+    decoding = Decoding(
+        samples=1,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=questions.parameters.held_out_prompts.max_new_tokens,
+        seed=_seed(questions.seed, role),
+        entropies=True,
+    )
+    keys = [row.number for row in questions.held_out]
+    return [only for (only,) in generate(policy, ids, keys, decoding, progress)]
 
 
 def others(held_out: Sequence[Row], seed: int) -> list[int]:

@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 from alignment_api import measurements as names
 from alignment_api.measurements import Measurement
 from alignment_api.stage import EvaluateParameters, InputKind, Located
-from alignment_worker import rows
-from alignment_worker.answers import Answers, Questions, answer, others
+from alignment_worker import divergence, models, rows
+from alignment_worker.answers import Answers, Questions, answer, drawn, held_out_ids, others
 from alignment_worker.artifacts import ANSWERS
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.rows import Row
 from alignment_worker.statistics.diversity import distinct2_drop, identical_change
 from alignment_worker.statistics.mean_change import mean, mean_change
 from alignment_worker.statistics.paired_accuracy import paired_accuracy
-from alignment_worker.statistics.ratios import length_ratio, share, share_change
+from alignment_worker.statistics.ratios import length_ratio, per_token, share, share_change
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
@@ -47,6 +47,7 @@ def run(workspace: Workspace) -> Outcome:
         seed=workspace.config.seed,
     )
     said = _ask(workspace, questions)
+    diverged = _diverged(workspace, questions, said["candidate"])
     rows.write(workspace.run_folder / "gold.jsonl", _gold_rows(questions.gold, said))
     rows.write(workspace.run_folder / ANSWERS, _answer_rows(held_out, said))
     given = sum(len(answers.held_out) + sum(map(len, answers.gold_right)) for answers in said.values())
@@ -60,7 +61,7 @@ def run(workspace: Workspace) -> Outcome:
             "heldOutPrompts": len(held_out),
             "tokens": sum(len(one.ids) for answers in said.values() for one in answers.held_out),
         },
-        measurements=measured.overall(),
+        measurements=measured.overall() | diverged,
         by_category=measured.by_category(),
         model=Located(
             uri=workspace.config.inputs["candidate"].uri, digest=workspace.inputs.digests["candidate"]
@@ -85,6 +86,33 @@ def _ask(workspace: Workspace, questions: Questions) -> dict[str, Answers]:
     if repeated:
         said["initial"] = said["incumbent"]
     return said
+
+
+def _diverged(workspace: Workspace, questions: Questions, candidate: Answers) -> dict[str, Measurement]:
+    """From each model that is asked for, both in memory: on the held-out answers, drawn anew where they were not drawn
+    from the model's own distribution.
+    """
+    parameters = questions.parameters
+    if not parameters.divergence:
+        return {}
+    inputs, progress = workspace.inputs, workspace.progress
+    policy = models.load_policy("candidate", inputs.path("candidate"))
+    asked = held_out_ids(policy, questions)
+    own = candidate.held_out
+    if (parameters.temperature, parameters.top_p) != (1, 1):
+        progress.begin(len(asked), "prompts", "candidate answers at temperature 1")
+        own = drawn(policy, asked, questions, "candidate", temperature=1.0, top_p=1.0, progress=progress)
+    said = [completion.ids for completion in own]
+    found = {}
+    for role in parameters.divergence:
+        progress.begin(len(asked), "prompts", f"divergence from {_CHECKPOINTS[role]}")
+        other = models.load_policy(role, inputs.path(role))
+        nats = divergence.nats(policy, other, asked, said, progress)
+        name = {"policy": names.DIVERGENCE, "initial": names.DIVERGENCE_FROM_INITIAL}[role]
+        found[name] = per_token(nats, [*map(len, said)], parameters.confidence_percent / 100, questions.seed)
+        del other
+        gc.collect()
+    return found
 
 
 class Measured:

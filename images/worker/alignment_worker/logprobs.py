@@ -28,7 +28,7 @@ def log_probs(
     exist at once. Every prompt and completion has at least one token.
     """
     found: list[list[float]] = [[] for _ in prompts]
-    for batch in _batches(policy, prompts, completions):
+    for batch in batches(policy, prompts, completions):
         with torch.inference_mode():
             values = _batch(policy, [prompts[i] for i in batch], [completions[i] for i in batch], temperature)
         for index, value in zip(batch, values, strict=True):
@@ -38,9 +38,10 @@ def log_probs(
     return found
 
 
-def _batches(
+def batches(
     policy: LanguageModel, prompts: Sequence[list[int]], completions: Sequence[list[int]]
 ) -> Iterator[list[int]]:
+    """Indices of what goes through together, the longest first."""
     lengths = [len(prompt) + len(completion) for prompt, completion in zip(prompts, completions, strict=True)]
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     start = 0
@@ -51,18 +52,18 @@ def _batches(
         start += size
 
 
-def _batch(
-    policy: LanguageModel, prompts: list[list[int]], completions: list[list[int]], temperature: float
-) -> list[list[float]]:
-    whole = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    ids, mask = left_padded(whole, policy.pad_id, policy.model.device)
+def logits_in_parts(
+    policy: LanguageModel, ids: torch.Tensor, mask: torch.Tensor | None, longest: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """FP32 logits of the positions that predict the last `longest` tokens, some columns at a time, and those tokens.
+
+    Where the columns are cut depends on the shape of `ids` and the vocabulary alone.
+    """
     positions = None if mask is None else (mask.cumsum(1) - 1).clamp(min=0)
-    longest = max(map(len, completions))
-    width = ids.shape[1]
-    part = max(1, _LOGITS_ELEMENTS // (len(whole) * policy.vocabulary))
+    rows, width = ids.shape
+    part = max(1, _LOGITS_ELEMENTS // (rows * policy.vocabulary))
     # Position p predicts the token at p + 1: the last token predicts nothing, the one before the answer does.
-    start, cache, columns = 0, None, []
-    first = width - longest - 1
+    start, cache, first = 0, None, width - longest - 1
     while start < width - 1:
         end = min(max(start, first) + part, width - 1)
         keep = end - max(start, first)
@@ -74,10 +75,20 @@ def _batch(
             keep=keep,
             positions=None if positions is None else positions[:, start:end],
         )
-        logits = logits.float() / temperature
-        targets = ids[:, end - keep + 1 : end + 1].unsqueeze(2)
-        columns.append(logits.gather(2, targets).squeeze(2) - logits.logsumexp(-1))
+        yield logits.float(), ids[:, end - keep + 1 : end + 1]
         start = end
+
+
+def _batch(
+    policy: LanguageModel, prompts: list[list[int]], completions: list[list[int]], temperature: float
+) -> list[list[float]]:
+    whole = [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    ids, mask = left_padded(whole, policy.pad_id, policy.model.device)
+    longest = max(map(len, completions))
+    columns = []
+    for raw, targets in logits_in_parts(policy, ids, mask, longest):
+        logits = raw / temperature
+        columns.append(logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(-1))
     values = torch.cat(columns, dim=1).cpu()
     return [
         row[longest - len(completion) :].tolist() for row, completion in zip(values, completions, strict=True)

@@ -297,6 +297,13 @@ def limits(gates: Gates) -> Iterator[tuple[str, str]]:
         initial = _from_initial(collapse.max_distinct_drop_from_initial_percent, "%")
         drop = f"distinct-2 drops by at most {collapse.max_distinct_drop_percent:g} %{initial}"
         yield "collapse", f"{drop}, or answers depend on their prompts as before"
+    if divergence := gates.divergence:
+        limit = divergence.max_nats_per_token_from_initial
+        initial = _from_initial(limit, "nats")
+        yield (
+            "divergence",
+            f"at most {divergence.max_nats_per_token:g} nats a token from the incumbent{initial}",
+        )
     if gates.win_rate:
         yield "winRate", f"the win rate's lower bound is above {gates.win_rate.min_percent:g} %"
     if gates.reward_hacking:

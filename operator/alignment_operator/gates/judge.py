@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.gates import Gate, GateReason, GateResult
 from alignment_api.stage import Located, Stage, StageResult
-from alignment_operator.gates import collapse, gold_set, length_drift, reward_hacking, win_rate, wording
+from alignment_operator.gates import (
+    collapse,
+    divergence,
+    gold_set,
+    length_drift,
+    reward_hacking,
+    win_rate,
+    wording,
+)
 from alignment_operator.gates.independence import independent
 
 
@@ -28,6 +36,7 @@ def judge_all(
 def _gates_of(spec: AlignmentCycleSpec) -> set[Gate]:
     optional = {
         Gate.COLLAPSE: spec.gates.collapse,
+        Gate.DIVERGENCE: spec.gates.divergence,
         Gate.WIN_RATE: spec.gates.win_rate,
         Gate.REWARD_HACKING: spec.gates.reward_hacking,
     }
@@ -61,6 +70,9 @@ def _judged(
         case Gate.COLLAPSE:
             assert limits.collapse is not None
             return collapse.judge(limits.collapse, evaluated.measurements)
+        case Gate.DIVERGENCE:
+            assert limits.divergence is not None
+            return divergence.judge(limits.divergence, evaluated.measurements)
         case Gate.WIN_RATE:
             assert limits.win_rate is not None
             assert spec.evaluation.comparison is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
@@ -190,6 +191,7 @@ def _evaluate(context: Context, inputs: dict[str, Input]) -> _Work:
         temperature=spec.sampling.temperature,
         top_p=spec.sampling.top_p,
         confidence_percent=spec.evaluation.confidence_percent,
+        divergence=_diverging_from(spec),
     )
     needed = _select(inputs, "candidate", "policy", "goldSet", "heldOutPrompts")
     if _limited_from_initial(spec):
@@ -313,8 +315,16 @@ def _limited_from_initial(spec: AlignmentCycleSpec) -> bool:
         gates.gold_set.max_drop_from_initial_points,
         gates.length_drift.max_increase_from_initial_percent,
         gates.collapse.max_distinct_drop_from_initial_percent if gates.collapse else None,
+        gates.divergence.max_nats_per_token_from_initial if gates.divergence else None,
     )
     return any(limit is not None for limit in limits)
+
+
+def _diverging_from(spec: AlignmentCycleSpec) -> list[Literal["policy", "initial"]]:
+    limits = spec.gates.divergence
+    if limits is None:
+        return []
+    return ["policy"] if limits.max_nats_per_token_from_initial is None else ["policy", "initial"]
 
 
 def _verifies_held_out(spec: AlignmentCycleSpec) -> bool:

@@ -36,6 +36,21 @@ def length_ratio(
     return Measurement(estimate=ratio, low=low, high=high, n=len(incumbent))
 
 
+def per_token(nats: Sequence[float], tokens: Sequence[int], confidence: float, seed: int) -> Measurement:
+    """Σ nats over Σ tokens of the same answers, in nats a token; the interval is the bootstrap's by answer.
+
+    Null without tokens, or with a value that is not finite. Raises ValueError.
+    """
+    check_confidence(confidence)
+    check_paired(nats, tokens)
+    above, below = np.asarray(nats, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
+    if not below.sum() or not np.isfinite(above).all():
+        return Measurement(estimate=None, n=len(below))
+    ratio = float(_ratio(above, below))
+    low, high = bootstrap_interval([above, below], _ratio, above - ratio * below, confidence, seed)
+    return Measurement(estimate=ratio, low=low, high=high, n=len(below))
+
+
 def share(flags: Sequence[bool], confidence: float) -> Measurement:
     """Percent of the flags that are set, with Wilson's score interval; null without flags. Raises ValueError."""
     check_confidence(confidence)
