@@ -104,7 +104,7 @@ def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: P
     assert counts["pairsFromDatasets"] == counts["pairs"] == pairs
 
 
-@pytest.mark.parametrize("name", ["ipo", "kto", "best-of-n"])
+@pytest.mark.parametrize("name", ["ipo", "kto", "best-of-n", "ppo"])
 def test_every_method_comes_to_a_verdict(tmp_path: Path, name: str) -> None:
     done = run(f"methods/{name}.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
     assert done.returncode in {0, 3}, done.stdout + done.stderr
