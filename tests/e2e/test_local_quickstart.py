@@ -113,6 +113,18 @@ def test_every_method_comes_to_a_verdict(tmp_path: Path, name: str) -> None:
     assert "Error" not in verdicts(iteration).values()
 
 
+def test_ppo_by_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
+    manifest = yaml.safe_load((ROOT / "examples" / "methods" / "ppo.yaml").read_text())
+    manifest["spec"]["judge"]["rewardModel"]["uri"] = "pvc://quickstart-assets/reward-length-biased"
+    manifest["spec"]["training"]["ppo"]["totalEpisodes"] = 1024
+    file = tmp_path / "cycle.yaml"
+    file.write_text(yaml.safe_dump(manifest))
+    done = run(file, tmp_path / "state", "--claim", f"quickstart-assets={ASSETS}")
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = verdicts(cycle("ppo", tmp_path / "state")["status"]["iteration"])
+    assert [found[gate] for gate in ("rewardHacking", "lengthDrift", "goldSet")] == ["Failed"] * 3
+
+
 def test_sampled_and_recorded_pairs_are_mixed_by_weight(tmp_path: Path) -> None:
     """The sampled ones bring the reference's log-probabilities with them, and every row says where it is from."""
     done = run("mixed/cycle.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
