@@ -141,10 +141,16 @@ SPEC_RULES = (
         ),
     ),
     Rule(
-        cel=f"{_OTHER_TRAINING}has(self.reward) || !has(self.datasets) || size(self.datasets) == 0",
-        message="has no use with PPO, which trains on its own samples; leave it out, or train its judge with reward",
+        cel=f"{_OTHER_TRAINING}has(self.reward) || (has(self.judge) && has(self.judge.rewardModel)) || "
+        "!has(self.datasets) || size(self.datasets) == 0",
+        message="has no use with PPO and a verifier: pairs only train or check a reward model; leave it out",
         field_path=".datasets",
-        holds=lambda spec: _other(spec.training) or spec.reward is not None or not spec.datasets,
+        holds=lambda spec: (
+            _other(spec.training)
+            or spec.reward is not None
+            or (spec.judge is not None and spec.judge.reward_model is not None)
+            or not spec.datasets
+        ),
     ),
     Rule(
         cel=f"{_OTHER_TRAINING}(self.sampling.shards == 1 && !has(self.sampling.server))",

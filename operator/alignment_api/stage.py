@@ -147,12 +147,14 @@ class OnlineParameters(Model):
     sampling: Sampling
     judge: Judge
     per_iteration: int | None = None
+    confidence_percent: float = 95.0
 
 
 class TrainParameters(Model):
     """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME.
 
-    With `online`: start, reference, prompts, and judge if it is a reward model.
+    With `online`: start, reference, prompts; if the judge is a reward model, judge and dataset/NAME, whose pairs it is
+    checked on.
     """
 
     stage: Literal["train"] = "train"

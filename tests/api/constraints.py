@@ -1095,14 +1095,19 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         CYCLE,
-        "has no use with PPO, which trains on its own samples; leave it out, or train its judge with reward",
+        "has no use with PPO and a verifier: pairs only train or check a reward model; leave it out",
         "spec.datasets",
         (
-            _PPO,
-            _PPO | {"spec.datasets": []},
-            _PPO | {"spec.datasets": [{"name": "a"}], "spec.reward": {"model": "pvc://m/a"}},
+            _PPO | {"spec.datasets": [{"name": "a"}]},
+            _PPO | {"spec.judge": {"verifier": {}}, "spec.datasets": []},
+            _PPO
+            | {
+                "spec.judge": {"verifier": {}},
+                "spec.datasets": [{"name": "a"}],
+                "spec.reward": {"model": "pvc://m/a"},
+            },
         ),
-        (_PPO | {"spec.datasets": [{"name": "a"}]},),
+        (_PPO | {"spec.judge": {"verifier": {}}, "spec.datasets": [{"name": "a"}]},),
     ),
     SpanningRow(
         CYCLE,

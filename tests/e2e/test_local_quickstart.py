@@ -104,13 +104,25 @@ def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: P
     assert counts["pairsFromDatasets"] == counts["pairs"] == pairs
 
 
-@pytest.mark.parametrize("name", ["ipo", "kto", "best-of-n"])
+@pytest.mark.parametrize("name", ["ipo", "kto", "best-of-n", "ppo"])
 def test_every_method_comes_to_a_verdict(tmp_path: Path, name: str) -> None:
     done = run(f"methods/{name}.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
     assert done.returncode in {0, 3}, done.stdout + done.stderr
     iteration = cycle(name, tmp_path)["status"]["iteration"]
     assert iteration["outcome"] in {"Promoted", "Rejected"}
     assert "Error" not in verdicts(iteration).values()
+
+
+def test_ppo_by_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
+    manifest = yaml.safe_load((ROOT / "examples" / "methods" / "ppo.yaml").read_text())
+    manifest["spec"]["judge"]["rewardModel"]["uri"] = "pvc://quickstart-assets/reward-length-biased"
+    manifest["spec"]["training"]["ppo"]["totalEpisodes"] = 1024
+    file = tmp_path / "cycle.yaml"
+    file.write_text(yaml.safe_dump(manifest))
+    done = run(file, tmp_path / "state", "--claim", f"quickstart-assets={ASSETS}")
+    assert done.returncode == 3, done.stdout + done.stderr
+    found = verdicts(cycle("ppo", tmp_path / "state")["status"]["iteration"])
+    assert [found[gate] for gate in ("rewardHacking", "lengthDrift", "goldSet")] == ["Failed"] * 3
 
 
 def test_sampled_and_recorded_pairs_are_mixed_by_weight(tmp_path: Path) -> None:

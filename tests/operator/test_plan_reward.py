@@ -8,7 +8,7 @@ import pytest
 
 from alignment_api import digests
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.stage import InputKind, RewardParameters, Stage, StageConfig
+from alignment_api.stage import InputKind, RewardParameters, Stage, StageConfig, TrainParameters
 from alignment_operator.plan.iteration import settled_pods
 from tests.operator.plan_world import World, cycle_spec
 
@@ -29,6 +29,10 @@ def settled(**changes: Any) -> World:
 
 def config(world: World, stage: Stage) -> StageConfig:
     return next(job.config for job in world.jobs.values() if job.config.stage == stage)
+
+
+def datasets(made: StageConfig) -> list[str]:
+    return [role for role in made.inputs if role.startswith("dataset/")]
 
 
 def stages(world: World) -> list[str]:
@@ -53,7 +57,6 @@ def test_ppo_is_scored_by_what_it_trained() -> None:
     assert world.iteration["outcome"] == "Promoted"
     train = config(world, Stage.TRAIN).inputs
     assert (train["judge"].uri, train["judge"].digest) == (trained(world)["uri"], trained(world)["digest"])
-    assert "dataset/people" not in train
 
 
 def test_as_the_first_stage_it_looks_at_every_input() -> None:
@@ -102,7 +105,24 @@ def test_a_reward_model_is_given_the_pairs_that_it_is_checked_on(
     judge: dict[str, Any], given: list[str]
 ) -> None:
     world = settled(judge=judge, reward=None)
-    assert [role for role in config(world, Stage.JUDGE).inputs if role.startswith("dataset/")] == given
+    assert datasets(config(world, Stage.JUDGE)) == given
+
+
+@pytest.mark.parametrize(
+    ("judge", "given"),
+    [
+        ({"rewardModel": {"uri": "pvc://models/reward"}}, ["dataset/people"]),
+        ({"rewardModel": {}}, ["dataset/people"]),
+        ({"verifier": {}}, []),
+    ],
+)
+def test_with_ppo_the_stage_train_is_given_them(judge: dict[str, Any], given: list[str]) -> None:
+    evaluation = cycle_spec().evaluation.to_wire() | {"confidencePercent": 90}
+    train = config(settled(training={"method": "PPO"}, judge=judge, evaluation=evaluation), Stage.TRAIN)
+    assert datasets(train) == given
+    assert isinstance(train.parameters, TrainParameters)
+    assert train.parameters.online is not None
+    assert train.parameters.online.confidence_percent == 90
 
 
 def test_offline_it_is_trained_for_the_comparison() -> None:

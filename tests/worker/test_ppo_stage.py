@@ -23,7 +23,8 @@ from alignment_api.stage import (
     StageReport,
     TrainParameters,
 )
-from alignment_worker import ppo_rollouts, train_weights
+from alignment_worker import ppo_rollouts, scoring, train_weights
+from alignment_worker.scoring import Question
 from tests.worker import tiny, training
 from tests.worker.test_train_resume import KILLED, STOPPED
 
@@ -42,9 +43,10 @@ def config(
     sampling: dict[str, Any] | None = None,
     ppo: dict[str, Any] | None = None,
     reference: Path | None = None,
+    pairs: list[dict[str, Any]] | None = None,
     **settings: Any,
 ) -> StageConfig:
-    """Batches of 16, eight of them, unless something else is asked for."""
+    """Batches of 16, eight of them, unless something else is asked for. `pairs`: of a dataset."""
     start, rewarding, prompts = folder / "start", folder / "reward", folder / "prompts.jsonl"
     if not prompts.exists():
         tiny.llama(start)
@@ -74,6 +76,8 @@ def config(
     }
     if judge.reward_model:
         inputs["judge"] = (rewarding, InputKind.REWARD_MODEL)
+    if pairs is not None:
+        inputs["dataset/people"] = (training.sealed(folder / "people", "pairs.jsonl", pairs), InputKind.STAGE)
     return training.config(output, inputs, parameters)
 
 
@@ -103,6 +107,7 @@ def test_the_policy_learns_what_the_judge_rewards(tmp_path: Path) -> None:
     assert 0 < measured["trainKL"] < 5
     assert result.counts["episodes"] == 960
     assert result.counts["batches"] == 60
+    assert "unseenPairs" not in result.counts
 
 
 def test_each_step_is_logged_and_the_work_is_counted(tmp_path: Path) -> None:
@@ -230,6 +235,38 @@ def test_a_policy_that_runs_away_is_stopped_with_its_step(rate: float, tmp_path:
     assert done.report.failure is not None
     assert "Training diverged at step " in done.report.failure.message
     assert f"learningRate {rate:g}" in done.report.failure.message
+
+
+def as_it_scores(folder: Path, count: int = 60) -> list[dict[str, Any]]:
+    """Pairs that the judge in the folder agrees with, every one."""
+    config(folder, folder / "unused")
+    asked = [Question("here", f"ask {number}", text) for number in range(count) for text in ("a", "bcd")]
+    scores = scoring.RewardModel("judge", folder / "reward", 64).scores(asked)
+    found = []
+    for one, other, left, right in zip(asked[::2], asked[1::2], scores[::2], scores[1::2], strict=True):
+        chosen, rejected = (one, other) if left > right else (other, one)
+        found.append({"prompt": one.prompt, "chosen": chosen.text, "rejected": rejected.text})
+    return found
+
+
+def test_a_judge_that_agrees_with_unseen_pairs_scores_and_that_is_reported(tmp_path: Path) -> None:
+    done = finished(config(tmp_path, tmp_path / "out", pairs=as_it_scores(tmp_path)), tmp_path / "job")
+    result = done.report.result
+    assert result is not None
+    assert (result.counts["unseenPairs"], result.counts["unseenPairsMissing"]) == (60, 0)
+    assert result.measurements["judgeAccuracy"].estimate == 100
+    assert result.counts["steps"] == 16
+
+
+def test_a_judge_that_does_not_is_stale(tmp_path: Path) -> None:
+    swapped = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in as_it_scores(tmp_path)]
+    done = training.finish(config(tmp_path, tmp_path / "out", pairs=swapped), tmp_path / "job")
+    assert done.code == ExitCode.JUDGE_STALE
+    assert done.report.failure is not None
+    assert done.report.failure.reason == "JudgeStale"
+    assert f"The reward model {(tmp_path / 'reward').as_uri()} prefers the chosen answer in 0.0 %" in (
+        done.report.failure.message
+    )
 
 
 def test_prompts_that_leave_no_room_for_an_answer_are_dropped_and_counted(tmp_path: Path) -> None:

@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
-from alignment_api.measurements import JUDGE_ACCURACY, SCORE_LENGTH_SLOPE, SCORE_SPREAD, Measurement
+from alignment_api.measurements import SCORE_LENGTH_SLOPE, SCORE_SPREAD, Measurement
 from alignment_api.stage import JudgeParameters
 from alignment_worker import length_penalty, llm_ranking, rows, short_correct, unseen
 from alignment_worker.artifacts import BEST, PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.llm_judge import LLMJudge
 from alignment_worker.pairing import best_of, choose
-from alignment_worker.scoring import Question, RewardModel, Scorer, scorer
-from alignment_worker.statistics import reward_quality
+from alignment_worker.scoring import Question, scorer
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
@@ -101,23 +100,8 @@ def _scored(
         for answer in row["completions"]
     ]
     judge = scorer(workspace, parameters.judge, "judge")
-    checked = _checked(workspace, judge, parameters.confidence_percent / 100)
+    checked = unseen.checked(workspace, judge, parameters.confidence_percent)
     workspace.progress.begin(len(questions), "judgements", "judging")
     flat = iter(judge.scores(questions, workspace.progress))
     scores = [[next(flat) for _ in row["completions"]] for row in samples]
     return scores, Outcome({"judgements": len(questions), **checked.counts}, checked.measurements)
-
-
-def _checked(workspace: Workspace, judge: Scorer, confidence: float) -> Outcome:
-    """How well a reward model does on pairs that it has not seen, before it judges. Raises JudgeStaleError."""
-    if not isinstance(judge, RewardModel):
-        return Outcome({})
-    pairs = unseen.newest_pairs(workspace.inputs, judge)
-    accuracy = reward_quality.accuracy(unseen.margins(judge, pairs), confidence)
-    unseen.refuse_if_stale(
-        f"The reward model {workspace.config.inputs['judge'].uri}",
-        accuracy,
-        "Train a new one on newer pairs (spec.reward), or name another in spec.judge.rewardModel.uri.",
-    )
-    counts = {"unseenPairs": accuracy.n, "unseenPairsMissing": max(0, unseen.FEWEST - accuracy.n)}
-    return Outcome(counts, {JUDGE_ACCURACY: accuracy} if pairs else {})

@@ -20,7 +20,7 @@ from alignment_api import digests
 from alignment_api.measurements import START_REWARD, TRAIN_KL, TRAIN_LOSS, TRAIN_REWARD, Measurement
 from alignment_api.ppo import PPO
 from alignment_api.stage import TrainParameters
-from alignment_worker import models, ppo, ppo_batch, ppo_models, ppo_rollouts, scoring, train_config
+from alignment_worker import models, ppo, ppo_batch, ppo_models, ppo_rollouts, scoring, train_config, unseen
 from alignment_worker.failures import InvalidModelError, TrainingDivergedError
 from alignment_worker.ppo_batch import Batch
 from alignment_worker.ppo_models import Actor, Reference
@@ -47,26 +47,28 @@ class Trained:
 
 
 def train(workspace: Workspace, parameters: TrainParameters, adapters: Any | None) -> Trained:
-    """Everything that can be refused without weights is refused before they are loaded.
+    """Everything that can be refused without the policy's weights is refused before they are loaded.
 
-    Raises TrainingDivergedError, InvalidConfigError, InvalidModelError, NoPromptsError, InvalidRowError, OSError.
+    Raises JudgeStaleError, TrainingDivergedError, InvalidConfigError, InvalidModelError, NoPromptsError,
+    InvalidRowError, OSError.
     """
     online, training, inputs = parameters.online, parameters.training, workspace.inputs
     assert online is not None
     start = inputs.path("start")
     pool = ppo_rollouts.pool(inputs, parameters, models.vocabulary("start", start))
+    judge = scoring.scorer(workspace, online.judge, "judge")
+    checked = unseen.checked(workspace, judge, online.confidence_percent)
     dtype = train_config.computed_in(training)
     torch.manual_seed(training.seed)  # the adapters' first values
     tokenizer = models.load_tokenizer(start, "start")
     actor = Actor(start, adapters, tokenizer, dtype)
     is_start = inputs.digests["reference"] == inputs.digests["start"]
     reference = ppo_models.reference(actor, inputs.path("reference"), tokenizer, dtype, is_start=is_start)
-    judge = scoring.scorer(workspace, online.judge, "judge")
     loop = Loop(actor, reference, Rollouts(pool, parameters, judge), parameters)
     identity = digests.of_json([workspace.config.to_wire(), dict(inputs.digests)])
     loop.run(Checkpoints(workspace.stage_folder / "checkpoints", identity), workspace.progress)
-    counts = pool.counts | loop.state.counts | {"batches": loop.state.batch}
-    return Trained(actor.merged(), loop.state.log, counts, measured(loop.state.log))
+    counts = pool.counts | checked.counts | loop.state.counts | {"batches": loop.state.batch}
+    return Trained(actor.merged(), loop.state.log, counts, checked.measurements | measured(loop.state.log))
 
 
 def measured(log: list[dict[str, Any]]) -> dict[str, Measurement]:

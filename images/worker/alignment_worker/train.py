@@ -69,8 +69,8 @@ METHODS = {
 
 
 def run(workspace: Workspace) -> Outcome:
-    """Raises TooFewPairsError, NoPromptsError, NoWorkDoneError, TrainingDivergedError, InvalidConfigError,
-    InvalidModelError, InvalidRowError, OSError."""
+    """Raises TooFewPairsError, NoPromptsError, JudgeStaleError, NoWorkDoneError, TrainingDivergedError,
+    InvalidConfigError, InvalidModelError, InvalidRowError, OSError."""
     parameters = workspace.config.parameters
     assert isinstance(parameters, TrainParameters)
     start = workspace.inputs.path("start")

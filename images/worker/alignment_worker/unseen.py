@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from alignment_api import digests
-from alignment_api.measurements import Measurement
+from alignment_api.measurements import JUDGE_ACCURACY, Measurement
 from alignment_worker import rows
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.failures import InvalidModelError, JudgeStaleError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair, Prompt
-from alignment_worker.scoring import Question, RewardModel
+from alignment_worker.scoring import Question, RewardModel, Scorer
+from alignment_worker.statistics import reward_quality
+from alignment_worker.store import Outcome
+from alignment_worker.workspace import Workspace
 
 TRAINED_ON = "trained-on.json"
 MOST = 200  # pairs that a judge is checked on
@@ -60,6 +63,24 @@ def _question(prompt: Prompt, answer: Prompt, where: str) -> Question:
         return Question(where, prompt, answer)
     assert not isinstance(prompt, str)  # rows.pair_of refuses messages behind a string
     return Question(where, [*prompt, *answer[:-1]], answer[-1]["content"])
+
+
+def checked(workspace: Workspace, judge: Scorer, confidence_percent: float) -> Outcome:
+    """How well the judge that trains the policy does on the newest pairs of the datasets, if it is a reward model.
+
+    Raises JudgeStaleError, and what `newest_pairs` raises.
+    """
+    if not isinstance(judge, RewardModel):
+        return Outcome({})
+    pairs = newest_pairs(workspace.inputs, judge)
+    accuracy = reward_quality.accuracy(margins(judge, pairs), confidence_percent / 100)
+    refuse_if_stale(
+        f"The reward model {workspace.config.inputs['judge'].uri}",
+        accuracy,
+        "Train a new one on newer pairs (spec.reward), or name another in spec.judge.rewardModel.uri.",
+    )
+    counts = {"unseenPairs": accuracy.n, "unseenPairsMissing": max(0, FEWEST - accuracy.n)}
+    return Outcome(counts, {JUDGE_ACCURACY: accuracy} if pairs else {})
 
 
 def newest_pairs(inputs: Inputs, judge: RewardModel) -> list[tuple[Question, Question]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alignment_api import names
-from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.cycle import AlignmentCycleSpec, Judge
 from alignment_api.cycle_status import Iteration
 from alignment_api.evidence import Evidence
 from alignment_api.judges import ComparisonJudge, trained_here
@@ -130,10 +130,13 @@ def _judge(context: Context, inputs: dict[str, Input]) -> _Work:
     spec = context.spec
     assert spec.judge is not None
     parameters = JudgeParameters(judge=spec.judge, confidence_percent=spec.evaluation.confidence_percent)
-    needed = _select(inputs, "samples") | _optional(inputs, "judge")
-    if spec.judge.reward_model is not None:
-        needed |= _select(inputs, *_datasets(inputs))
+    needed = _select(inputs, "samples") | _judging(spec.judge, inputs)
     return _Work(parameters, needed, context.frozen.number)
+
+
+def _judging(judge: Judge, inputs: dict[str, Input]) -> dict[str, Input]:
+    """A reward model and the pairs that it is checked on; a verifier is neither read nor checked."""
+    return {} if judge.reward_model is None else _select(inputs, "judge", *_datasets(inputs))
 
 
 def _online(spec: AlignmentCycleSpec) -> bool:
@@ -169,9 +172,10 @@ def _train_online(context: Context, inputs: dict[str, Input]) -> _Work:
             sampling=spec.sampling.model_copy(update={"seed": seed}),
             judge=spec.judge,
             per_iteration=spec.prompts.per_iteration,
+            confidence_percent=spec.evaluation.confidence_percent,
         ),
     )
-    needed = _select(inputs, "prompts", "goldSet", "heldOutPrompts") | _optional(inputs, "judge")
+    needed = _select(inputs, "prompts", "goldSet", "heldOutPrompts") | _judging(spec.judge, inputs)
     return _Work(parameters, needed | _anchors(spec, inputs), spec.training.seed)
 
 
