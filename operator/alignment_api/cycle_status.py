@@ -67,7 +67,7 @@ class DatasetRevision(Model):
     revision: int = Field(ge=1, description="Its number.")
     uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="Its folder.")
     digest: str = Field(max_length=71, description="Of its content.")
-    pairs: int | None = Field(None, ge=0, description="Pairs in it.")
+    pairs: int | None = Field(None, ge=0, description="Pairs in it, for KTO and unpaired rows.")
 
 
 class Iteration(Model):

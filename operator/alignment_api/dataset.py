@@ -1,4 +1,4 @@
-"""`PreferenceDataset`: pairs from files, frozen into revisions."""
+"""`PreferenceDataset`: pairs and unpaired rows from files, frozen into revisions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class Files(Model):
-    """A file of pairs."""
+    """A file of pairs, or of unpaired rows."""
 
-    uri: Uri = Field(description="JSON Lines or Parquet with `prompt`, `chosen`, `rejected`, as in TRL.")
+    uri: Uri = Field(
+        description="JSON Lines or Parquet, as in TRL: `prompt`, `chosen`, `rejected`; or unpaired rows, for KTO: "
+        "`prompt`, `completion`, `label`."
+    )
     columns: dict[ColumnName, ColumnName] | None = Field(
         None, max_length=16, description="Renames, source name first."
     )
@@ -31,7 +34,7 @@ class Source(Model):
     """Where pairs come from; exactly one kind."""
 
     name: ObjectName = Field(description="Unique in the dataset.")
-    files: Files | None = Field(None, description="A file of pairs.")
+    files: Files | None = Field(None, description="A file of pairs, or of unpaired rows.")
 
     rules = (
         Rule("has(self.files)", "name exactly one of files", "", lambda source: source.files is not None),
@@ -61,7 +64,7 @@ class Rows(Model):
     """What became of the rows that were read."""
 
     read: int = Field(ge=0, description="Rows read.")
-    invalid: int = Field(ge=0, description="Rows set aside because they are no pairs.")
+    invalid: int = Field(ge=0, description="Rows set aside because they are neither pairs nor unpaired rows.")
     kept: int = Field(ge=0, description="Rows in the revision.")
 
 
@@ -81,3 +84,4 @@ class PreferenceDatasetStatus(Model):
     revision: Revision | None = Field(None, description="The newest revision.")
     rows: Rows | None = Field(None, description="Counts of the newest revision.")
     pairs: int | None = Field(None, ge=0, description="Pairs in the newest revision.")
+    unpaired: int | None = Field(None, ge=0, description="Unpaired rows in the newest revision.")

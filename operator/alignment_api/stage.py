@@ -98,7 +98,7 @@ class InputKind(StrEnum):
     PROMPTS = "Prompts"  # file of rows with `prompt`; digest of the file
     CHECKABLE_PROMPTS = "CheckablePrompts"  # the same with `answer` and `grader`
     GOLD_SET = "GoldSet"  # the same with `answer`, `grader` and `category`
-    PAIRS = "Pairs"  # file of rows with `prompt`, `chosen`, `rejected`
+    PAIRS = "Pairs"  # file of pairs (`prompt`, `chosen`, `rejected`) or unpaired rows (`prompt`, `completion`, `label`)
     STAGE = "Stage"  # folder of a finished stage; digest of its manifest.json
 
 

@@ -163,7 +163,8 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
         "ingestNumber": 12,
         "ingestGeneration": 1,
         "revision": {"number": 12, "uri": "pvc://models/revisions/12", "digest": _DIGEST, "at": _ENDED},
-        "rows": {"read": 10412, "invalid": 31, "kept": 9362},
+        "rows": {"read": 10412, "invalid": 31, "kept": 9462},
         "pairs": 9362,
+        "unpaired": 100,
     }
 )

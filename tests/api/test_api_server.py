@@ -204,8 +204,8 @@ def test_kubectl_shows_what_a_dataset_holds(shared: Namespace) -> None:
     path = shared.path(API_VERSION, "preferencedatasets", "shown")
     shared.client.call("PUT", f"{path}/status", made | {"status": DATASET_STATUS.to_wire()})
     header, row = shared.kubectl("get", "prefds", "shown").splitlines()
-    assert header.split() == ["NAME", "READY", "STATUS", "PAIRS", "REVISION", "AGE"]
-    assert row.split()[:5] == ["shown", "True", "Idle", "9362", "12"]
+    assert header.split() == ["NAME", "READY", "STATUS", "PAIRS", "UNPAIRED", "REVISION", "AGE"]
+    assert row.split()[:6] == ["shown", "True", "Idle", "9362", "100", "12"]
 
 
 def test_both_kinds_are_in_the_category_alignment(shared: Namespace) -> None:

@@ -89,6 +89,7 @@ def test_a_datasets_gauges_are_its_status() -> None:
     }
     assert found["alignment_dataset_ready",] == 1
     assert found["alignment_dataset_pairs",] == 9362
+    assert found["alignment_dataset_unpaired_rows",] == 100
 
 
 def test_new_pairs_and_the_next_run_are_told() -> None:

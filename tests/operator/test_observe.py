@@ -256,7 +256,13 @@ def test_a_dataset_is_ready_only_when_its_newest_change_is_taken_in(
         "lastTransitionTime": "2026-11-23T03:00:00Z",
     }
     revision_ = {"number": 4, "uri": "pvc://data/store/4", "digest": digest, "at": "2026-11-23T03:00:00Z"}
-    status = {"observedGeneration": 1, "conditions": [ready], "revision": revision_}
+    status = {
+        "observedGeneration": 1,
+        "conditions": [ready],
+        "revision": revision_,
+        "pairs": 7,
+        "unpaired": 3,
+    }
 
     async def work(api: Cluster) -> list[str]:
         found = [(await made(api, namespace, datasets=[{"name": "feedback"}])).datasets[0]]
@@ -264,13 +270,16 @@ def test_a_dataset_is_ready_only_when_its_newest_change_is_taken_in(
         found.append((await seen(api, namespace)).datasets[0])
         await api.replace_status(DATASET, {**made_, "status": status})
         found.append((await seen(api, namespace)).datasets[0])
+        await api.merge(CYCLE, namespace.name, "support", {"spec": {"training": {"method": "KTO"}}})
+        found.append((await seen(api, namespace)).datasets[0])
         elsewhere = {"spec": {"store": {"uri": "pvc://data/elsewhere"}}}
         await api.merge(DATASET, namespace.name, "feedback", elsewhere)
         found.append((await seen(api, namespace)).datasets[0])
-        return [view.message or f"revision {view.revision and view.revision.revision}" for view in found]
+        held = [(view.revision.revision, view.revision.pairs) if view.revision else None for view in found]
+        return [view.message or str(there) for view, there in zip(found, held, strict=True)]
 
-    absent, new, done, changed = on_api(work)
+    absent, new, done, by_kto, changed = on_api(work)
     assert "there is no PreferenceDataset 'feedback'" in absent
     assert "not taken in yet" in new
-    assert done == "revision 4"
+    assert (done, by_kto) == ("(4, 7)", "(4, 10)")
     assert "not taken in yet" in changed

@@ -213,10 +213,12 @@ def test_pairs_that_teach_nothing_or_too_much_are_dropped_and_counted(tmp_path: 
         {"prompt": "held 2", "chosen": "yes", "rejected": "no"},
         {"prompt": "long", "chosen": "yes " * 30, "rejected": "no"},
         {"prompt": "same to this tokenizer", "chosen": "yes ä", "rejected": "yes ö"},
+        {"prompt": "unpaired", "completion": "yes", "label": True},
     ]
     done = rewarding.rewarded(tmp_path, llama, rows, reward={"epochs": 1}, max_length=60)
     counts = done.result.counts
     assert (counts["droppedLeaked"], counts["droppedTooLong"], counts["droppedTies"]) == (2, 1, 1)
+    assert counts["droppedUnpaired"] == 1
     assert counts["pairs"] + counts["heldOutPairs"] == 40
 
 
@@ -293,8 +295,13 @@ def test_a_pair_is_read_as_the_judge_reads_an_answer(
             {},
             ("9 are longer than 128 tokens (spec.training.maxLength, or the model's own limit)",),
         ),
+        (
+            [{"prompt": f"p{n}", "completion": "c", "label": True} for n in range(9)],
+            {},
+            ("only 0 pairs can be trained on", "9 are unpaired rows, which no reward model is trained on"),
+        ),
     ],
-    ids=["too few", "one row", "only ties", "one prompt", "all too long"],
+    ids=["too few", "one row", "only ties", "one prompt", "all too long", "unpaired"],
 )
 def test_too_few_pairs_are_refused_before_weights_are_loaded(
     tmp_path: Path,

@@ -152,6 +152,47 @@ def test_what_is_no_pair_says_why(tmp_path: Path, columns: dict[str, Any], probl
     assert problem in str(error.value)
 
 
+UNPAIRED = {"prompt": "p", "completion": "good", "label": True}
+CHAT_UNPAIRED = {"prompt": CHAT, "completion": MESSAGE, "label": False}
+
+
+def test_unpaired_rows_are_read_as_trl_has_them_and_are_no_pairs(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("chosen", "rejected"))  # columns of a Parquet file that are empty in this row
+    file = tiny.write_rows(
+        tmp_path / "mixed.jsonl", [UNPAIRED | nothing, PAIR | {"label": 3, "completion": None}, CHAT_UNPAIRED]
+    )
+    assert list(rows.read_preferences(file)) == [
+        rows.Unpaired(1, "p", "good", True),
+        rows.Pair(2, "p", "good", "bad"),
+        rows.Unpaired(3, CHAT, MESSAGE, False),
+    ]
+    assert list(rows.read_pairs(file)) == [rows.Pair(2, "p", "good", "bad")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"label": None}, "`label` is missing; give true for a good completion, false for a bad one"),
+        ({"label": 1}, "`label` is 1; give true for a good completion"),
+        ({"label": "true"}, '`label` is "true"; give true for a good completion'),
+        ({"completion": None}, "`completion` is missing; give a string or a list of chat messages"),
+        ({"completion": " "}, "`completion` is empty"),
+        ({"prompt": None}, "`prompt` is missing"),
+        ({"completion": MESSAGE}, "`completion` is a list of messages but `prompt` a string"),
+        (
+            {"rejected": "bad"},
+            "has `rejected` of a pair and `completion` of an unpaired row; give `chosen` and",
+        ),
+        (PAIR, "has `chosen` of a pair and `completion` of an unpaired row"),
+    ],
+)
+def test_what_is_no_unpaired_row_says_why(tmp_path: Path, columns: dict[str, Any], problem: str) -> None:
+    file = tiny.write_rows(tmp_path / "rows.jsonl", [UNPAIRED, UNPAIRED | columns])
+    with pytest.raises(InvalidRowError, match=r"rows.jsonl: line 2: ") as error:
+        list(rows.read_preferences(file))
+    assert problem in str(error.value)
+
+
 def test_a_sampled_pair_may_say_nothing_but_eos(tmp_path: Path) -> None:
     sampled = PAIR | {"chosen": "", "prompt_ids": [1, 5], "chosen_ids": [2], "rejected_ids": [6, 2]}
     (pair,) = rows.read_pairs(tiny.write_rows(tmp_path / "pairs.jsonl", [sampled]))

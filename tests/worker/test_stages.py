@@ -282,13 +282,34 @@ def test_evidence_for_another_candidate_is_not_sealed(loop: Loop) -> None:
 def test_rows_that_are_no_pairs_are_set_aside_with_the_reason(loop: Loop) -> None:
     broken = [{"prompt": "x"}, {"prompt": "x", "chosen": "a", "rejected": "a"}]
     done = loop.run(loop.ingest([*tiny.pair_rows(3), *broken]))
-    assert done.result.counts == {"read": 5, "kept": 3, "invalid": 2}
+    assert done.result.counts == {"read": 5, "kept": 3, "unpaired": 0, "invalid": 2}
     assert [row["line"] for row in done.rows("pairs.jsonl")] == [1, 2, 3]
     assert [(row["source"], row["line"]) for row in done.rows("invalid.jsonl")] == [
         ("people", 4),
         ("people", 5),
     ]
     assert "`chosen` is missing" in done.rows("invalid.jsonl")[0]["problem"]
+
+
+def test_a_revision_holds_pairs_and_unpaired_rows_but_a_file_only_one_kind(loop: Loop) -> None:
+    thumbs = [{"prompt": f"t{n}", "completion": f"said {n}", "label": n % 2 == 0} for n in range(4)]
+    pairs, mixed = tiny.pair_rows(3), {**tiny.pair_rows(1)[0], **thumbs[0]}
+    config = loop.ingest([*pairs, thumbs[0], mixed])
+    more = loop.data("thumbs", [{"prompt": "x"}, *thumbs, pairs[0]])
+    config.inputs["source/thumbs"] = an_input(more, InputKind.PAIRS)
+    done = loop.run(config)
+    assert done.result.counts == {"read": 11, "kept": 7, "unpaired": 4, "invalid": 4}
+    assert done.rows("pairs.jsonl") == [
+        *({**row, "source": "people", "line": line} for line, row in enumerate(pairs, 1)),
+        *({**row, "source": "thumbs", "line": line} for line, row in enumerate(thumbs, 2)),
+    ]
+    assert [row["problem"].split(";")[0] for row in done.rows("invalid.jsonl")] == [
+        "is an unpaired row, but the file's first is a pair",
+        "has `chosen` of a pair and `completion` of an unpaired row",
+        "`chosen` is missing",
+        "is a pair, but the file's first is an unpaired row",
+    ]
+    assert len(list(rows.read_preferences(done.folder / run_of(done.folder) / "pairs.jsonl"))) == 7
 
 
 def test_columns_are_renamed_source_name_first(loop: Loop) -> None:
@@ -310,5 +331,5 @@ def test_the_same_pairs_give_the_same_digest_whatever_the_revision(loop: Loop) -
 def test_a_dataset_without_any_pair_says_the_first_problem(loop: Loop) -> None:
     done = loop.run(loop.ingest([{"prompt": "x"}]))
     assert done.code == ExitCode.TOO_FEW_PAIRS
-    assert "none of the 1 rows is a pair; the first problem:" in done.failure.message
+    assert "none of the 1 rows is a pair or an unpaired row; the first problem:" in done.failure.message
     assert "people.jsonl: line 1: `chosen` is missing" in done.failure.message

@@ -74,8 +74,33 @@ def test_an_answer_stands_once_and_a_contradictory_one_not_at_all() -> None:
     assert found == {(1, 5, True): 1, (1, 7, False): 1, (2, 6, True): 1, (2, 5, False): 1}
 
 
+def test_unpaired_rows_stand_beside_those_of_pairs() -> None:
+    pairs = [
+        TokenPair([1], [5], [6]),
+        TokenPair([1], [5], []),  # the chosen once more
+        TokenPair([2], [], [6]),
+        TokenPair([3], [7], []),
+        TokenPair([1], [6], []),  # contradicts the pair
+    ]
+    found = {(row.prompt[0], row.completion[0], row.desirable) for row in train_kto.unpaired(pairs)}
+    assert found == {(1, 5, True), (2, 6, False), (3, 7, True)}
+    made = train_kto.rows(Gathered(pairs[:1], pairs[1:], 5), training.training(method="KTO"), 10)
+    assert (made.counts["pairs"], made.counts["pairsFromDatasets"], made.counts["unpaired"]) == (1, 0, 4)
+    assert (made.counts["desirable"], made.counts["undesirable"]) == (2, 1)
+    assert made.counts["droppedContradictory"] == 1
+    assert (made.settings["desirable_weight"], made.settings["undesirable_weight"]) == (1.0, 2.0)
+
+
+def test_unpaired_rows_of_one_label_are_refused() -> None:
+    rows = [TokenPair([n], [5], []) for n in range(4)]
+    with pytest.raises(TooFewPairsError, match="of 0 pairs and 4 unpaired rows came 4 and 0 that it can use"):
+        train_kto.rows(Gathered([], rows, 4), training.training(method="KTO"), 10)
+
+
 def test_pairs_of_one_prompt_alone_are_refused() -> None:
     pairs = [TokenPair([1], [5], [6]), TokenPair([1], [7], [8])]
     settings = training.training(method="KTO")
-    with pytest.raises(TooFewPairsError, match="at least two prompts: of 2 pairs came 0 and 0"):
+    with pytest.raises(
+        TooFewPairsError, match="at least two prompts: of 2 pairs and 0 unpaired rows came 0 and 0"
+    ):
         train_kto.rows(Gathered(pairs, [], 2), settings, 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from alignment_api.cycle import DatasetReference
 from alignment_api.stage import InputKind, TrainParameters
 from alignment_worker.failures import InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
-from alignment_worker.rows import Pair
-from alignment_worker.train_pairs import Gathered, TokenPair, gather, tokenised
+from alignment_worker.rows import Pair, Unpaired
+from alignment_worker.train_pairs import Dropped, Gathered, TokenPair, gather, tokenised
 from tests.worker import tiny, training
 
 BOS, EOS, USER, ASSISTANT = 1, 2, 3, 4
 CHAT = [{"role": "user", "content": "hi"}]
+
+Found = Sequence[tuple[str, str, str | bool]]
 
 
 def letters(words: Any, text: str) -> list[int]:
@@ -27,6 +30,15 @@ def letters(words: Any, text: str) -> list[int]:
 
 def said(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
+
+
+def test_an_unpaired_answer_is_tokenised_as_that_of_a_pair() -> None:
+    words = training.tokenizer()
+    for prompt, answer in (("hi ", "you"), (CHAT, said("yes"))):
+        paired = tokenised(words, pair(prompt, answer, "no" if prompt == "hi " else said("no")), {EOS})
+        good, bad = (tokenised(words, Unpaired(1, prompt, answer, label), {EOS}) for label in (True, False))
+        assert good == TokenPair(paired.prompt, paired.chosen, [])
+        assert bad == TokenPair(paired.prompt, [], paired.chosen)
 
 
 def pair(prompt: Any, chosen: Any, rejected: Any) -> Pair:
@@ -75,7 +87,7 @@ def test_a_template_without_an_end_gets_eos() -> None:
 
 def gathered(
     folder: Path,
-    found: Sequence[tuple[str, str, str]],
+    found: Found,
     *,
     method: str = "DPO",
     sampled: Sequence[tuple[int, int, int]] = (),
@@ -85,10 +97,12 @@ def gathered(
     weight: float | None = None,
     seed: int = 0,
 ) -> Gathered:
-    """From sampled pairs of so many tokens (prompt, chosen, rejected) and a dataset of (prompt, chosen, rejected)."""
+    """From sampled pairs of so many tokens (prompt, chosen, rejected) and a dataset of (prompt, chosen, rejected) and
+    (prompt, completion, label)."""
     names = ("prompt_ids", "chosen_ids", "rejected_ids")
     own = [{name: [9] * size for name, size in zip(names, sizes, strict=True)} for sizes in sampled]
-    theirs = [dict(zip(("prompt", "chosen", "rejected"), texts, strict=True)) for texts in found]
+    single, paired = ("prompt", "completion", "label"), ("prompt", "chosen", "rejected")
+    theirs = [dict(zip(single if isinstance(row[2], bool) else paired, row, strict=True)) for row in found]
     paths = {
         "pairs": training.sealed(folder / "judge", training.file_for(method), own),
         "dataset/people": training.sealed(folder / "people", "pairs.jsonl", theirs),
@@ -108,7 +122,12 @@ def gathered(
 def test_a_pair_is_as_long_as_the_longer_of_its_two(tmp_path: Path) -> None:
     """As long as the limit is not too long, sampled or not; EOS counts."""
     sampled = [(3, 2, 7), (3, 7, 2), (3, 2, 8), (3, 8, 2)]
-    found = [("abc", "a", "abcdef"), ("abc", "abcdef", "a"), ("abc", "a", "abcdefg"), ("abc", "abcdefg", "a")]
+    found: Found = [
+        ("abc", "a", "abcdef"),
+        ("abc", "abcdef", "a"),
+        ("abc", "a", "abcdefg"),
+        ("abc", "abcdefg", "a"),
+    ]
     made = gathered(tmp_path, found, sampled=sampled, limit=10)
     assert [len(pair.rejected) for pair in made.on_policy] == [7, 2]
     assert sorted(len(pair.rejected) for pair in made.from_datasets) == [2, 7]
@@ -116,7 +135,7 @@ def test_a_pair_is_as_long_as_the_longer_of_its_two(tmp_path: Path) -> None:
 
 
 def test_a_datasets_pair_that_asks_a_held_out_prompt_is_left_out(tmp_path: Path) -> None:
-    found = [("one", "a", "b"), ("two", "a", "b"), ("three", "a", "b")]
+    found: Found = [("one", "a", "b"), ("two", "a", "b"), ("three", "a", "b")]
     made = gathered(tmp_path, found, held_out="Two")
     assert [len(made.from_datasets), made.dropped.leaked] == [2, 1]
     words = training.tokenizer()
@@ -126,7 +145,7 @@ def test_a_datasets_pair_that_asks_a_held_out_prompt_is_left_out(tmp_path: Path)
 
 
 def test_at_most_so_many_pairs_of_a_dataset_that_fit(tmp_path: Path) -> None:
-    found = [(f"p{n}", "a" * (1 + 9 * (n % 2)), "b") for n in range(10)]
+    found: Found = [(f"p{n}", "a" * (1 + 9 * (n % 2)), "b") for n in range(10)]
     assert len(gathered(tmp_path / "most", found, max_pairs=3, limit=8).from_datasets) == 3
     assert len(gathered(tmp_path / "all", found, max_pairs=9, limit=8).from_datasets) == 5
 
@@ -146,14 +165,14 @@ def test_at_most_so_many_pairs_of_a_dataset_that_fit(tmp_path: Path) -> None:
 def test_a_weight_draws_so_many_pairs_for_each_sampled_one_that_fits(
     weight: float | None, max_pairs: int | None, drawn: int, tmp_path: Path
 ) -> None:
-    found = [(f"p{n}", "a" * (1 + 99 * (n == 3)), "b") for n in range(10)]
+    found: Found = [(f"p{n}", "a" * (1 + 99 * (n == 3)), "b") for n in range(10)]
     sampled = [(3, 2, 2)] * 4 + [(3, 99, 2)]
     made = gathered(tmp_path, found, sampled=sampled, weight=weight, max_pairs=max_pairs, limit=50)
     assert (len(made.on_policy), len(made.from_datasets)) == (4, drawn)
 
 
 def test_the_seed_draws_other_pairs_and_none_twice(tmp_path: Path) -> None:
-    found = [(f"p{n}", "a", "b") for n in range(10)]
+    found: Found = [(f"p{n}", "a", "b") for n in range(10)]
     draws = [
         [
             tuple(pair.prompt)
@@ -197,7 +216,7 @@ def test_a_template_that_rewrites_the_prompt_leaves_the_prompt_as_it_is_asked() 
 
 def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
     """The best answers of the judge stage, of other pairs the chosen ones; the rejected are not looked at."""
-    found = [("abc", "a", "abcdefghij"), ("abc", "abcdefghij", "a")]
+    found: Found = [("abc", "a", "abcdefghij"), ("abc", "abcdefghij", "a")]
     made = gathered(tmp_path, found, sampled=[(3, 7, 1), (3, 8, 1)], limit=10, method="BestOfN")
     assert [(len(pair.prompt), len(pair.chosen), pair.rejected) for pair in made.pairs] == [
         (3, 7, [9]),
@@ -205,8 +224,34 @@ def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
     ]
     assert made.counts("answers") == {
         "answers": 2, "answersOnPolicy": 1, "answersFromDatasets": 1, "droppedTooLong": 2, "droppedLeaked": 0,
-        "droppedLearned": 0,
+        "droppedLearned": 0, "droppedUnpaired": 0,
     }  # fmt: skip
+
+
+SINGLE: Found = [
+    ("p", "good", True), ("q", "bad", False), ("held", "x", True), ("r", "far too long", False), ("s", "c", "d"),
+    ("t", "e", "f"),
+]  # fmt: skip
+
+
+def test_kto_draws_unpaired_rows_as_pairs_are_drawn(tmp_path: Path) -> None:
+    made = gathered(tmp_path / "all", SINGLE, method="KTO", held_out="Held", limit=8)
+    assert Counter((bool(row.chosen), bool(row.rejected)) for row in made.pairs) == {
+        (True, True): 2, (True, False): 1, (False, True): 1,
+    }  # fmt: skip
+    assert (made.read, made.dropped) == (6, Dropped(too_long=1, leaked=1))
+    assert len({row.origin.pair for row in made.pairs if row.origin}) == 4
+    one = gathered(tmp_path / "most", SINGLE, method="KTO", max_pairs=3)
+    by_weight = gathered(tmp_path / "weight", SINGLE, method="KTO", sampled=[(3, 2, 2)] * 2, weight=2)
+    assert (len(one.from_datasets), len(by_weight.from_datasets)) == (3, 4)
+
+
+@pytest.mark.parametrize("method", ["DPO", "IPO", "BestOfN"])
+def test_other_methods_pass_unpaired_rows_over_and_count_them(method: str, tmp_path: Path) -> None:
+    made = gathered(tmp_path / "both", SINGLE, method=method)
+    assert (made.read, len(made.pairs), made.dropped) == (2, 2, Dropped(unpaired=4))
+    with pytest.raises(TooFewPairsError, match=r"4 unpaired rows .* are for spec.training.method KTO"):
+        gathered(tmp_path / "none", SINGLE[:4], method=method)
 
 
 @pytest.mark.parametrize("method", ["DPO", "IPO", "KTO", "BestOfN"])
@@ -219,7 +264,7 @@ def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
     ],
 )
 def test_too_little_is_refused_with_what_became_of_it(
-    method: str, found: list[tuple[str, str, str]], limit: int, message: str, tmp_path: Path
+    method: str, found: Found, limit: int, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TooFewPairsError, match=message):
         gathered(tmp_path, found, limit=limit, method=method)

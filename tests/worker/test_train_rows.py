@@ -37,6 +37,7 @@ def finished(
     *,
     sampled: int = 0,
     max_pairs: int | None = None,
+    method: str = "DPO",
 ) -> Finished:
     dataset = training.sealed(folder / "people", "pairs.jsonl", people)
     inputs = {
@@ -48,7 +49,7 @@ def finished(
         pairs = [row | {"line": 7 + line} for line, row in enumerate(training.sampled_pairs(sampled))]
         inputs["pairs"] = (training.sealed(folder / "judge", "pairs.jsonl", pairs), InputKind.STAGE)
     parameters = TrainParameters(
-        training=training.training(epochs=1),
+        training=training.training(epochs=1, method=method),
         datasets=[DatasetReference(name="people", max_pairs=max_pairs)],
     )
     return training.finish(training.config(folder / "out", inputs, parameters), folder / "job")
@@ -57,6 +58,11 @@ def finished(
 def rows_of(done: Finished) -> list[dict[str, Any]]:
     assert done.code == 0, done.report.failure
     return [json.loads(line) for line in (done.run_folder / "rows.jsonl").read_text().splitlines()]
+
+
+def counts_of(done: Finished) -> dict[str, int]:
+    assert done.report.result is not None, done.report.failure
+    return done.report.result.counts
 
 
 def prompts_of(done: Finished) -> set[str]:
@@ -98,6 +104,26 @@ def test_a_training_draws_the_pairs_that_its_start_has_not_learned_from(tmp_path
     assert digests.of_bytes(b"new") in draws[2]
     # A candidate that was refused is no start: from the incumbent all is there again.
     assert prompts_of(finished(tmp_path / "again", llama, PEOPLE, max_pairs=5)) == draws[0]
+
+
+def test_kto_does_not_learn_from_an_unpaired_row_again(tmp_path: Path, llama: Path) -> None:
+    thumbs = [{"prompt": f"t{n}", "completion": f" said {n}", "label": n % 2 == 0} for n in range(12)]
+    first = finished(tmp_path / "1", llama, [*PEOPLE[:4], *thumbs[:6]], method="KTO")
+    row = next(row for row in rows_of(first) if row["row"] == 5)
+    assert row["pair"] == digests.of_json(["t0", " said 0", True])
+    # A training that passes unpaired rows over does not forget that they were learned from.
+    second = finished(tmp_path / "2", first.model, [*PEOPLE, *thumbs])
+    assert counts_of(second)["droppedUnpaired"] == 12
+    again = finished(tmp_path / "3", second.model, [*PEOPLE, *thumbs], method="KTO")
+    assert {row["prompt"] for row in rows_of(again)} == {
+        digests.of_bytes(f"t{n}".encode()) for n in range(6, 12)
+    }
+    counts = counts_of(again)
+    assert (counts["pairs"], counts["unpaired"], counts["droppedLearned"]) == (0, 6, 18)
+    assert (counts["desirable"], counts["undesirable"], counts["steps"]) == (3, 3, 2)
+    # The other label is another row: people change their minds.
+    changed = [row | {"label": not row["label"]} for row in thumbs]
+    assert counts_of(finished(tmp_path / "4", again.model, changed, method="KTO"))["unpaired"] == 12
 
 
 def test_what_is_remembered_does_not_outgrow_the_datasets(tmp_path: Path, llama: Path) -> None:

@@ -55,7 +55,7 @@ class Gathered:
 
     def rows(self) -> Rows:
         """What is trained on: a row for each pair."""
-        names = ("droppedTooLong", "droppedLeaked", "droppedTies")
+        names = ("droppedTooLong", "droppedLeaked", "droppedTies", "droppedUnpaired")
         return Rows(
             {
                 "chosen_ids": [pair.chosen for pair in self.trained],
@@ -97,12 +97,14 @@ def gather(
     least = parameters.reward.min_pairs
     if len(found) < least:
         read_in_all = len(found) + dropped.total()
+        singles = dropped["droppedUnpaired"]
+        unpaired = f", {singles} are unpaired rows, which no reward model is trained on" if singles else ""
         raise TooFewPairsError(
             f"spec.reward.minPairs: {least}: only {len(found)} pairs can be trained on. Of {read_in_all} "
             f"that were read, {dropped['droppedTooLong']} are longer than {limit} tokens (spec.training.maxLength, or "
             f"the model's own limit), {dropped['droppedLeaked']} ask a gold or held-out prompt, "
-            f"{dropped['droppedTies']} have two answers of the same tokens. Give more pairs in spec.datasets, or lower "
-            "minPairs."
+            f"{dropped['droppedTies']} have two answers of the same tokens{unpaired}. Give more pairs in "
+            "spec.datasets, or lower minPairs."
         )
     return _split(found, parameters.training.seed, seen, dropped)
 
@@ -114,7 +116,9 @@ def _drawn(
     wanted = {reference.name: reference.max_pairs for reference in parameters.datasets}
     for role in inputs.roles("dataset"):
         name, file = role.partition("/")[2], inputs.file(role, PAIRS)
-        there = list(rows.read_pairs(file))
+        read = list(rows.read_preferences(file))
+        there = [row for row in read if isinstance(row, Pair)]
+        dropped["droppedUnpaired"] += len(read) - len(there)
         allowed = exclusion.allowed((pair.prompt for pair in there), forbidden)
         clean = [pair for pair, use in zip(there, allowed, strict=True) if use]
         dropped["droppedLeaked"] += len(there) - len(clean)

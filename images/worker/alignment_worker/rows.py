@@ -67,6 +67,26 @@ class Pair:
     chosen_ids: list[int] | None = None
     rejected_ids: list[int] | None = None
 
+    def columns(self) -> dict[str, Any]:
+        """By the names that it is read from again."""
+        return {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """An answer that is good or bad on its own, as text or as chat messages."""
+
+    number: int
+    prompt: Prompt
+    completion: Prompt
+    label: bool
+
+    def columns(self) -> dict[str, Any]:
+        """By the names that it is read from again."""
+        return {"prompt": self.prompt, "completion": self.completion, "label": self.label}
+
+
+Preference = Pair | Unpaired
 
 _Parsed = TypeVar("_Parsed")
 
@@ -104,9 +124,14 @@ def check_categories(where_from: str, some: Iterable[Row]) -> None:
         )
 
 
-def read_pairs(path: Path) -> Iterator[Pair]:
+def read_preferences(path: Path) -> Iterator[Preference]:
     """Raises InvalidRowError, InputMissingError."""
-    return (_strict(path, raw, pair_of) for raw in raw_rows(path))
+    return (_strict(path, raw, preference_of) for raw in raw_rows(path))
+
+
+def read_pairs(path: Path) -> Iterator[Pair]:
+    """Without the unpaired rows. Raises InvalidRowError, InputMissingError."""
+    return (row for row in read_preferences(path) if isinstance(row, Pair))
 
 
 def raw_rows(path: Path) -> Iterator[Raw]:
@@ -183,6 +208,37 @@ def gold_row_of(raw: Raw) -> Row:
     if row.category is None:
         raise RowProblemError("`category` is missing; every gold item needs one")
     return row
+
+
+def preference_of(raw: Raw) -> Preference:
+    """Raises RowProblemError."""
+    columns = _columns(raw)
+    paired, single = (
+        [name for name in names if columns.get(name) is not None]
+        for names in (("chosen", "rejected"), ("completion", "label"))
+    )
+    if paired and "completion" in single:
+        raise RowProblemError(
+            f"has `{paired[0]}` of a pair and `completion` of an unpaired row; give `chosen` and `rejected`, or "
+            "`completion` and `label`"
+        )
+    return _unpaired_of(raw.number, columns) if single and not paired else pair_of(raw)
+
+
+def _unpaired_of(number: int, columns: Mapping[str, Any]) -> Unpaired:
+    prompt, completion = _prompt(columns, "prompt"), _prompt(columns, "completion")
+    if isinstance(prompt, str) and not isinstance(completion, str):
+        raise RowProblemError(
+            "`completion` is a list of messages but `prompt` a string; give both as messages"
+        )
+    label = columns.get("label")
+    if label is None:
+        raise RowProblemError("`label` is missing; give true for a good completion, false for a bad one")
+    if not isinstance(label, bool):
+        raise RowProblemError(
+            f"`label` is {_shown(label)}; give true for a good completion, false for a bad one"
+        )
+    return Unpaired(number, prompt, completion, label)
 
 
 def pair_of(raw: Raw) -> Pair:

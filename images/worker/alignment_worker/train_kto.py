@@ -29,10 +29,12 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
     kept = list(chain.from_iterable(batches))
     good = sum(row.desirable for row in kept)
     bad = len(kept) - good
+    pairs = [pair for pair in gathered.pairs if pair.is_pair]
     if not good or not bad:
         raise TooFewPairsError(
-            f"KTO needs desirable and undesirable answers to at least two prompts: of {len(gathered.pairs)} pairs "
-            f"came {good} and {bad} that it can use. Give more prompts or pairs, or train by DPO."
+            f"KTO needs desirable and undesirable answers to at least two prompts: of {len(pairs)} pairs and "
+            f"{len(gathered.pairs) - len(pairs)} unpaired rows came {good} and {bad} that it can use. Give more "
+            "prompts or rows, or train on pairs by DPO."
         )
     others = list(chain.from_iterable(mismatched(batch, limit) for batch in batches))
     columns: dict[str, list[Any]] = {
@@ -46,6 +48,9 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         for row, other in zip(kept, others, strict=True)
     ]
     counts = gathered.counts() | {
+        "pairs": len(pairs),
+        "pairsFromDatasets": len(pairs) - len(gathered.on_policy),
+        "unpaired": len(gathered.pairs) - len(pairs),
         "desirable": good,
         "undesirable": bad,
         "droppedContradictory": _contradictory(gathered.pairs),
@@ -61,7 +66,7 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
 
 
 def unpaired(pairs: Iterable[TokenPair]) -> list[KtoRow]:
-    """Each answer once; without those that one pair chooses and another rejects, whose pulls cancel."""
+    """Each answer once; without those that one row calls good and another bad, whose pulls cancel."""
     good, bad = _answers(pairs)
     return [
         KtoRow(list(prompt), list(completion), desirable)
@@ -81,8 +86,8 @@ _Answers = set[tuple[tuple[int, ...], tuple[int, ...]]]
 def _answers(pairs: Iterable[TokenPair]) -> tuple[_Answers, _Answers]:
     pairs = list(pairs)
     return (
-        {(tuple(pair.prompt), tuple(pair.chosen)) for pair in pairs},
-        {(tuple(pair.prompt), tuple(pair.rejected)) for pair in pairs},
+        {(tuple(pair.prompt), tuple(pair.chosen)) for pair in pairs if pair.chosen},
+        {(tuple(pair.prompt), tuple(pair.rejected)) for pair in pairs if pair.rejected},
     )
 
 

@@ -2,7 +2,8 @@
 
 A pair is never truncated: one that is too long is dropped and counted, and so is a dataset's pair whose prompt is a
 gold or held-out prompt, or that the start has learned from already. For BestOfN only the chosen answers count: of this
-iteration's prompts the best ones, whether or not they made a pair.
+iteration's prompts the best ones, whether or not they made a pair. KTO learns from unpaired rows as well, and they are
+drawn as pairs are; the other methods need pairs, and count the unpaired rows that they pass over.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from alignment_worker import exclusion, prompts, rows, train_rows
 from alignment_worker.artifacts import BEST, PAIRS
 from alignment_worker.failures import InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
-from alignment_worker.rows import Pair, Prompt
+from alignment_worker.rows import Pair, Preference, Prompt, Unpaired
 from alignment_worker.train_reference import Tokens
 from alignment_worker.train_rows import Origin
 
@@ -33,7 +34,7 @@ class TokenPair:
     """Token ids; prompt and completion one behind the other are what the model reads.
 
     `log_probs` are the reference's, where it is the model that the pair was sampled from. `rejected` is empty for
-    BestOfN.
+    BestOfN. Of an unpaired row there is only `chosen` or only `rejected`.
     """
 
     prompt: list[int]
@@ -47,26 +48,34 @@ class TokenPair:
         """Tokens of the longer of the two sequences."""
         return len(self.prompt) + max(len(self.chosen), len(self.rejected))
 
+    @property
+    def is_pair(self) -> bool:
+        return bool(self.chosen and self.rejected)
+
 
 @dataclass(frozen=True)
 class Dropped:
-    """Pairs that are not trained on, by reason; those that were not drawn are none of them."""
+    """Rows that are not trained on, by reason; those that were not drawn are none of them."""
 
     too_long: int = 0
     leaked: int = 0
     learned: int = 0
+    unpaired: int = 0
 
     def __add__(self, other: Dropped) -> Dropped:
         return Dropped(
-            self.too_long + other.too_long, self.leaked + other.leaked, self.learned + other.learned
+            self.too_long + other.too_long,
+            self.leaked + other.leaked,
+            self.learned + other.learned,
+            self.unpaired + other.unpaired,
         )
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """The pairs, those of this iteration's own sampling first, and what became of the others.
+    """The pairs and unpaired rows, those of this iteration's own sampling first, and what became of the others.
 
-    `learned` names the pairs of the datasets, as they are now, that the start's lineage was trained on.
+    `learned` names the rows of the datasets, as they are now, that the start's lineage was trained on.
     """
 
     on_policy: list[TokenPair]
@@ -87,6 +96,7 @@ class Gathered:
             "droppedTooLong": self.dropped.too_long,
             "droppedLeaked": self.dropped.leaked,
             "droppedLearned": self.dropped.learned,
+            "droppedUnpaired": self.dropped.unpaired,
         }
 
 
@@ -139,6 +149,7 @@ class _Datasets:
         self._embeddings = embeddings
         self._seed = training.seed
         self._only_chosen = training.method == "BestOfN"
+        self._takes_unpaired = training.method == "KTO"
         self._forbidden = exclusion.forbidden(inputs)
         self._learned = train_rows.learned(inputs.path("start")) if "start" in inputs else frozenset()
         self.drawn: list[TokenPair] = []
@@ -149,33 +160,38 @@ class _Datasets:
     def draw(self, role: str, wanted: DatasetReference | None, on_policy: int) -> None:
         """Without replacement, by the seed."""
         name, file = role.partition("/")[2], self._inputs.file(role, PAIRS)
-        found = list(rows.read_pairs(file))
+        there = list(rows.read_preferences(file))
+        found = there if self._takes_unpaired else [row for row in there if isinstance(row, Pair)]
         self.read += len(found)
-        allowed = exclusion.allowed((pair.prompt for pair in found), self._forbidden)
-        clean = [pair for pair, use in zip(found, allowed, strict=True) if use]
-        keys = [train_rows.key_of(pair.prompt, pair.chosen, pair.rejected) for pair in clean]
-        self.learned_there += [key for key in keys if key in self._learned]
-        new = [pair for pair, key in zip(clean, keys, strict=True) if key not in self._learned]
-        self.dropped += Dropped(leaked=len(found) - len(clean), learned=len(clean) - len(new))
+        allowed = exclusion.allowed((row.prompt for row in found), self._forbidden)
+        clean = [row for row, use in zip(found, allowed, strict=True) if use]
+        keys = [train_rows.key_of(row) for row in clean]
+        # One that this method passes over was learned from all the same.
+        self.learned_there += [key for key in map(train_rows.key_of, there) if key in self._learned]
+        new = [row for row, key in zip(clean, keys, strict=True) if key not in self._learned]
+        self.dropped += Dropped(
+            leaked=len(found) - len(clean), learned=len(clean) - len(new), unpaired=len(there) - len(found)
+        )
         order = random.Random(f"{self._seed} {name}").sample(range(len(new)), len(new))  # noqa: S311
         revision = self._inputs.digests.get(role, "")
         self._fill((new[index] for index in order), file, name, revision, _most(wanted, on_policy, len(new)))
 
-    def _fill(self, pairs: Iterator[Pair], file: Path, name: str, revision: str, most: int) -> None:
+    def _fill(self, found: Iterator[Preference], file: Path, name: str, revision: str, most: int) -> None:
         """With the first `most` that are not too long."""
         last = len(self.drawn) + most
-        for pair in pairs:
+        for row in found:
             if len(self.drawn) == last:
                 break
-            where = f"{file}: {rows.where(file)} {pair.number}"
+            where = f"{file}: {rows.where(file)} {row.number}"
             try:
-                tokens = tokenised(self._tokenizer, pair, self._eos_ids)
+                tokens = tokenised(self._tokenizer, row, self._eos_ids)
             except InvalidRowError as error:
                 raise InvalidRowError(f"{where}: {error}") from error
             ids = tokens.prompt + tokens.chosen + tokens.rejected
-            prompts.check_embeddings(f"{where}: the pair", self._tokenizer, ids, self._embeddings)
+            what = "pair" if isinstance(row, Pair) else "row"
+            prompts.check_embeddings(f"{where}: the {what}", self._tokenizer, ids, self._embeddings)
             rejected = [] if self._only_chosen else tokens.rejected
-            origin = Origin.in_dataset(name, revision, pair)
+            origin = Origin.in_dataset(name, revision, row)
             drawn = TokenPair(tokens.prompt, tokens.chosen, rejected, origin=origin)
             if drawn.length <= self._limit:
                 self.drawn.append(drawn)
@@ -184,7 +200,7 @@ class _Datasets:
 
 
 def _most(wanted: DatasetReference | None, on_policy: int, there: int) -> int:
-    """How many of the pairs that are there are drawn."""
+    """How many of the rows that are there are drawn."""
     if wanted is None:
         return there
     of_weight = there if wanted.weight is None else round(wanted.weight * on_policy)
@@ -192,33 +208,40 @@ def _most(wanted: DatasetReference | None, on_policy: int, there: int) -> int:
 
 
 def _too_few(gathered: Gathered, limit: int, parameters: TrainParameters) -> TooFewPairsError:
-    what = "best answers" if parameters.training.method == "BestOfN" else "pairs"
+    what = {"BestOfN": "best answers", "KTO": "pairs and unpaired rows"}.get(
+        parameters.training.method, "pairs"
+    )
     left = "only one of them" if gathered.pairs else "nothing"
     dropped = gathered.dropped
     remedy = (
         f"Raise maxLength, or give shorter {what}." if dropped.too_long else "Give more prompts or pairs."
     )
-    learned = weights = ""
+    learned = weights = unpaired = ""
     if dropped.learned:
         learned = f", {dropped.learned} were trained on already by what the start has come from"
         remedy += " With spec.policy.start Initial all of a dataset is used again."
+    if dropped.unpaired:
+        unpaired = f" The {dropped.unpaired} unpaired rows of the datasets are for spec.training.method KTO."
     if not gathered.on_policy and any(each.weight for each in parameters.datasets):
         weights = " No sampled pair is left, so none is drawn from datasets with a weight."
     return TooFewPairsError(
         f"There is {left} to train on: {gathered.read} {what} were read, {dropped.too_long} are longer than {limit} "
         f"tokens (spec.training.maxLength, or the model's own limit), {dropped.leaked} ask a gold or held-out "
-        f"prompt{learned}.{weights} {remedy}"
+        f"prompt{learned}.{unpaired}{weights} {remedy}"
     )
 
 
-def tokenised(tokenizer: Any, pair: Pair, eos_ids: Collection[int]) -> TokenPair:
-    """A pair that nobody sampled. Raises InvalidRowError, InvalidModelError."""
-    prompt = prompts.encode(tokenizer, pair.prompt)
-    chosen, rejected = (
-        _completion(tokenizer, pair.prompt, prompt, answer, eos_ids)
-        for answer in (pair.chosen, pair.rejected)
-    )
-    return TokenPair(prompt, chosen, rejected)
+def tokenised(tokenizer: Any, row: Preference, eos_ids: Collection[int]) -> TokenPair:
+    """What nobody sampled. Raises InvalidRowError, InvalidModelError."""
+    prompt = prompts.encode(tokenizer, row.prompt)
+
+    def ids(answer: Prompt) -> list[int]:
+        return _completion(tokenizer, row.prompt, prompt, answer, eos_ids)
+
+    if isinstance(row, Unpaired):
+        completion = ids(row.completion)
+        return TokenPair(prompt, completion, []) if row.label else TokenPair(prompt, [], completion)
+    return TokenPair(prompt, ids(row.chosen), ids(row.rejected))
 
 
 def _sampled(inputs: Inputs, parameters: TrainParameters) -> list[TokenPair]:

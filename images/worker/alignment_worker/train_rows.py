@@ -1,9 +1,10 @@
 """Which rows a model was trained on, beside the model: where each came from, and which of the datasets' are used up.
 
-rows.jsonl has a row for each pair of the training: `origin` is `sampled` (with `iteration` and `line`, of the prompts'
-file) or `dataset` (with `name`, `revision`, `row`); `prompt` is the digest of the normalised prompt, `pair` that of
-prompt and answers. learned-pairs.txt has the `pair` of each pair of the datasets, as they are now, that the model or
-one that it was trained from has learned from: a line each. Neither holds a text.
+rows.jsonl has a row for each pair or unpaired row of the training: `origin` is `sampled` (with `iteration` and `line`,
+of the prompts' file) or `dataset` (with `name`, `revision`, `row`); `prompt` is the digest of the normalised prompt,
+`pair` that of prompt and answers, or of prompt, completion and label. learned-pairs.txt has the `pair` of each row of
+the datasets, as they are now, that the model or one that it was trained from has learned from: a line each. Neither
+holds a text.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from alignment_api import digests
 from alignment_worker import rows
-from alignment_worker.rows import Pair, Prompt
+from alignment_worker.rows import Preference, Prompt
 from alignment_worker.store import SealedFolder
 
 ROWS = "rows.jsonl"
@@ -24,7 +25,7 @@ LEARNED = "learned-pairs.txt"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a pair is from. Of a sampled one `row` is the prompt's line, and name and revision are empty."""
+    """Where a pair or unpaired row is from. Of a sampled one `row` is the prompt's line, without name and revision."""
 
     row: int
     prompt: str
@@ -35,14 +36,13 @@ class Origin:
     @classmethod
     def in_samples(cls, row: dict[str, Any]) -> Origin:
         """Of a row that the judge stage wrote."""
-        prompt, chosen, rejected = (row.get(name, "") for name in ("prompt", "chosen", "rejected"))
-        return cls(row.get("line", 0), _digest_of(prompt), key_of(prompt, chosen, rejected))
+        content = [row.get(name, "") for name in ("prompt", "chosen", "rejected")]
+        return cls(row.get("line", 0), _digest_of(content[0]), digests.of_json(content))
 
     @classmethod
-    def in_dataset(cls, name: str, revision: str, pair: Pair) -> Origin:
+    def in_dataset(cls, name: str, revision: str, row: Preference) -> Origin:
         """`revision` is the digest of the dataset's."""
-        key = key_of(pair.prompt, pair.chosen, pair.rejected)
-        return cls(pair.number, _digest_of(pair.prompt), key, name, revision)
+        return cls(row.number, _digest_of(row.prompt), key_of(row), name, revision)
 
     def to_row(self, iteration: int) -> dict[str, Any]:
         place: dict[str, Any] = {"origin": "sampled", "iteration": iteration, "line": self.row}
@@ -51,13 +51,13 @@ class Origin:
         return {**place, "prompt": self.prompt, "pair": self.pair}
 
 
-def key_of(prompt: Prompt, chosen: Prompt, rejected: Prompt) -> str:
-    """Equal for equal pairs."""
-    return digests.of_json([prompt, chosen, rejected])
+def key_of(row: Preference) -> str:
+    """Equal for equal rows."""
+    return digests.of_json(list(row.columns().values()))
 
 
 def store(origins: Iterable[Origin], learned: Iterable[str], iteration: int, folder: Path) -> None:
-    """`learned` are the pairs that the start had learned from. Raises OSError."""
+    """`learned` are the rows that the start had learned from. Raises OSError."""
     own = list(origins)
     rows.write(folder / ROWS, (origin.to_row(iteration) for origin in own))
     everything = sorted({*learned, *(origin.pair for origin in own if origin.name)})

@@ -120,7 +120,7 @@ def _print_all(where: Place, cycles: Sequence[Manifest], datasets: Sequence[Mani
         columns = ("CYCLE", "READY", "ITERATION", "STAGE", "OUTCOME", "REASON", "PROMOTED", "NEXT RUN", "AGE")
         print_table(console, columns, [_cycle_row(where, cycle) for cycle in cycles])
     if datasets:
-        headings = ("DATASET", "READY", "PAIRS", "REVISION", "AGE")
+        headings = ("DATASET", "READY", "PAIRS", "UNPAIRED", "REVISION", "AGE")
         print_table(console, headings, [_dataset_row(dataset) for dataset in datasets])
 
 
@@ -195,6 +195,7 @@ def _dataset_row(dataset: Manifest) -> tuple[str, ...]:
         dataset["metadata"]["name"],
         _ready(dataset),
         str(status.get("pairs", "")),
+        str(status.get("unpaired", "")),
         str(revision),
         _age(dataset),
     )

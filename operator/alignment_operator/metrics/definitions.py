@@ -70,6 +70,7 @@ CYCLE_GAUGES = {
 DATASET_GAUGES = {
     "alignment_dataset_ready": Metric("1 if the dataset is Ready, else 0."),
     "alignment_dataset_pairs": Metric("Pairs in the newest revision."),
+    "alignment_dataset_unpaired_rows": Metric("Unpaired rows in the newest revision."),
     "alignment_dataset_revision_timestamp_seconds": Metric("When the newest revision was made."),
 }
 

@@ -51,6 +51,7 @@ def of_dataset(manifest: Manifest) -> tuple[Sample, ...]:
     return (
         Sample("alignment_dataset_ready", (), float(ready)),
         *_number("alignment_dataset_pairs", status.get("pairs")),
+        *_number("alignment_dataset_unpaired_rows", status.get("unpaired")),
         *_time("alignment_dataset_revision_timestamp_seconds", _object(status.get("revision")).get("at")),
     )
 

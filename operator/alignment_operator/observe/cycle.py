@@ -130,10 +130,14 @@ async def _revisions(
 async def _datasets(api: Api, namespace: str, spec: AlignmentCycleSpec | None) -> tuple[DatasetView, ...]:
     wanted = [dataset.name for dataset in (spec.datasets or [])] if spec else []
     manifests = await asyncio.gather(*(live(api, DATASET, namespace, name) for name in wanted))
-    return tuple(_dataset(name, manifest) for name, manifest in zip(wanted, manifests, strict=True))
+    unpaired = spec is not None and spec.training.method == "KTO"
+    return tuple(
+        _dataset(name, manifest, unpaired=unpaired) for name, manifest in zip(wanted, manifests, strict=True)
+    )
 
 
-def _dataset(name: str, manifest: Manifest | None) -> DatasetView:
+def _dataset(name: str, manifest: Manifest | None, *, unpaired: bool) -> DatasetView:
+    """`unpaired`: whether the cycle learns from unpaired rows too, which then count as pairs do."""
     if manifest is None:
         return DatasetView(name, None, f"there is no PreferenceDataset {name!r} in this namespace")
     try:
@@ -155,7 +159,7 @@ def _dataset(name: str, manifest: Manifest | None) -> DatasetView:
             revision=revision.number,
             uri=revision.uri,
             digest=revision.digest,
-            pairs=status.pairs,
+            pairs=(status.pairs or 0) + (status.unpaired or 0) if unpaired else status.pairs,
         ),
     )
 

@@ -134,8 +134,14 @@ def _after(
             at=instants.spell(now),
         )
     rows = Rows(read=counts.get("read", 0), invalid=counts.get("invalid", 0), kept=counts.get("kept", 0))
-    status = status.model_copy(update={"revision": last, "rows": rows, "pairs": rows.kept})
-    return status, (Event("Ingested", f"revision {last.number}: {rows.kept} pairs"),)
+    unpaired = counts.get("unpaired", 0)
+    known = {"revision": last, "rows": rows, "pairs": rows.kept - unpaired, "unpaired": unpaired}
+    status = status.model_copy(update=known)
+    return status, (Event("Ingested", f"revision {last.number}: {_held(status)}"),)
+
+
+def _held(status: PreferenceDatasetStatus) -> str:
+    return f"{status.pairs} pairs" + (f", {status.unpaired} unpaired rows" if status.unpaired else "")
 
 
 def _settled(
@@ -186,4 +192,4 @@ def _ready(observed: ObservedDataset, status: PreferenceDatasetStatus) -> tuple[
     if ingest.state == "Failed":
         return False, ingest.reason or Reason.INGEST_FAILED, ingest.message or ""
     assert status.rows is not None
-    return True, Reason.INGESTED, f"{status.rows.kept} pairs, {status.rows.invalid} rows set aside"
+    return True, Reason.INGESTED, f"{_held(status)}, {status.rows.invalid} rows set aside"
