@@ -72,11 +72,7 @@ def test_nats_a_token_weigh_answers_by_their_length() -> None:
     found = per_token([1.0, 9.0], [10, 10], 0.95, seed=0)
     assert (found.estimate, found.low, found.n) == (0.5, None, 2)
     found = per_token([0.1 * length for length in range(1, 30)], list(range(1, 30)), 0.95, seed=0)
-    assert (found.estimate, found.low, found.high) == (
-        pytest.approx(0.1),
-        pytest.approx(0.1),
-        pytest.approx(0.1),
-    )
+    assert [found.estimate, found.low, found.high] == pytest.approx([0.1] * 3)
     assert per_token([float("nan")], [3], 0.95, seed=0).estimate is None
     assert per_token([], [], 0.95, seed=0).estimate is None
 
