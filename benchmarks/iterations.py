@@ -39,7 +39,7 @@ MANIFESTS = {
 REFERENCES = ("Previous", "Initial")
 ITERATIONS = 3
 ENDED = {0: "Promoted", 3: "Rejected"}
-# A third of the quickstart's prompts, and of PPO's episodes: one iteration on all of them leaves little to learn.
+# A third of the prompts and of the episodes: an iteration on all of them leaves the next little to learn.
 PROMPTS, EPISODES = 115, 1280
 
 Point = dict[str, Any]
@@ -78,30 +78,25 @@ def measure(method: str, reference: str, folder: Path) -> None:
 
 
 def point(status: Mapping[str, Any], store: Path, before: Sequence[Point]) -> Point:
-    """What an iteration came to. `start` and `candidate` are digests."""
+    """What an iteration came to. `start` and `candidate` are digests. Raises SystemExit as `measure`."""
     iteration = status["iteration"]
-    stages = {stage["name"]: stage["result"] for stage in iteration["stages"]}
-    start = iteration["incumbent"]["digest"]
-    serving = served(before)
-    if iteration["number"] != len(before) + 1 or (serving and serving["candidate"] != start):
-        raise SystemExit(f"iteration {iteration['number']} does not follow on what was measured; delete both")
-    gold = stages["evaluate"]["byCategory"].values()
-    items = sum(category["goldAccuracy"]["n"] for category in gold if "goldAccuracy" in category)
-    right = sum(
-        category["goldAccuracy"]["estimate"] * category["goldAccuracy"]["n"]
-        for category in gold
-        if "goldAccuracy" in category
-    )
-    change = stages["evaluate"]["measurements"]["goldPooled"]["estimate"]
+    start, incumbent = iteration["incumbent"]["digest"], served(before)
+    if iteration["number"] != len(before) + 1:
+        raise SystemExit(f"iteration {iteration['number']} follows on {len(before)} that were measured")
+    if start != (incumbent["candidate"] if incumbent else status["initial"]["digest"]):
+        raise SystemExit(f"iteration {iteration['number']} started from {start}, which is not promoted")
+    (evaluated,) = (stage["result"] for stage in iteration["stages"] if stage["name"] == "evaluate")
+    accuracies = [of["goldAccuracy"] for of in evaluated["byCategory"].values() if "goldAccuracy" in of]
+    gold = sum(of["estimate"] * of["n"] for of in accuracies) / sum(of["n"] for of in accuracies)
     return {
         "iteration": iteration["number"],
         "outcome": iteration["outcome"],
         "reason": iteration["reason"],
         "start": start,
         "candidate": iteration["candidate"]["digest"],
-        "gold": right / items,
-        "goldOfIncumbent": right / items - change,
-        "winRateAgainstInitial": win_rate(stages["evaluate"]["manifest"]["uri"], store),
+        "gold": gold,
+        "goldOfIncumbent": gold - evaluated["measurements"]["goldPooled"]["estimate"],
+        "winRateAgainstInitial": win_rate(evaluated["manifest"]["uri"], store),
     }
 
 
@@ -137,7 +132,7 @@ def table(runs: Runs) -> str:
 
 def draw(runs: Runs, file: Path) -> None:
     """Lines lead through what is promoted after each iteration; a cross is a candidate that was refused."""
-    mpl.rcParams.update({"svg.hashsalt": "iterations", "font.size": 9})
+    mpl.rcParams.update({"backend": "Agg", "font.size": 9})
     methods = [method for method in MANIFESTS if any(method == name for name, _ in runs)]
     figure, axes = pyplot.subplots(
         2, len(methods), figsize=(2.2 * len(methods) + 0.8, 4.4), sharex=True, sharey="row", squeeze=False
