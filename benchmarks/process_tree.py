@@ -29,7 +29,7 @@ def cost_of(command: Sequence[str], environment: dict[str, str] | None = None) -
     """Run the command to its end. CPU seconds are those of all descendants that were waited for."""
     started = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        watched = _Peak(process.pid)
+        watched = Peak(process.pid)
         watched.start()
         assert process.stdout is not None
         output = process.stdout.read()
@@ -45,7 +45,7 @@ def cost_of(command: Sequence[str], environment: dict[str, str] | None = None) -
     )
 
 
-class _Peak(threading.Thread):
+class Peak(threading.Thread):
     """Looks at the tree ten times a second."""
 
     def __init__(self, root: int) -> None:

@@ -17,11 +17,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
+import turns
 from process_tree import Cost, cost_of
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -65,16 +66,26 @@ def texts(model: str, count: int) -> list[dict[str, Any]]:
     own: list[dict[str, Any]] = rows.load(ASSETS / "pairs.jsonl")
     if model == "quickstart":
         return [own[number % len(own)] for number in range(count)]
-    words = sorted({word for row in own for word in row["prompt"][0]["content"].split()})
     draw = random.Random(0)
-
-    def some(low: int, high: int) -> str:
-        return "".join(f" {draw.choice(words)}" for _ in range(draw.randint(low, high)))
-
     return [
-        {"prompt": some(*PROMPT_WORDS), "chosen": some(*ANSWER_WORDS), "rejected": some(*ANSWER_WORDS)}
+        {
+            "prompt": words(draw, *PROMPT_WORDS),
+            "chosen": words(draw, *ANSWER_WORDS),
+            "rejected": words(draw, *ANSWER_WORDS),
+        }
         for _ in range(count)
     ]
+
+
+def words(draw: random.Random, low: int, high: int) -> str:
+    """So many of those that the quickstart's prompts are made of."""
+    return "".join(f" {draw.choice(_known())}" for _ in range(draw.randint(low, high)))
+
+
+@cache
+def _known() -> list[str]:
+    pairs = rows.load(ASSETS / "pairs.jsonl")
+    return sorted({word for row in pairs for word in row["prompt"][0]["content"].split()})
 
 
 def judged(start: Path, pairs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -111,19 +122,34 @@ def tokens_of(judged_rows: Sequence[dict[str, Any]]) -> int:
     )
 
 
-def by_stage(work: Path, given: argparse.Namespace, environment: dict[str, str]) -> tuple[Cost, int]:
+def by_stage(
+    work: Path, learning_rate: float, environment: dict[str, str], *, lora: bool = False, processes: int = 1
+) -> tuple[Cost, int]:
     """`alignment_worker train`, as its Job runs it; the tokens that it trained on."""
+    command = stage_command(work, learning_rate, lora=lora, processes=processes)
+    cost = turns.ended(cost_of(command, environment))
+    result = StageReport.decode((work / "report").read_text()).result
+    assert result is not None
+    if result.counts["referenceFromSampling"] != result.counts["pairs"]:
+        raise SystemExit("the stage did not take the log-probabilities that were recorded")
+    return cost, tokens_of(rows.load(work / "judged.jsonl"))
+
+
+def stage_command(work: Path, learning_rate: float, *, lora: bool = False, processes: int = 1) -> list[str]:
+    """Trains `work`/start on judged.jsonl; the file `progress` tells how far it is."""
     output = work / "stage"
     shutil.rmtree(output, ignore_errors=True)
     start, judged_file = work / "start", work / "judged.jsonl"
     digest = digests.of_folder(start)
+    each = min(4, BATCH // processes)
     training = Training(
-        learning_rate=given.learning_rate,
-        per_device_batch_size=min(4, BATCH),
-        gradient_accumulation_steps=BATCH // min(4, BATCH),
-        lora=Lora(rank=16, alpha=32) if given.lora else None,
+        beta=0.1,
+        learning_rate=learning_rate,
+        per_device_batch_size=each,
+        gradient_accumulation_steps=BATCH // (each * processes),
+        lora=Lora(rank=16, alpha=32) if lora else None,
         checkpoint_every_steps=1_000_000,
-        processes_per_node=1,
+        processes_per_node=processes,
     )
     config = StageConfig(
         stage=Stage.TRAIN,
@@ -142,13 +168,7 @@ def by_stage(work: Path, given: argparse.Namespace, environment: dict[str, str])
     )
     (work / "stage.json").write_text(json.dumps(config.to_wire()))
     command = [sys.executable, "-m", "alignment_worker", "train", "--config", str(work / "stage.json")]
-    command += ["--report", str(work / "report"), "--progress", str(work / "progress")]
-    cost = ended(cost_of(command, environment))
-    result = StageReport.decode((work / "report").read_text()).result
-    assert result is not None
-    if result.counts["referenceFromSampling"] != result.counts["pairs"]:
-        raise SystemExit("the stage did not take the log-probabilities that were recorded")
-    return cost, tokens_of(rows.load(judged_file))
+    return [*command, "--report", str(work / "report"), "--progress", str(work / "progress")]
 
 
 def by_script(work: Path, given: argparse.Namespace, environment: dict[str, str]) -> tuple[Cost, int]:
@@ -159,14 +179,8 @@ def by_script(work: Path, given: argparse.Namespace, environment: dict[str, str]
     command += ["--learning-rate", str(given.learning_rate)]
     command += ["--lora"] if given.lora else []
     command += ["--keep-activations"] if given.keep_activations else []
-    cost = ended(cost_of(command, environment))
+    cost = turns.ended(cost_of(command, environment))
     return cost, int(json.loads(cost.output.splitlines()[-1])["tokens"])
-
-
-def ended(cost: Cost) -> Cost:
-    if cost.exit_status:
-        raise SystemExit(f"ended with {cost.exit_status}:\n{cost.output}")
-    return cost
 
 
 def prepare(work: Path, given: argparse.Namespace) -> None:
@@ -193,43 +207,17 @@ def main() -> None:
     given = parser.parse_args()
     given.learning_rate = 1e-5 if given.lora else 5e-7
     environment = os.environ | ({"OMP_NUM_THREADS": str(given.threads)} if given.threads else {})
-    found: list[dict[str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, given)
-        for number in range(given.rounds):
-            order = (("stage", by_stage), ("script", by_script))
-            row = {}
-            for name, measured in order if number % 2 == 0 else reversed(order):
-                cost, tokens = measured(work, given, environment)
-                row[name] = {
-                    "tokens": tokens,
-                    "tokensPerSecond": tokens / cost.wall_seconds,
-                    "tokensPerCpuSecond": tokens / cost.cpu_seconds,
-                    "peakMib": cost.peak_mib,
-                }
-                print(f"round {number + 1}, {name}: {row[name]}", file=sys.stderr, flush=True)
-            found.append(row)
-    print(table(found))
+        contenders = {
+            "stage": lambda: by_stage(work, given.learning_rate, environment, lora=given.lora),
+            "TRL's script": lambda: by_script(work, given, environment),
+        }
+        found = turns.taken(given.rounds, contenders)
+    print(turns.table(found))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
-
-
-def table(found: Sequence[dict[str, dict[str, float]]]) -> str:
-    """Medians, and the median of the rounds' ratios with their range."""
-    lines = ["| | stage | TRL's script | ratio (least, most) |", "|---|---|---|---|"]
-    for label, key in (
-        ("tokens a second", "tokensPerSecond"),
-        ("tokens a CPU second", "tokensPerCpuSecond"),
-        ("peak memory, MiB", "peakMib"),
-    ):
-        ours, theirs = ([row[name][key] for row in found] for name in ("stage", "script"))
-        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        lines.append(
-            f"| {label} | {median(ours):.0f} | {median(theirs):.0f} | "
-            f"{median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f}) |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

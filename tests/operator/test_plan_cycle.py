@@ -84,6 +84,31 @@ def test_the_second_iteration_starts_from_the_first_ones_model() -> None:
     assert [row["number"] for row in world.status["history"]] == [2, 1]
 
 
+@pytest.mark.parametrize("reference", ["Previous", "Initial"])
+def test_iterations_start_from_what_is_promoted_and_a_refused_one_leaves_no_trace_in_the_next(
+    reference: str,
+) -> None:
+    world = World(spec=cycle_spec(policy={"model": "pvc://models/m0", "reference": reference}))
+    for number, quality in enumerate(("good", "hacked", "good", "good"), start=1):
+        before = world.status.get("promoted")
+        world.quality = quality
+        world.annotations["alignment.dev/run"] = str(number)
+        world.settle()
+        initial = world.status["initial"]
+        serving = before or initial
+        configs = {
+            job.config.stage: job.config for job in world.jobs.values() if job.config.iteration == number
+        }
+        sampled, measured = (configs[stage].inputs["policy"] for stage in (Stage.SAMPLE, Stage.EVALUATE))
+        start, anchor = (configs[Stage.TRAIN].inputs[role] for role in ("start", "reference"))
+        assert sampled.uri == measured.uri == start.uri == serving["uri"]
+        assert measured.digest == start.digest == serving["digest"]
+        assert anchor.digest == (serving if reference == "Previous" else initial)["digest"]
+        given = {input_.uri for config in configs.values() for input_ in config.inputs.values()}
+        assert number == 2 or not any("/iterations/2/" in uri for uri in given)
+        assert (world.status.get("promoted") == before) == (quality == "hacked")
+
+
 def test_the_first_stage_is_given_every_input_and_later_ones_verify_what_it_found() -> None:
     world = started()
     sample = next(iter(world.jobs.values())).config

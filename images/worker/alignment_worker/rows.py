@@ -163,8 +163,14 @@ def write(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
 
 def load(path: Path) -> list[dict[str, Any]]:
     """What `write` wrote."""
+    return list(stream(path))
+
+
+def stream(path: Path) -> Iterator[dict[str, Any]]:
+    """The same, one by one."""
     with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        for line in file:
+            yield json.loads(line)
 
 
 def to_wire(row: Row) -> dict[str, Any]:

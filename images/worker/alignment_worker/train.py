@@ -78,22 +78,22 @@ def run(workspace: Workspace) -> Outcome:
         return _run_online(workspace, parameters, start)
     with tempfile.TemporaryDirectory() as scratch, without_known_warnings(), scoring_completions_only():
         trainer, rows, gathered = _trainer(workspace, parameters, start, Path(scratch))
+        origins = (pair.origin for pair in gathered.pairs if pair.origin)
+        train_rows.store(origins, gathered.learned, workspace.config.iteration, workspace.run_folder)
+        pairs, row_counts = len(rows.lengths), rows.counts
+        del rows, gathered, origins  # the trainer has its own copy, and needs the memory
         trainer.train_or_resume()
     steps = train_log.steps_of(trainer.state.log_history)
     if not steps:
-        raise NoWorkDoneError(
-            f"Not one step was trained on {len(rows.lengths)} rows; this is an error of the worker."
-        )
+        raise NoWorkDoneError(f"Not one step was trained on {pairs} rows; this is an error of the worker.")
     train_log.write(workspace.run_folder / LOG, steps)
     train_weights.store(trainer.trained_model(), start, workspace.run_folder / MODEL)
-    origins = (pair.origin for pair in gathered.pairs if pair.origin)
-    train_rows.store(origins, gathered.learned, workspace.config.iteration, workspace.run_folder)
     reference = trainer.log_probabilities
     del trainer
     gc.collect()  # weights, gradients and optimizer make room for the comparison
     change = _change(workspace, start, len(steps), train_config.learning_rate(parameters.training))
     counts = (
-        rows.counts
+        row_counts
         | (reference.counts if reference else {})
         | {
             "steps": len(steps),

@@ -16,7 +16,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignment_api.cycle import Training
 from alignment_worker import gang, models, train_config, train_reference
-from alignment_worker.train_columns import Row, Rows
+from alignment_worker.train_columns import Rows
 from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_reference import Tokens
 from alignment_worker.train_trainer import ResumableTrainer
@@ -65,6 +65,7 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         **others: Any,
     ) -> None:
         self._recorded = dict(of.recorded)
+        self._lengths = of.lengths
         collator = DataCollatorForPreference(
             pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
         )
@@ -81,11 +82,10 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         self._recorded.clear()
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
-        rows = list(dataset)
         self.log_probabilities = train_reference.log_probabilities(
-            len(rows),
+            len(dataset),
             self._recorded,
-            lambda some: self._reference_log_probs(rows, some, batch_size),
+            lambda some: self._reference_log_probs(dataset, some, batch_size),
             beta=self.args.beta,
             seed=self.args.seed,
         )
@@ -93,15 +93,15 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
     def _reference_log_probs(
-        self, rows: Sequence[Row], some: Sequence[int], batch_size: int
+        self, dataset: Dataset, some: Sequence[int], batch_size: int
     ) -> Iterator[tuple[int, Tokens]]:
         """Longest first, so that padding wastes little, and a batch that is too large fails at once."""
-        order = sorted(some, key=lambda index: -_length(rows[index]))
+        order = sorted(some, key=lambda index: -self._lengths[index])
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         mine = batches[gang.rank() :: self.args.world_size]
         self._progress.begin(sum(map(len, mine)), "pairs", "reference log-probabilities")
         for batch in mine:
-            inputs = self._prepare_inputs(self.data_collator([rows[index] for index in batch]))
+            inputs = self._prepare_inputs(self.data_collator([dataset[index] for index in batch]))
             chosen_first = self._token_log_probs(inputs)
             for place, index in enumerate(batch):
                 yield index, (chosen_first[place], chosen_first[place + len(batch)])
@@ -119,7 +119,3 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         self.compute_ref_log_probs(forward, inputs)
         mask = inputs["completion_mask"][:, 1:].bool()
         return [row[own].tolist() for row, own in zip(seen[0].float(), mask, strict=True)]
-
-
-def _length(row: Row) -> int:
-    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))

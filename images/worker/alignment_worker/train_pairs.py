@@ -251,7 +251,7 @@ def _sampled(inputs: Inputs, parameters: TrainParameters) -> list[TokenPair]:
     name = BEST if parameters.training.method == "BestOfN" else PAIRS
     by = parameters.sampled_by
     recorded = by is not None and by == inputs.digests.get("reference")
-    return [_as_sampled(row, recorded=recorded) for row in rows.load(inputs.file("pairs", name))]
+    return [_as_sampled(row, recorded=recorded) for row in rows.stream(inputs.file("pairs", name))]
 
 
 def _as_sampled(row: dict[str, Any], *, recorded: bool) -> TokenPair:
