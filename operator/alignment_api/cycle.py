@@ -239,6 +239,10 @@ class Training(Model):
     processes_per_node: int | None = Field(
         None, ge=1, le=64, description="Absent: one for each GPU that the pod sees, or one."
     )
+    sharding: Literal["None", "FSDP"] = Field(
+        "None",
+        description="FSDP: weights, gradients and optimizer are divided among the processes. None: each has all.",
+    )
     arguments: Annotated[dict[str, Scalar], Field(max_length=trainer_arguments.MOST)] | None = Field(
         None,
         description="Further settings of the method's trainer, by the trainer's own names (docs/methods.md lists "
@@ -259,6 +263,21 @@ class Training(Model):
             message="must be at least 2 for KTO, which estimates its KL within a batch",
             field_path=".perDeviceBatchSize",
             holds=lambda training: training.method != "KTO" or training.per_device_batch_size > 1,
+        ),
+        Rule(
+            cel="!has(self.sharding) || self.sharding == 'None' || self.nodes > 1 || "
+            "!has(self.processesPerNode) || self.processesPerNode > 1",
+            message="divides a model among processes, and there is one; raise nodes or processesPerNode, or write None",
+            field_path=".sharding",
+            holds=lambda training: (
+                training.sharding == "None" or training.nodes > 1 or training.processes_per_node != 1
+            ),
+        ),
+        Rule(
+            cel="!has(self.sharding) || self.sharding == 'None' || self.precision != 'FP16'",
+            message="must not be FP16 with sharding; write Auto, BF16 or FP32",
+            field_path=".precision",
+            holds=lambda training: training.sharding == "None" or training.precision != "FP16",
         ),
     )
 

@@ -88,6 +88,12 @@ TRAINING_RULES = (
         ),
     ),
     Rule(
+        cel=f"{_OTHER}self.sharding == 'None'",
+        message="must be None with PPO: it trains in one process",
+        field_path=".sharding",
+        holds=lambda training: _other(training) or training.sharding == "None",
+    ),
+    Rule(
         cel=f"{_OTHER}self.epochs == 1",
         message="must be 1 with PPO: ppo.totalEpisodes says how long it trains",
         field_path=".epochs",

@@ -155,8 +155,10 @@ _WITHOUT_PAIRS: dict[str, object] = {
     "spec.training.perDeviceBatchSize": 1,
     "spec.training.nodes": MISSING,
     "spec.training.processesPerNode": MISSING,
+    "spec.training.sharding": MISSING,
     "spec.training.arguments": MISSING,
 }
+_ONE_NODE: dict[str, object] = {"spec.training.nodes": MISSING}
 _PPO = {"spec.training.method": "PPO"} | _WITHOUT_PAIRS
 
 URI_FORMS = Row(
@@ -547,11 +549,15 @@ ROWS: tuple[Row, ...] = (
     whole("spec.training.lora.alpha", 1, 4096),
     number("spec.training.lora.dropout", 0, 1, below=True),
     text("spec.training.lora.targetModules", 1, 1024),
-    choice("spec.training.precision", "Auto", "BF16", "FP16", "FP32"),
+    replace(
+        choice("spec.training.precision", "Auto", "BF16", "FP16", "FP32"),
+        given={"spec.training.sharding": MISSING},
+    ),
     whole("spec.training.checkpointEverySteps", 1),
     whole("spec.training.seed", 0, 2_147_483_647),
     whole("spec.training.nodes", 1, 64),
     whole("spec.training.processesPerNode", 1, 64),
+    choice("spec.training.sharding", "None", "FSDP"),
     Row(
         CYCLE,
         "spec.training.arguments",
@@ -1045,6 +1051,32 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.training.nodes",
         (_PPO, _PPO | {"spec.training.processesPerNode": 1}),
         (_PPO | {"spec.training.nodes": 2}, _PPO | {"spec.training.processesPerNode": 2}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must be None with PPO: it trains in one process",
+        "spec.training.sharding",
+        (_PPO | {"spec.training.sharding": "None"},),
+        (_PPO | {"spec.training.sharding": "FSDP"},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "divides a model among processes, and there is one; raise nodes or processesPerNode, or write None",
+        "spec.training.sharding",
+        (
+            _ONE_NODE | {"spec.training.processesPerNode": 2},
+            _ONE_NODE | {"spec.training.processesPerNode": MISSING},
+            {"spec.training.nodes": 2, "spec.training.processesPerNode": 1},
+            _ONE_NODE | {"spec.training.processesPerNode": 1, "spec.training.sharding": "None"},
+        ),
+        (_ONE_NODE | {"spec.training.processesPerNode": 1},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "must not be FP16 with sharding; write Auto, BF16 or FP32",
+        "spec.training.precision",
+        tuple({"spec.training.precision": each} for each in ("Auto", "BF16", "FP32")),
+        ({"spec.training.precision": "FP16"},),
     ),
     SpanningRow(
         CYCLE,

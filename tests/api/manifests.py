@@ -138,6 +138,7 @@ CYCLE: Manifest = {
             "seed": 1,
             "nodes": 2,
             "processesPerNode": 8,
+            "sharding": "FSDP",
             "arguments": {"warmup_steps": 10, "lr_scheduler_type": "cosine"},
         },
         "evaluation": {

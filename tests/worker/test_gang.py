@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
+from alignment_api.cycle import Lora
 from alignment_api.stage import InputKind, StageConfig, StageReport, TrainParameters
-from alignment_worker import gang
+from alignment_worker import gang, train_sharding
 from alignment_worker.failures import InvalidConfigError
 from alignment_worker.main import main
+from alignment_worker.train_columns import share
 from tests.cluster.processes import free_ports
 from tests.worker import training
 from tests.worker.training import Finished
@@ -138,6 +144,118 @@ def test_every_method_trains_in_two_processes_as_in_one(
     assert losses(two) == pytest.approx(losses(one), abs=near)
 
 
+# Says what rank 0 holds of weights and optimizer, and dies behind the checkpoint of step 4.
+DIES_DIVIDED = """
+import json, os, signal, sys
+from pathlib import Path
+from alignment_worker import main, train_checkpoints, train_sharding
+
+held, gathered, keep = Path(sys.argv.pop(1)), train_sharding.gathered, train_checkpoints.Checkpoints.keep
+
+def numbers(tensors):
+    return sum(getattr(each, "_local_tensor", each).numel() for each in tensors)
+
+def gathered_and_counted(model, optimizer):
+    state = [each for moments in optimizer.state.values() for each in moments.values() if each.ndim]
+    held.write_text(json.dumps([numbers(model.parameters()), numbers(state)]))
+    return gathered(model, optimizer)
+
+def keep_and_die(self, step, write):
+    keep(self, step, write)
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train_sharding.gathered = gathered_and_counted
+train_checkpoints.Checkpoints.keep = keep_and_die
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_a_divided_training_dies_and_ends_as_an_undivided_one(
+    inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
+) -> None:
+    script, held = tmp_path / "dies_divided.py", tmp_path / "held"
+    script.write_text(DIES_DIVIDED)
+    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding="FSDP")
+    launcher = [
+        sys.executable,
+        "-c",
+        _launching(script, str(held)),
+        *training.arguments(made, tmp_path / "first"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launcher, check=False, env=environment, timeout=DEADLINE_SECONDS)
+    assert done.returncode == 128 + signal.SIGKILL
+    assert (tmp_path / "out" / "checkpoints" / "step-4" / "manifest.json").exists()
+    weights, moments = json.loads(held.read_text())
+
+    resumed = training.finish(made, tmp_path / "again")
+    assert losses(resumed) == pytest.approx(losses(together.done), abs=1e-5)
+    whole, expected = (load_file(each.model / "model.safetensors") for each in (resumed, together.done))
+    assert whole.keys() == expected.keys()
+    assert all(torch.allclose(whole[name], expected[name], atol=1e-5) for name in expected)
+    parameters = sum(each.numel() for each in expected.values())
+    assert weights < 0.6 * parameters
+    assert moments < 0.6 * 2 * parameters
+
+
+def test_adapters_on_a_divided_model_train_as_on_a_whole_one(
+    inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
+) -> None:
+    start, reference = (
+        training.qwen(tmp_path / name, seed=seed) for seed, name in enumerate(("start", "other"))
+    )
+    own = inputs | {"start": (start, InputKind.MODEL), "reference": (reference, InputKind.MODEL)}
+    settings = {"method": "KTO", "lora": Lora(rank=4, alpha=8)}
+    divided, whole = (
+        training.finish(
+            config(own, tmp_path / sharding, **settings, processes_per_node=2, sharding=sharding),
+            tmp_path / f"job-{sharding}",
+        )
+        for sharding in ("FSDP", "None")
+    )
+    assert losses(divided) == pytest.approx(losses(whole), abs=1e-5)
+    assert divided.report.result is not None
+    assert whole.report.result is not None
+    assert divided.report.result.counts == whole.report.result.counts
+
+
+def test_one_process_has_nobody_to_divide_a_model_with(
+    inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
+) -> None:
+    done = training.finish(config(inputs, tmp_path / "out", sharding="FSDP"), tmp_path / "job")
+    assert done.report.failure is not None
+    assert (done.code, done.report.failure.reason) == (64, "InvalidConfig")
+    assert "training.sharding: FSDP divides a model among processes" in done.report.failure.message
+
+
+def test_a_model_of_unknown_layers_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "gang")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    divided = training.training(sharding="FSDP")
+    with torch.device("meta"):
+        unknown = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_embd=32, n_head=2))
+        known = AutoModelForCausalLM.from_config(LlamaConfig(num_hidden_layers=1, hidden_size=32))
+    with pytest.raises(InvalidConfigError, match="does not know the layers of GPT2LMHeadModel; write None"):
+        train_sharding.layout(divided, unknown)
+    found = train_sharding.layout(divided, known)
+    assert found is not None
+    assert found.fsdp_size == 2
+    assert not found.fsdp_mixed_precision
+    assert train_sharding.layout(training.training(), unknown) is None
+
+
+def test_every_process_computes_as_many_batches_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "gang")
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(share([[0], [1], [2], [3]], 3))
+    assert [len(each) for each in shares] == [2, 2, 2]
+    assert {batch[0] for each in shares for batch in each} == {0, 1, 2, 3}
+    assert share([], 3) == []
+
+
 def test_any_pod_of_a_gang_finds_what_is_sealed(
     together: Together, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,17 +279,19 @@ def test_a_gang_that_lost_a_node_goes_on_from_the_last_checkpoint_on_one_machine
     assert losses(resumed) == pytest.approx(losses(together.done), abs=1e-6)
 
 
-def _launching(script: Path) -> str:
-    """The worker, whose ranks run a script in the worker's place."""
+def _launching(script: Path, *words: str) -> str:
+    """The worker, whose ranks run a script in the worker's place, with these words before its own."""
     return f"""
 import sys
 from torch.distributed import run as torchrun
 from alignment_worker.main import main
+from alignment_worker.train_columns import share
 
 run = torchrun.run
 
 def run_script(arguments):
     arguments.module, arguments.training_script = False, {str(script)!r}
+    arguments.training_script_args[:0] = {words!r}
     run(arguments)
 
 torchrun.run = run_script

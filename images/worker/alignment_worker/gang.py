@@ -44,6 +44,11 @@ def rank() -> int:
     return int(os.environ["RANK"]) if member() else 0
 
 
+def size() -> int:
+    """How many processes the gang has; 1 if this one is alone."""
+    return int(os.environ["WORLD_SIZE"]) if member() else 1
+
+
 def to_launch(config: StageConfig, coordinator: str) -> Gang | None:
     """None if this process computes: alone, or as one of a gang that is launched already.
 

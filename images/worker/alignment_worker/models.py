@@ -100,13 +100,16 @@ def language_model(model: Any, tokenizer: Any) -> LanguageModel:
     )
 
 
-def load_weights(role: str, folder: Path, dtype: Any) -> Any:
-    """The causal language model alone, on the CPU, in training or inference precision. Raises InvalidModelError."""
+def load_weights(role: str, folder: Path, dtype: Any, layout: Any = None) -> Any:
+    """The causal language model alone, on the CPU, in training or inference precision. Raises InvalidModelError.
+
+    `layout` says how the processes of a gang divide it; each then has its part on its device.
+    """
     from transformers import AutoModelForCausalLM  # noqa: PLC0415
 
     _check_files(role, folder)
     _config(role, folder)
-    return _loaded(role, folder, AutoModelForCausalLM, dtype)
+    return _loaded(role, folder, AutoModelForCausalLM, dtype, layout=layout)
 
 
 def load_reward_model(role: str, folder: Path) -> ScoringModel:
@@ -272,7 +275,9 @@ def _architectures(folder: Path) -> list[str]:
     return list(json.loads((folder / "config.json").read_bytes()).get("architectures") or [])
 
 
-def _loaded(role: str, folder: Path, kind: Any, dtype: Any, *, new_head: bool = False) -> Any:
+def _loaded(
+    role: str, folder: Path, kind: Any, dtype: Any, *, new_head: bool = False, layout: Any = None
+) -> Any:
     from transformers.utils import logging  # noqa: PLC0415
 
     logging.disable_progress_bar()
@@ -287,6 +292,7 @@ def _loaded(role: str, folder: Path, kind: Any, dtype: Any, *, new_head: bool = 
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            distributed_config=layout,
             **({"num_labels": 1} if new_head else {}),
         )
     except Exception as error:

@@ -32,6 +32,7 @@ from alignment_worker import (
     train_log,
     train_pairs,
     train_rows,
+    train_sharding,
     train_weights,
 )
 from alignment_worker.failures import NoWorkDoneError
@@ -41,8 +42,8 @@ from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_trainer import (
     ResumableTrainer,
     diverged,
-    scoring_completions_only,
     without_known_warnings,
+    without_trls_detours,
 )
 from alignment_worker.workspace import Workspace
 
@@ -76,20 +77,21 @@ def run(workspace: Workspace) -> Outcome:
     start = workspace.inputs.path("start")
     if parameters.online:
         return _run_online(workspace, parameters, start)
-    with tempfile.TemporaryDirectory() as scratch, without_known_warnings(), scoring_completions_only():
+    with tempfile.TemporaryDirectory() as scratch, without_trls_detours():
         trainer, rows, gathered = _trainer(workspace, parameters, start, Path(scratch))
         origins = (pair.origin for pair in gathered.pairs if pair.origin)
         train_rows.store(origins, gathered.learned, workspace.config.iteration, workspace.run_folder)
         pairs, row_counts = len(rows.lengths), rows.counts
         del rows, gathered, origins  # the trainer has its own copy, and needs the memory
         trainer.train_or_resume()
+        trained = trainer.trained_model(lambda: models.load_weights("start", start, torch.float32))
     steps = train_log.steps_of(trainer.state.log_history)
     if not steps:
         raise NoWorkDoneError(f"Not one step was trained on {pairs} rows; this is an error of the worker.")
     train_log.write(workspace.run_folder / LOG, steps)
-    train_weights.store(trainer.trained_model(), start, workspace.run_folder / MODEL)
+    train_weights.store(trained, start, workspace.run_folder / MODEL)
     reference = trainer.log_probabilities
-    del trainer
+    del trainer, trained
     gc.collect()  # weights, gradients and optimizer make room for the comparison
     change = _change(workspace, start, len(steps), train_config.learning_rate(parameters.training))
     counts = (
@@ -125,7 +127,7 @@ def help_with(workspace: Workspace) -> None:
     parameters = workspace.config.parameters
     assert isinstance(parameters, TrainParameters)
     start = workspace.inputs.path("start")
-    with without_known_warnings(), scoring_completions_only():
+    with without_trls_detours():
         trainer, _, _ = _trainer(workspace, parameters, start, workspace.run_folder)
         trainer.train_or_resume()
 
@@ -138,6 +140,7 @@ def _trainer(
     tokenizer = models.load_tokenizer(start, "start")
     skeleton = _without_weights(start)
     adapters = lora.configuration(training.lora, skeleton) if training.lora else None
+    layout = train_sharding.layout(training, skeleton)
     eos_ids = models.eos_ids(skeleton, tokenizer)
     limit = _longest(skeleton, parameters)
     embeddings = skeleton.config.get_text_config().vocab_size
@@ -149,8 +152,8 @@ def _trainer(
     settings = train_config.settings(training, scratch, recompute=recompute)
     config = train_config.made(training, method.config, settings | rows.settings)
     trainer = method.trainer(
-        models.load_weights("start", start, torch.float32),
-        None if training.method == "BestOfN" else _reference(workspace),
+        models.load_weights("start", start, torch.float32, layout),
+        None if training.method == "BestOfN" else _reference(workspace, layout),
         rows,
         args=config,
         adapters=adapters,
@@ -175,13 +178,13 @@ def _change(workspace: Workspace, start: Path, steps: int, learning_rate: float)
     return change
 
 
-def _reference(workspace: Workspace) -> Any | None:
+def _reference(workspace: Workspace, layout: Any | None) -> Any | None:
     """The model that the KL term anchors to, or None if it is the start itself: no second copy then."""
     inputs = workspace.inputs
     reference = inputs.path("reference")
     if inputs.digests["reference"] == inputs.digests["start"]:
         return None
-    return models.load_weights("reference", reference, torch.float32)
+    return models.load_weights("reference", reference, torch.float32, layout)
 
 
 def _without_weights(folder: Path) -> Any:

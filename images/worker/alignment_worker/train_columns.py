@@ -13,6 +13,7 @@ from alignment_worker.progress import Progress
 from alignment_worker.train_reference import Tokens
 
 Row = Mapping[str, Any]
+Batch = Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class Rows:
         return len(longest) * longest[0]
 
 
+def share(batches: Sequence[Batch], processes: int) -> list[Batch]:
+    """What this process computes. Each has as many, for those of a divided model compute in step: one is done twice."""
+    rounds = -(-len(batches) // processes)
+    filled = [*batches, *batches[-1:] * (rounds * processes - len(batches))]
+    return filled[gang.rank() :: processes]
+
+
 def with_reference(
     dataset: Dataset,
     names: Sequence[str],
@@ -51,7 +59,7 @@ def with_reference(
     rows = list(dataset)
     order = sorted(range(len(rows)), key=lambda index: -length(rows[index]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    mine = batches[gang.rank() :: processes]
+    mine = share(batches, processes)
     found: dict[int, tuple[float, ...]] = {}
     progress.begin(sum(map(len, mine)), "rows", "reference log-probabilities")
     for batch in mine:

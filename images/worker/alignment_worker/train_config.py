@@ -63,6 +63,7 @@ def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, 
         "activation_checkpointing": recompute,
         "save_strategy": "steps",
         "save_steps": training.checkpoint_every_steps,
+        "save_only_model": training.sharding != "None",  # transformers' own checkpoints; ours hold everything
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "seed": training.seed,

@@ -15,8 +15,8 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignment_api.cycle import Training
-from alignment_worker import gang, models, train_config, train_reference
-from alignment_worker.train_columns import Rows
+from alignment_worker import models, train_config, train_reference
+from alignment_worker.train_columns import Rows, share
 from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_reference import Tokens
 from alignment_worker.train_trainer import ResumableTrainer
@@ -98,7 +98,7 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         """Longest first, so that padding wastes little, and a batch that is too large fails at once."""
         order = sorted(some, key=lambda index: -self._lengths[index])
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        mine = batches[gang.rank() :: self.args.world_size]
+        mine = share(batches, self.args.world_size)
         self._progress.begin(sum(map(len, mine)), "pairs", "reference log-probabilities")
         for batch in mine:
             inputs = self._prepare_inputs(self.data_collator([dataset[index] for index in batch]))

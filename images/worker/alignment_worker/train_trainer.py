@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -24,10 +24,10 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer import TRAINER_STATE_NAME
-from trl.trainer import utils
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
+from trl.trainer import dpo_trainer, kto_trainer, utils
 
-from alignment_worker import gang
+from alignment_worker import gang, train_sharding
 from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
@@ -58,6 +58,21 @@ def scoring_completions_only() -> Iterator[None]:
         utils._use_triton = original
 
 
+@contextmanager
+def without_trls_detours() -> Iterator[None]:
+    """TRL also hashes all weights, to name a cache of log-probabilities that is not used here."""
+    hashing = [dpo_trainer, kto_trainer]
+    originals = [module.hash_module for module in hashing]
+    for module in hashing:
+        module.hash_module = lambda _model: ""
+    try:
+        with without_known_warnings(), scoring_completions_only():
+            yield
+    finally:
+        for module, original in zip(hashing, originals, strict=True):
+            module.hash_module = original
+
+
 class ResumableTrainer(Trainer):  # type: ignore[misc]
     """Stands before one of TRL's trainers among the bases, and hands `others` on to it.
 
@@ -74,17 +89,28 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         utils.disable_dropout_in_model(model)
         super().__init__(model=model, callbacks=[_Report(progress)], **others)
         self.remove_callback(PrinterCallback)
+        train_sharding.settle(self.model)
+        self._trains_shards = train_sharding.trains_shards(self.model)
+        self._trained: train_sharding.Weights = {}
 
     def train_or_resume(self) -> None:
         """From the last complete checkpoint of this training, if there is one. Raises TrainingDivergedError."""
         first = self._checkpoints.newest() if gang.rank() == 0 else None
         checkpoint = gang.of_first(first)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if self._trains_shards:
+            self._trained = train_sharding.gathered_weights(self.model)
         gang.leave()
 
-    def trained_model(self) -> Any:
-        """The model in FP32, adapters merged; of no use to the trainer afterwards."""
+    def trained_model(self, start: Callable[[], Any] | None = None) -> Any:
+        """The model in FP32, adapters merged; of no use to the trainer afterwards.
+
+        A divided one needs `start`, which loads the model that it started from: it takes up what was trained.
+        """
         model = self.accelerator.unwrap_model(self.model)
+        if self.is_distributed_loading_by_transformers:
+            assert start is not None
+            model = train_sharding.united(model, self._trained, start())
         merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
         return merged.to("cpu")
 
@@ -106,20 +132,42 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         if self.state.global_step == self.state.max_steps:
             return  # the model itself is stored
         random_states = gang.gathered(self._random_state())
+        whole = train_sharding.gathered(self.model, self.optimizer) if self._trains_shards else None
         if gang.rank() == 0:
             self._checkpoints.keep(
-                self.state.global_step, lambda folder: self._write_checkpoint(folder, random_states)
+                self.state.global_step, lambda folder: self._write_checkpoint(folder, random_states, whole)
             )
 
-    def _write_checkpoint(self, folder: Path, random_states: list[tuple[str, bytes]]) -> None:
+    def _write_checkpoint(
+        self, folder: Path, random_states: list[tuple[str, bytes]], whole: train_sharding.Gathered | None
+    ) -> None:
         """What `train(resume_from_checkpoint=…)` reads: weights in FP32, optimizer, scheduler, random states."""
         folder.mkdir()
-        self.model.save_pretrained(folder)
-        self._save_optimizer_and_scheduler(str(folder))
+        if whole is None:
+            self.model.save_pretrained(folder, state_dict=train_sharding.undivided(self.model))
+            self._save_optimizer_and_scheduler(str(folder))
+        else:
+            whole.write(folder)
+            torch.save(self.lr_scheduler.state_dict(), folder / SCHEDULER_NAME)
         self._save_scaler(str(folder))
         for name, data in random_states:
             (folder / name).write_bytes(data)
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any | None = None) -> None:
+        if self._trains_shards:
+            train_sharding.restore_weights(self.model, Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self._trains_shards and checkpoint is not None:
+            train_sharding.restore_optimizer(self.model, self.optimizer, Path(checkpoint))
+            self.lr_scheduler.load_state_dict(
+                torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True)
+            )
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _random_state(self) -> tuple[str, bytes]:
         """This process's own: name and content of the file that it is read from again."""

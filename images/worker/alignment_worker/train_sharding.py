@@ -1,0 +1,126 @@
+"""One model divided among the processes of a gang: weights, gradients and optimizer, by FSDP2.
+
+transformers divides the model while it loads it, so that no process ever holds all of it on its device, and sees to
+the gradients. It does not resume such a training: what makes its checkpoints whole, and takes them apart again, is
+here. A checkpoint has the files of an undivided training.
+
+https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint import state_dict as whole
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from transformers.distributed import DistributedConfig
+from transformers.trainer import OPTIMIZER_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from alignment_api.cycle import Training
+from alignment_worker import gang, train_config
+from alignment_worker.failures import InvalidConfigError
+
+Weights = dict[str, torch.Tensor]
+
+_GATHERED = whole.StateDictOptions(full_state_dict=True, cpu_offload=True)  # in the first process alone
+_SCATTERED = whole.StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+
+
+def layout(training: Training, skeleton: Any) -> DistributedConfig | None:
+    """How the model is divided; None: not at all. `skeleton` is the model without weights.
+
+    Raises InvalidConfigError if there is one process alone, or the model's layers are not known to transformers.
+    """
+    if training.sharding == "None":
+        return None
+    if gang.size() == 1:
+        raise InvalidConfigError(
+            f"parameters.training.sharding: {training.sharding} divides a model among processes, and there is one; "
+            "raise nodes or processesPerNode, give the pod more GPUs, or write None"
+        )
+    config = DistributedConfig(
+        fsdp_size=gang.size(), fsdp_mixed_precision=train_config.computed_in(training) is torch.bfloat16
+    )
+    plan = skeleton.fsdp_plan
+    layers = [name for name, style in plan.items() if style == "free_full_weight"]
+    known = {name for name, _ in skeleton.named_modules()}
+    if not all(name.replace("*", "0") in known for name in layers):
+        raise InvalidConfigError(
+            f"parameters.training.sharding: {training.sharding}: transformers does not know the layers of "
+            f"{type(skeleton).__name__}; write None"
+        )
+    return config
+
+
+def trains_shards(model: Any) -> bool:
+    """Whether what is trained of it is divided. Adapters are not: every process has all of them."""
+    return any(isinstance(weight, DTensor) for weight in model.parameters() if weight.requires_grad)
+
+
+def settle(model: Any) -> None:
+    """Every process has its part alone again, behind a forward pass that no backward pass follows."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def undivided(model: Any) -> Weights:
+    """Those that this process has all of: of a divided model, the adapters."""
+    return {name: value for name, value in model.state_dict().items() if not isinstance(value, DTensor)}
+
+
+def gathered_weights(model: Any) -> Weights:
+    """On the CPU of the first process; all processes must ask, and the others get none."""
+    found: Weights = whole.get_model_state_dict(model, options=_GATHERED)
+    return found
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Weights and optimizer of a divided training, in the first process; empty in the others."""
+
+    weights: Weights
+    optimizer: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Raises OSError."""
+        once = {value.data_ptr(): name for name, value in reversed(self.weights.items())}
+        save_file({name: self.weights[name] for name in once.values()}, folder / SAFE_WEIGHTS_NAME)
+        torch.save(self.optimizer, folder / OPTIMIZER_NAME)
+
+
+def gathered(model: Any, optimizer: Any) -> Gathered:
+    """All processes must ask."""
+    return Gathered(
+        gathered_weights(model), whole.get_optimizer_state_dict(model, optimizer, options=_GATHERED)
+    )
+
+
+def restore_weights(model: Any, folder: Path) -> None:
+    """What `Gathered.write` wrote; all processes must ask. Raises OSError."""
+    found = load_file(folder / SAFE_WEIGHTS_NAME) if gang.rank() == 0 else {}
+    whole.set_model_state_dict(model, found, options=_SCATTERED)
+
+
+def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
+    """Likewise."""
+    file = folder / OPTIMIZER_NAME
+    found = torch.load(file, map_location="cpu", weights_only=True) if gang.rank() == 0 else {}
+    whole.set_optimizer_state_dict(model, optimizer, found, options=_SCATTERED)
+
+
+def united(model: Any, weights: Weights, start: Any) -> Any:
+    """`start`, undivided, with what was trained: the weights that were gathered of the model, or its adapters."""
+    if not isinstance(model, PeftModel):
+        start.load_state_dict(weights, assign=True)
+        return start
+    adapted = get_peft_model(start, model.peft_config["default"])
+    adapted.load_state_dict(undivided(model), strict=False)
+    return adapted
