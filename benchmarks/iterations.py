@@ -23,7 +23,9 @@ import yaml
 from matplotlib import pyplot
 
 from alignment_worker import rows
-from alignment_worker.compare import judged, win_rate_of
+from alignment_worker.compare import win_rate_of
+from alignment_worker.contests import ByScore
+from alignment_worker.progress import Progress
 from alignment_worker.scoring import Verifier
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +107,7 @@ def win_rate(evaluated: str, store: Path) -> dict[str, Any]:
     run = store / evaluated.removeprefix("pvc://quickstart-store/")
     (answers,) = run.glob("run-*/answers.jsonl")
     against = [{**row, "incumbent": row["initial"]} for row in rows.load(answers)]
-    return win_rate_of(judged(Verifier(), against), 0.95).to_wire()
+    return win_rate_of(ByScore(Verifier(), Progress()).contests(against), 0.95).to_wire()
 
 
 def served(points: Sequence[Point]) -> Point | None:

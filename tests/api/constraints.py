@@ -150,6 +150,8 @@ _WITHOUT_PAIRS: dict[str, object] = {
     "spec.sampling.completionsPerPrompt": 2,
     "spec.judge.pairs": MISSING,
     "spec.judge.minMargin": MISSING,
+    "spec.judge.lengthPenalty": MISSING,
+    "spec.judge.shortCorrectPercent": MISSING,
     "spec.training.epochs": MISSING,
     "spec.training.lora.dropout": MISSING,
     "spec.training.perDeviceBatchSize": 1,

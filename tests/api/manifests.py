@@ -122,6 +122,8 @@ CYCLE: Manifest = {
             "rewardModel": {"uri": "pvc://models/reward", "batchSize": 8},
             "pairs": "AllPairs",
             "minMargin": 0.1,
+            "lengthPenalty": {"type": "Linear", "coefficient": 0.01},
+            "shortCorrectPercent": 10,
         },
         "reward": {"model": "pvc://models/m0", "epochs": 2, "learningRate": 2e-5, "minPairs": 500},
         "training": {

@@ -228,6 +228,8 @@ def test_the_hooks_of_trl_that_are_overridden_are_there() -> None:
         "training_step": ("self", "args", "kwargs"),
         "_send_telemetry": ("self",),
         "_save_checkpoint": ("self", "model", "trial"),
+        "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
+        "_load_optimizer_and_scheduler": ("self", "checkpoint"),
     }
     assert tuple(inspect.signature(DPOTrainer.compute_ref_log_probs).parameters) == (
         "self",

@@ -38,7 +38,7 @@ class Rows:
 def share(batches: Sequence[Batch], processes: int) -> list[Batch]:
     """What this process computes. Each has as many, for those of a divided model compute in step: one is done twice."""
     rounds = -(-len(batches) // processes)
-    filled = [*batches, *batches[-1:] * (rounds * processes - len(batches))]
+    filled = [*batches, *(list(batches[-1:]) * (rounds * processes - len(batches)))]
     return filled[gang.rank() :: processes]
 
 

@@ -119,7 +119,7 @@ def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
 def united(model: Any, weights: Weights, start: Any) -> Any:
     """`start`, undivided, with what was trained: the weights that were gathered of the model, or its adapters."""
     if not isinstance(model, PeftModel):
-        start.load_state_dict(weights, assign=True)
+        start.load_state_dict(weights)  # in place: what is tied stays so
         return start
     adapted = get_peft_model(start, model.peft_config["default"])
     adapted.load_state_dict(undivided(model), strict=False)
