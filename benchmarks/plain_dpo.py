@@ -45,7 +45,7 @@ def main() -> None:
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        **({"gradient_checkpointing": False} if given.keep_activations else {}),
+        **({"activation_checkpointing": False} if given.keep_activations else {}),
     )
     lora = LoraConfig(task_type="CAUSAL_LM", r=16, lora_alpha=32, target_modules="all-linear")
     rows = load_dataset(

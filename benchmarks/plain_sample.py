@@ -98,8 +98,8 @@ def main() -> None:
     torch.manual_seed(0)
     asked = [json.loads(line)["prompt"] for line in given.prompts.read_text().splitlines()]
     prompts = [encoded(tokenizer, prompt) for prompt in asked]
-    with torch.inference_mode():
-        answers = (static if given.way == "static" else continuous)(model, prompts, settings, given.rows)
+    way = static if given.way == "static" else continuous  # both see to it that no gradients are kept
+    answers = way(model, prompts, settings, given.rows)
     answers = [cut(row, eos if isinstance(eos, list) else [eos]) for row in answers]
     texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
     with given.output.open("w") as file:
