@@ -40,12 +40,6 @@ def local(uri: str, state: Path) -> Path:
     return state / "claims" / "quickstart-store" / uri.removeprefix("pvc://quickstart-store/")
 
 
-def configs(state: Path, stage: str, iteration: int) -> list[dict[str, Any]]:
-    """What the Jobs of a stage were given."""
-    every = [json.loads(file.read_text()) for file in (state / "jobs").glob("*/stage.json")]
-    return [config for config in every if (config["stage"], config["iteration"]) == (stage, iteration)]
-
-
 def verdicts(iteration: dict[str, Any]) -> dict[str, str]:
     return {gate["name"]: gate["verdict"] for gate in iteration["gates"]}
 
