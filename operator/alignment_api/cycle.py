@@ -284,7 +284,10 @@ class Training(Model):
     @model_validator(mode="after")
     def _arguments_are_known(self) -> Self:
         for name, value in (self.arguments or {}).items():
-            if problem := trainer_arguments.problem(self.method, name, value):
+            problem = trainer_arguments.problem(self.method, name, value)
+            if self.sharding != "None":
+                problem = problem or trainer_arguments.problem_divided(name, value)
+            if problem:
                 context = {"message": problem, "path": f".arguments.{name}"}
                 raise PydanticCustomError("rule", "{message}", context)
         return self

@@ -12,6 +12,8 @@ from alignment_api.trainer_fields import ALLOWED, OURS
 MOST = max(map(len, ALLOWED.values()))
 Value = bool | int | float | str
 
+# Not adafactor, which mixes divided and whole tensors, nor sgd, which has no state to go on from.
+_DIVIDED = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop")
 _WORDS: dict[type, str] = {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
 
 
@@ -41,6 +43,13 @@ def problem(method: str, name: str, value: Value) -> str:
             else wording.suggestion(str(value), kind, "is not one of its values", "values")
         )
     return "" if _fits(kind, value) else f"must be {_WORDS[kind]}"
+
+
+def problem_divided(name: str, value: Value) -> str:
+    """Likewise, of a model that is divided among processes (spec.training.sharding)."""
+    if name != "optim" or value in _DIVIDED:
+        return ""
+    return f"{value} does not train with sharding; choose {', '.join(_DIVIDED)}, or write sharding: None"
 
 
 def _fits(kind: type, value: Value) -> bool:

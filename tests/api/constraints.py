@@ -92,7 +92,7 @@ _EVERY_ARGUMENT = {
     "f_divergence_type": "js_divergence",
     "lr_scheduler_type": "cosine",
     "max_grad_norm": 1,
-    "optim": "adafactor",
+    "optim": "rmsprop",
     "torch_empty_cache_steps": 10,
     "use_weighting": False,
     "warmup_steps": 10,

@@ -362,6 +362,18 @@ def test_an_unknown_argument_is_refused_with_those_that_the_method_has() -> None
         assert problem.message.endswith(", ".join(trainer_fields.ALLOWED[method]))
 
 
+@pytest.mark.parametrize("optim", ["adafactor", "sgd"])
+def test_an_optimizer_that_cannot_be_divided_is_refused_with_those_that_can(optim: str) -> None:
+    values = {"spec.training.arguments": {"optim": optim}, "spec.training.sharding": "FSDP"}
+    (problem,) = check_manifest(with_values("AlignmentCycle", values))
+    assert problem.path == "spec.training.arguments.optim"
+    assert problem.message == (
+        f"{optim} does not train with sharding; choose adamw_torch, adamw_torch_fused, adagrad, rmsprop, or write "
+        "sharding: None"
+    )
+    assert not check_manifest(with_values("AlignmentCycle", values | {"spec.training.sharding": "None"}))
+
+
 def test_ppo_has_no_trainer_that_an_argument_could_be_for() -> None:
     assert trainer_arguments.problem("PPO", "warmup_steps", 10) == (
         "is for the trainers of DPO, IPO, KTO, BestOfN; leave it out with PPO"
