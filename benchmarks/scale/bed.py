@@ -72,7 +72,8 @@ def scale_bed(folder: Path) -> Iterator[ScaleBed]:
     folder.mkdir(parents=True)
     policy, audit_log = folder / "scale-policy.yaml", folder / "scale-audit.log"
     policy.write_text(yaml.safe_dump(_AUDIT_POLICY))
-    audit = (f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}")
+    whole = "--audit-log-maxsize=10000"  # MiB: one file, however many cycles there are
+    audit = (f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}", whole)
     control_plane = ControlPlane(ControlPlaneOptions(folder, extra_args={"kube-apiserver": audit}))
     control_plane.start()
     player = _player(control_plane, folder)

@@ -231,8 +231,9 @@ class World:
         """Those whose pods may run."""
         return [view.name for view in self.live() if not view.deleting and not view.suspended]
 
-    def succeed(self, name: str, *, lose_result: bool = False) -> None:
+    def succeed(self, name: str, *, lose_result: bool = False, **counts: int) -> None:
         result = self._compute(self.jobs[name].config)
+        result = result.model_copy(update={"counts": result.counts | counts})
         pod = None if lose_result else PodView(0, StageReport(result=result).encode(), started=True)
         self.change(name, state=JobState.SUCCEEDED, pod=pod)
 

@@ -332,3 +332,17 @@ def test_a_gang_that_ran_out_of_time_or_of_the_users_making_is_not_tried_again()
         world.change(name, failure=failure)
         world.pass_()
         assert world.iteration["outcome"] == "Failed"
+
+
+def test_a_training_that_diverged_goes_on_with_its_last_sound_checkpoint_and_says_so() -> None:
+    world = gang()
+    for name in world.active():
+        world.succeed(name, steps=30, divergedAtStep=37)
+    decided = world.pass_()
+    said = "training diverged at step 37; the model is that of step 30, its last sound checkpoint"
+    assert (train(world)["state"], train(world)["message"]) == ("Succeeded", said)
+    (event,) = [event for event in decided.events if event.warning]
+    assert (event.reason, event.message) == ("TrainingDiverged", f"iteration 1: stage train: {said}")
+    world.settle()
+    assert world.iteration["outcome"] == "Promoted"
+    assert train(world)["message"] == said

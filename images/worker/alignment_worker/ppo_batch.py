@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,12 @@ class Batch:
     def length(self) -> float:
         """Tokens of a completion, EOS counted, mean."""
         return float(self.mask.sum()) / len(self.episodes)
+
+    @property
+    def most_frequent(self) -> float:
+        """Share of the completions that are the same as the most frequent one."""
+        said = Counter(tuple(episode.completion.ids) for episode in self.episodes)
+        return max(said.values()) / len(self.episodes)
 
     @property
     def truncated(self) -> float:

@@ -19,14 +19,26 @@ from safetensors.torch import load_file, save_file
 from alignment_api import digests
 from alignment_api.measurements import START_REWARD, TRAIN_KL, TRAIN_LOSS, TRAIN_REWARD, Measurement
 from alignment_api.ppo import PPO
-from alignment_api.stage import TrainParameters
-from alignment_worker import models, ppo, ppo_batch, ppo_models, ppo_rollouts, scoring, train_config, unseen
-from alignment_worker.failures import InvalidModelError, TrainingDivergedError
+from alignment_api.stage import DIVERGED_AT, TrainParameters
+from alignment_worker import (
+    models,
+    ppo,
+    ppo_batch,
+    ppo_models,
+    ppo_rollouts,
+    scoring,
+    train_checkpoints,
+    train_config,
+    train_divergence,
+    unseen,
+)
+from alignment_worker.failures import InvalidModelError
 from alignment_worker.ppo_batch import Batch
 from alignment_worker.ppo_models import Actor, Reference
 from alignment_worker.ppo_rollouts import Rollouts
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
+from alignment_worker.train_divergence import Divergence, Watch
 from alignment_worker.train_trainer import diverged
 from alignment_worker.workspace import Workspace
 
@@ -67,8 +79,8 @@ def train(workspace: Workspace, parameters: TrainParameters, adapters: Any | Non
     loop = Loop(actor, reference, Rollouts(pool, parameters, judge), parameters)
     identity = digests.of_json([workspace.config.to_wire(), dict(inputs.digests)])
     loop.run(Checkpoints(workspace.stage_folder / "checkpoints", identity), workspace.progress)
-    counts = pool.counts | checked.counts | loop.state.counts | {"batches": loop.state.batch}
-    return Trained(actor.merged(), loop.state.log, counts, checked.measurements | measured(loop.state.log))
+    counts = pool.counts | checked.counts | loop.counts
+    return Trained(actor.merged(), loop.log, counts, checked.measurements | measured(loop.state.log))
 
 
 def measured(log: list[dict[str, Any]]) -> dict[str, Measurement]:
@@ -84,6 +96,14 @@ def measured(log: list[dict[str, Any]]) -> dict[str, Measurement]:
         name: Measurement(estimate=sum(row[column] for row in some) / len(some), n=len(some))
         for name, column, some in wanted
     }
+
+
+class DivergedError(Exception):
+    """The training cannot go on from where it is."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        super().__init__(divergence.what)
+        self.divergence = divergence
 
 
 @dataclass
@@ -114,15 +134,37 @@ class Loop:
         self._learning_rate = train_config.learning_rate(training)
         self._optimizer = torch.optim.AdamW(actor.groups(self._learning_rate), weight_decay=0.0, fused=True)
         self.state = State(train_config.beta(training))
+        self.log = self.state.log  # with the steps that were taken back, if any were
+        self._divergence: Divergence | None = None
+        self._watch = Watch(clip_norm=_GRADIENT_NORM)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Of the steps that the model was trained for, and which step showed that it could be no further."""
+        found = self.state.counts | {"batches": self.state.batch, "steps": len(self.state.log)}
+        return found | ({DIVERGED_AT: self._divergence.step} if self._divergence else {})
 
     def run(self, checkpoints: Checkpoints, progress: Progress) -> None:
-        """To the end, from the newest checkpoint if there is one.
+        """To the end, from the newest checkpoint if there is one; where it diverges, back to the last sound checkpoint.
 
-        Raises TrainingDivergedError, InvalidRowError, InvalidModelError, OSError.
+        Raises TrainingDivergedError if there is none, InvalidRowError, InvalidModelError, OSError.
         """
         newest = checkpoints.newest()
         if newest is not None:
             self._restore(newest)
+        try:
+            self._go_on(checkpoints, progress)
+        except DivergedError as error:
+            found = error.divergence
+            sound = checkpoints.newest(found.last_sound)
+            if sound is None:
+                raise diverged(found.what, found.step, self._learning_rate) from error
+            taken_back = self.state.log[train_checkpoints.step_of(sound) :]
+            self._restore(sound)
+            self.log, self._divergence = self.state.log + taken_back, found
+            train_divergence.tell(found, len(self.state.log))
+
+    def _go_on(self, checkpoints: Checkpoints, progress: Progress) -> None:
         saved = len(self.state.log)
         done = self.state.batch * self._size
         progress.begin(self._batches * self._size, "episodes", "training", done=done)
@@ -134,7 +176,7 @@ class Loop:
             progress.count("steps", len(self.state.log) - steps)
             progress.count("tokens", int(batch.mask.sum()))
             progress.reach(self.state.batch * self._size, f"reward {batch.score:.3f}")
-            if self.state.batch < self._batches and self._due(saved):
+            if self.state.batch < self._batches and self._due(saved) and not self._watch.suspicious:
                 saved = len(self.state.log)
                 checkpoints.keep(saved, self._save)
 
@@ -239,11 +281,15 @@ class Loop:
                 "beta": self.state.beta,
                 "length": batch.length,
                 "truncated": batch.truncated,
+                "mostFrequent": batch.most_frequent,
             }
         )
+        if divergence := self._watch.see(self.state.log[-1]):
+            raise DivergedError(divergence)
 
-    def _diverged(self, what: str) -> TrainingDivergedError:
-        return diverged(what, len(self.state.log) + 1, self._learning_rate)
+    def _diverged(self, what: str) -> DivergedError:
+        step = len(self.state.log) + 1
+        return DivergedError(Divergence(step, step, what))
 
     def _save(self, folder: Path) -> None:
         folder.mkdir()
@@ -261,3 +307,7 @@ class Loop:
         optimizer = torch.load(folder / _OPTIMIZER, map_location=device, weights_only=True)
         self._optimizer.load_state_dict(optimizer)
         self.state = State(**json.loads((folder / _STATE).read_bytes()))
+        self.log = self.state.log
+        self._watch = Watch(clip_norm=_GRADIENT_NORM)
+        for row in self.log:
+            self._watch.see(row)

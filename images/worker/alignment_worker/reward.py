@@ -33,7 +33,7 @@ from alignment_worker.scoring import RewardModel
 from alignment_worker.statistics import mean_change, reward_quality
 from alignment_worker.store import Outcome
 from alignment_worker.train_columns import Rows
-from alignment_worker.train_trainer import diverged, without_known_warnings
+from alignment_worker.train_trainer import without_known_warnings
 from alignment_worker.workspace import Workspace
 
 MODEL = "model"
@@ -51,15 +51,14 @@ def run(workspace: Workspace) -> Outcome:
     with tempfile.TemporaryDirectory() as scratch, without_known_warnings():
         trainer, rows, gathered = _trainer(workspace, parameters, backbone, seen, Path(scratch))
         trainer.train_or_resume()
-    steps = train_log.steps_of(trainer.state.log_history)
-    if not steps:
+    steps, done = trainer.steps, trainer.counts
+    if not done["steps"]:
         raise NoWorkDoneError(
             f"Not one step was trained on {len(gathered.trained)} pairs; this is an error of the worker."
         )
     train_log.write(workspace.run_folder / LOG, steps)
     folder = workspace.run_folder / MODEL
     model = trainer.trained_model()
-    _check_finite(model, len(steps), parameters.reward.learning_rate)
     _store(model, backbone, folder, seen.union(pair.mark for pair in gathered.trained))
     size = sum(weights.numel() for weights in model.parameters())
     del trainer, model
@@ -71,8 +70,8 @@ def run(workspace: Workspace) -> Outcome:
         "Give more pairs in spec.datasets, raise spec.reward.epochs or learningRate, or name another "
         "spec.reward.model.",
     )
-    counts = rows.counts | {"steps": len(steps), "epochs": parameters.reward.epochs, "parameters": size}
-    return Outcome(counts, train_log.measured(steps) | measured, model=folder)
+    counts = rows.counts | done | {"epochs": parameters.reward.epochs, "parameters": size}
+    return Outcome(counts, train_log.measured(steps[: done["steps"]]) | measured, model=folder)
 
 
 def _trainer(
@@ -98,12 +97,6 @@ def _trainer(
         progress=workspace.progress,
     )
     return trainer, rows, gathered
-
-
-def _check_finite(model: Any, steps: int, learning_rate: float) -> None:
-    """Raises TrainingDivergedError."""
-    if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
-        raise diverged("the weights are not finite", steps, learning_rate, RewardModelTrainer.remedy)
 
 
 def _store(model: Any, backbone: Path, folder: Path, seen: frozenset[str]) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets import Dataset
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
@@ -27,10 +26,4 @@ class RewardModelTrainer(ResumableTrainer, RewardTrainer):  # type: ignore[misc]
         pad = models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
         # TRL asks for one, and gives the model its id.
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad)
-        super().__init__(
-            model=model,
-            train_dataset=Dataset.from_dict(of.columns),
-            processing_class=tokenizer,
-            data_collator=DataCollatorForPreference(pad_token_id=pad),
-            **others,
-        )
+        super().__init__(model, of, DataCollatorForPreference, tokenizer=tokenizer, **others)

@@ -85,26 +85,26 @@ def run(workspace: Workspace) -> Outcome:
         del rows, gathered, origins  # the trainer has its own copy, and needs the memory
         trainer.train_or_resume()
         trained = trainer.trained_model(lambda: models.load_weights("start", start, torch.float32))
-    steps = train_log.steps_of(trainer.state.log_history)
-    if not steps:
+    steps, done = trainer.steps, trainer.counts
+    if not done["steps"]:
         raise NoWorkDoneError(f"Not one step was trained on {pairs} rows; this is an error of the worker.")
     train_log.write(workspace.run_folder / LOG, steps)
     train_weights.store(trained, start, workspace.run_folder / MODEL)
     reference = trainer.log_probabilities
     del trainer, trained
     gc.collect()  # weights, gradients and optimizer make room for the comparison
-    change = _change(workspace, start, len(steps), train_config.learning_rate(parameters.training))
+    change = _change(workspace, start, done["steps"], train_config.learning_rate(parameters.training))
     counts = (
         row_counts
         | (reference.counts if reference else {})
+        | done
         | {
-            "steps": len(steps),
             "epochs": parameters.training.epochs,
             "parameters": change.parameters,
             "parametersChanged": change.changed,
         }
     )
-    measurements = train_log.measured(steps) | (reference.measured if reference else {})
+    measurements = train_log.measured(steps[: done["steps"]]) | (reference.measured if reference else {})
     return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
 
 
@@ -115,10 +115,10 @@ def _run_online(workspace: Workspace, parameters: TrainParameters, start: Path) 
         trained = ppo_training.train(workspace, parameters, adapters)
     train_log.write(workspace.run_folder / LOG, trained.log)
     train_weights.store(trained.model, start, workspace.run_folder / MODEL)
-    steps, counts, measurements = len(trained.log), trained.counts, trained.measurements
+    counts, measurements = trained.counts, trained.measurements
     del trained
-    change = _change(workspace, start, steps, train_config.learning_rate(training))
-    counts |= {"steps": steps, "parameters": change.parameters, "parametersChanged": change.changed}
+    change = _change(workspace, start, counts["steps"], train_config.learning_rate(training))
+    counts |= {"parameters": change.parameters, "parametersChanged": change.changed}
     return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
 
 

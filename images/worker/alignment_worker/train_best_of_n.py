@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from alignment_api.cycle import Training
-from alignment_worker import models
 from alignment_worker.train_columns import Rows
 from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_trainer import ResumableTrainer
@@ -40,16 +38,6 @@ class AnswerTrainer(ResumableTrainer, SFTTrainer):  # type: ignore[misc]
     """Trains `model` on answers; there is no reference."""
 
     def __init__(
-        self, model: Any, _reference: None, of: Rows, *, tokenizer: Any, adapters: Any | None, **others: Any
+        self, model: Any, _reference: None, of: Rows, *, adapters: Any | None, **others: Any
     ) -> None:
-        collator = DataCollatorForLanguageModeling(
-            pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
-        )
-        super().__init__(
-            model=model,
-            train_dataset=Dataset.from_dict(of.columns),
-            processing_class=tokenizer,
-            data_collator=collator,
-            peft_config=adapters,
-            **others,
-        )
+        super().__init__(model, of, DataCollatorForLanguageModeling, peft_config=adapters, **others)

@@ -31,6 +31,11 @@ def of(workspace: Workspace, rows: Rows) -> Checkpoints:
     return Checkpoints(workspace.stage_folder / "checkpoints", digests.of_json(identity))
 
 
+def step_of(checkpoint: Path) -> int:
+    """After so many steps it was written."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 class Checkpoints:
     """`identity` tells this training from any other: its config, its inputs and its pairs."""
 
@@ -38,11 +43,15 @@ class Checkpoints:
         self._folder = folder
         self._identity = identity
 
-    def newest(self) -> Path | None:
-        """The last complete checkpoint of this very training; what killed runs left half written is removed."""
+    def newest(self, last: int | None = None) -> Path | None:
+        """The last complete checkpoint of this very training, of step `last` at most.
+
+        What killed runs left half written is removed.
+        """
         for leftover in self._folder.glob(f"{_TEMPORARY}*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        return next((path for path in reversed(self._by_step()) if self._is_whole(path)), None)
+        early = (path for path in reversed(self._by_step()) if last is None or step_of(path) <= last)
+        return next((path for path in early if self._is_whole(path)), None)
 
     def keep(self, step: int, write: Callable[[Path], None]) -> None:
         """Let `write` fill a folder, seal it, and let older ones go. Raises OSError."""
@@ -68,7 +77,7 @@ class Checkpoints:
 
     def _by_step(self) -> list[Path]:
         numbered = [path for path in self._folder.glob("step-*") if path.name[5:].isdigit()]
-        return sorted(numbered, key=lambda path: int(path.name[5:]))
+        return sorted(numbered, key=step_of)
 
     def _is_whole(self, checkpoint: Path) -> bool:
         try:

@@ -7,6 +7,7 @@ caches them on disk (`_precompute_ref_logps`), which is overridden here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignment_api.cycle import Training
-from alignment_worker import models, train_config, train_reference
+from alignment_worker import train_config, train_reference
 from alignment_worker.train_columns import Rows, share
 from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_reference import Tokens
@@ -33,7 +34,13 @@ def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
         "rejected_ids": [pair.rejected for pair in pairs],
     }
     recorded = {index: pair.log_probs for index, pair in enumerate(pairs) if pair.log_probs is not None}
-    return Rows(columns, [2 * pair.length for pair in pairs], gathered.counts(), recorded=recorded)
+    return Rows(
+        columns,
+        [2 * pair.length for pair in pairs],
+        gathered.counts(),
+        recorded=recorded,
+        answer_tokens=fmean(len(pair.chosen) for pair in pairs),
+    )
 
 
 def config(training: Training, **settings: Any) -> DPOConfig:
@@ -55,28 +62,12 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        model: Any,
-        reference: Any | None,
-        of: Rows,
-        *,
-        tokenizer: Any,
-        adapters: Any | None,
-        **others: Any,
+        self, model: Any, reference: Any | None, of: Rows, *, adapters: Any | None, **others: Any
     ) -> None:
         self._recorded = dict(of.recorded)
         self._lengths = of.lengths
-        collator = DataCollatorForPreference(
-            pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
-        )
         super().__init__(
-            model=model,
-            ref_model=reference,
-            train_dataset=Dataset.from_dict(of.columns),
-            processing_class=tokenizer,
-            data_collator=collator,
-            peft_config=adapters,
-            **others,
+            model, of, DataCollatorForPreference, ref_model=reference, peft_config=adapters, **others
         )
         self.ref_model = None  # its log-probabilities are there
         self._recorded.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
@@ -14,7 +15,7 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from alignment_api.cycle import Training
-from alignment_worker import models, train_config
+from alignment_worker import train_config
 from alignment_worker.failures import TooFewPairsError
 from alignment_worker.train_columns import Row, Rows, with_reference
 from alignment_worker.train_kto_batches import KtoRow, arranged, mismatched
@@ -62,7 +63,8 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         "desirable_weight": max(1.0, bad / good),
         "undesirable_weight": max(1.0, good / bad),
     }
-    return Rows(columns, lengths, counts, settings)
+    answer_tokens = fmean(len(row.completion) for row in kept if row.desirable)
+    return Rows(columns, lengths, counts, settings, answer_tokens=answer_tokens)
 
 
 def unpaired(pairs: Iterable[TokenPair]) -> list[KtoRow]:
@@ -109,26 +111,10 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
     """
 
     def __init__(
-        self,
-        model: Any,
-        reference: Any | None,
-        of: Rows,
-        *,
-        tokenizer: Any,
-        adapters: Any | None,
-        **others: Any,
+        self, model: Any, reference: Any | None, of: Rows, *, adapters: Any | None, **others: Any
     ) -> None:
-        collator = DataCollatorForUnpairedPreference(
-            pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
-        )
         super().__init__(
-            model=model,
-            ref_model=reference,
-            train_dataset=Dataset.from_dict(of.columns),
-            processing_class=tokenizer,
-            data_collator=collator,
-            peft_config=adapters,
-            **others,
+            model, of, DataCollatorForUnpairedPreference, ref_model=reference, peft_config=adapters, **others
         )
         self.ref_model = None  # its log-probabilities are there
 

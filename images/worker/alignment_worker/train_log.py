@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -43,8 +44,13 @@ def steps_of(history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write(path: Path, steps: Iterable[Mapping[str, Any]]) -> None:
-    """JSON Lines. Raises OSError."""
-    path.write_text("".join(json.dumps(step) + "\n" for step in steps), encoding="utf-8")
+    """JSON Lines, with null for what is no finite number. Raises OSError."""
+    lines = (json.dumps({name: _finite(value) for name, value in step.items()}) for step in steps)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 def measured(steps: list[dict[str, Any]]) -> dict[str, Measurement]:

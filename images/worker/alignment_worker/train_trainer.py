@@ -27,10 +27,13 @@ from transformers import (
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from trl.trainer import dpo_trainer, kto_trainer, utils
 
-from alignment_worker import gang, train_sharding
+from alignment_api.stage import DIVERGED_AT
+from alignment_worker import gang, models, train_checkpoints, train_divergence, train_log, train_sharding
 from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
+from alignment_worker.train_columns import Rows
+from alignment_worker.train_divergence import Divergence, Watch
 from alignment_worker.train_reference import Reference
 
 _REMEDY = "Lower spec.training.learningRate (a tenth of it is a good next try), raise beta, or set precision to FP32."
@@ -77,27 +80,63 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     """Stands before one of TRL's trainers among the bases, and hands `others` on to it.
 
     The model's own dropout is off; that of adapters stays. `remedy` is what to do when training diverges.
-    `log_probabilities` says where the reference's are from, for the methods that may be given them.
+    `log_probabilities` says where the reference's are from, for the methods that may be given them; `divergence`
+    whether the training was stopped, and the model is that of an earlier step.
     """
 
     remedy: ClassVar[str] = _REMEDY
     log_probabilities: Reference | None = None
+    divergence: Divergence | None = None
 
-    def __init__(self, model: Any, *, checkpoints: Checkpoints, progress: Progress, **others: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        of: Rows,
+        collator: Callable[..., Any],
+        *,
+        tokenizer: Any,
+        checkpoints: Checkpoints,
+        progress: Progress,
+        **others: Any,
+    ) -> None:
         self._checkpoints = checkpoints
         self._progress = progress
         utils.disable_dropout_in_model(model)
-        super().__init__(model=model, callbacks=[_Report(progress)], **others)
+        super().__init__(
+            model=model,
+            train_dataset=Dataset.from_dict(of.columns),
+            processing_class=tokenizer,
+            data_collator=collator(
+                pad_token_id=models.pad_id(tokenizer, model.config.get_text_config().vocab_size)
+            ),
+            callbacks=[_Report(progress)],
+            **others,
+        )
+        self._guard = _Guard(
+            Watch(
+                answer_tokens=of.answer_tokens,
+                clip_norm=self.args.max_grad_norm,
+                scaled_loss=self.args.fp16,
+            )
+        )
+        self.add_callback(self._guard)
         self.remove_callback(PrinterCallback)
         train_sharding.settle(self.model)
         self._trains_shards = train_sharding.trains_shards(self.model)
         self._trained: train_sharding.Weights = {}
+        self._kept_step = 0
 
     def train_or_resume(self) -> None:
-        """From the last complete checkpoint of this training, if there is one. Raises TrainingDivergedError."""
-        first = self._checkpoints.newest() if gang.rank() == 0 else None
-        checkpoint = gang.of_first(first)
-        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        """From the last complete checkpoint of this training, if there is one.
+
+        A training that diverges is stopped, and the last sound checkpoint taken.
+        Raises TrainingDivergedError if there is none.
+        """
+        checkpoint = self._checkpoint()
+        self.train(resume_from_checkpoint=checkpoint)
+        self.divergence = self._guard.divergence or self._broken_at_the_end()
+        if self.divergence:
+            self._return_to(self.divergence)
         if self._trains_shards:
             self._trained = train_sharding.gathered_weights(self.model)
         gang.leave()
@@ -114,16 +153,45 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
         return merged.to("cpu")
 
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The log's rows, those of a divergence among them."""
+        return train_log.steps_of(self.state.log_history)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Steps that the model was trained for, and which step showed that it could be no further."""
+        if self.divergence is None:
+            return {"steps": self.state.global_step}
+        return {"steps": self._kept_step, DIVERGED_AT: self.divergence.step}
+
+    def _checkpoint(self, last: int | None = None) -> str | None:
+        """The folder of the newest, of step `last` at most."""
+        found = self._checkpoints.newest(last) if gang.rank() == 0 else None
+        folder = gang.of_first(found)
+        return str(folder) if folder else None
+
+    def _broken_at_the_end(self) -> Divergence | None:
+        """No later step looks at the weights of the last one. A divided model's are looked at once they are whole."""
+        if self._trains_shards or all(bool(torch.isfinite(weights).all()) for weights in self._weights()):
+            return None
+        last = self.state.global_step
+        return Divergence(last, last + 1, "the weights are not finite")
+
+    def _weights(self) -> Iterator[torch.Tensor]:
+        return (weights for weights in self.model.parameters() if weights.requires_grad)
+
+    def _return_to(self, divergence: Divergence) -> None:
+        """The weights of the last sound checkpoint. Raises TrainingDivergedError."""
+        sound = self._checkpoint(divergence.last_sound)
+        if sound is None:
+            raise diverged(divergence.what, divergence.step, self.args.learning_rate, self.remedy)
+        self._load_from_checkpoint(sound)
+        self._kept_step = train_checkpoints.step_of(Path(sound))
+        train_divergence.tell(divergence, self._kept_step)
+
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Raises TrainingDivergedError."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        if not torch.isfinite(loss):
-            what, step = f"the loss is {loss.item()}", self.state.global_step + 1
-            raise diverged(what, step, self.args.learning_rate, self.remedy)
-        return loss
 
     def _send_telemetry(self) -> None:
         """Nothing leaves the pod."""
@@ -182,6 +250,29 @@ def diverged(what: str, step: int, learning_rate: float, remedy: str = _REMEDY) 
     return TrainingDivergedError(
         f"Training diverged at step {step}: {what}, with learningRate {learning_rate:g}. {remedy}"
     )
+
+
+class _Guard(TrainerCallback):  # type: ignore[misc]
+    """Stops a training that diverges, and keeps no checkpoint that might already have. Equal in all of a gang."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self.divergence: Divergence | None = None
+
+    def on_train_begin(
+        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any
+    ) -> None:
+        for row in train_log.steps_of(state.log_history):
+            self._watch.see(row)
+
+    def on_log(
+        self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        rows = train_log.steps_of(state.log_history[-1:])
+        if rows and self.divergence is None:
+            self.divergence = self._watch.see(rows[0])
+            control.should_training_stop |= self.divergence is not None
+            control.should_save &= not self._watch.suspicious
 
 
 class _Report(TrainerCallback):  # type: ignore[misc]

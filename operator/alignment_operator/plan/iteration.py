@@ -11,7 +11,7 @@ from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, Outcome, StageStatus
 from alignment_api.gates import GateResult
 from alignment_api.pods import PodDefaults, settled
-from alignment_api.stage import Located, Stage, StageConfig
+from alignment_api.stage import ExitCode, Located, Stage, StageConfig
 from alignment_operator.gates.decision import Decision, DecisionKind, decide
 from alignment_operator.gates.judge import judge_all
 from alignment_operator.observed import Frozen, ObservedCycle
@@ -130,6 +130,8 @@ def _stage_events(before: StageStatus, after: StageStatus, iteration: Iteration)
         return (Event("StageStarted", f"{where} started as Job {after.job}"),)
     if after.attempt > before.attempt:
         return (Event("StageRetried", f"{where} is tried again: {after.message}", warning=True),)
+    if after.state == "Succeeded" and after.message:
+        return (Event(ExitCode.TRAINING_DIVERGED.reason, f"{where}: {after.message}", warning=True),)
     return ()
 
 

@@ -10,7 +10,16 @@ from alignment_api import names
 from alignment_api.conditions import Reason
 from alignment_api.cycle_status import StageStatus
 from alignment_api.pods import PodDefaults
-from alignment_api.stage import STORE_FULL, WORK, ExitCode, Stage, StageConfig, StageReport, StageResult
+from alignment_api.stage import (
+    DIVERGED_AT,
+    STORE_FULL,
+    WORK,
+    ExitCode,
+    Stage,
+    StageConfig,
+    StageReport,
+    StageResult,
+)
 from alignment_operator.observed import JobState, JobView, PodView
 from alignment_operator.plan import instants
 from alignment_operator.planned import Action, DeleteJob, StartJob
@@ -161,7 +170,7 @@ def _succeeded(status: StageStatus, job: JobView, config: StageConfig, now: date
             "finished_at": instants.spell(now),
             "result": report.result,
             "reason": None,
-            "message": None,
+            "message": _cut_short(report.result),
             "pending_since": None,
         }
     )
@@ -176,6 +185,15 @@ def _idle(stage: Stage, result: StageResult) -> str:
     if stage in _TRAINING and result.model is None:
         return f"stage {stage.value} reports no model"
     return ""
+
+
+def _cut_short(result: StageResult) -> str | None:
+    """What a person should know of a training that was stopped, and still made a model."""
+    step = result.counts.get(DIVERGED_AT)
+    if step is None:
+        return None
+    kept = result.counts["steps"]
+    return f"training diverged at step {step}; the model is that of step {kept}, its last sound checkpoint"
 
 
 def _strange(config: StageConfig, result: StageResult) -> str:

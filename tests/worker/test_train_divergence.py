@@ -1,0 +1,260 @@
+"""What a training's log shows of a divergence, and what becomes of one in the stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alignment_api.cycle import Lora
+from alignment_api.stage import ExitCode
+from alignment_worker import ppo_training, train_weights
+from alignment_worker.train_divergence import Divergence, Watch
+from alignment_worker.train_trainer import ResumableTrainer
+from tests.worker import test_ppo_stage as ppo
+from tests.worker import training
+from tests.worker.test_train_stage import finished, message
+
+NAN, INF = float("nan"), float("inf")
+
+
+def seen(rows: list[dict[str, Any]], **settings: Any) -> Divergence | None:
+    """The first divergence, by rows that are numbered from 1."""
+    watch = Watch(**settings)
+    found = (watch.see({"step": number, "loss": 0.5} | row) for number, row in enumerate(rows, 1))
+    return next(filter(None, found), None)
+
+
+def norms(*values: float) -> list[dict[str, Any]]:
+    return [{"gradientNorm": value} for value in values]
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"loss": NAN}, "the loss is nan"),
+        ({"loss": -INF}, "the loss is -inf"),
+        ({"gradientNorm": INF}, "the gradient's norm is inf"),
+        ({"gradientNorm": NAN}, "the gradient's norm is nan"),
+    ],
+)
+def test_what_is_not_finite_is_one_at_once(row: dict[str, Any], what: str) -> None:
+    assert seen([*norms(1, 1, 1), row]) == Divergence(4, 4, what)
+
+
+def test_the_weights_are_sound_up_to_the_step_before_the_last_calm_one() -> None:
+    assert Divergence(9, 7, "").last_sound == 5
+
+
+def test_a_norm_that_stays_far_above_the_usual_is_an_explosion() -> None:
+    calm = [2.0] * 10
+    found = seen(norms(*calm, 201, 300, 1000), clip_norm=1.0)
+    assert found == Divergence(13, 11, "the gradient's norm is 1e+03 where 2 was usual")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        norms(*[2.0] * 10, 201, 300, 2, 201, 300, 2),  # two in a row are a wild batch
+        norms(*[2.0] * 10, 199, 199, 199, 199),
+        norms(*[2.0] * 9, 201, 300, 1000),  # too little is known yet
+        norms(*[0.001] * 10, 0.9, 0.9, 0.9),  # below what it is clipped to
+        norms(*[2.0] * 10, *[50.0] * 10, 1000, 1000, 1000),  # the usual has risen
+    ],
+)
+def test_what_is_no_explosion(rows: list[dict[str, Any]]) -> None:
+    assert seen(rows, clip_norm=1.0) is None
+
+
+def test_a_scaled_loss_may_have_gradients_that_overflow() -> None:
+    assert seen(norms(*[INF] * 5, 1, 1), scaled_loss=True) is None
+    assert seen([{"loss": NAN}], scaled_loss=True) == Divergence(1, 1, "the loss is nan")
+
+
+def test_answers_that_become_far_less_likely_are_a_collapse() -> None:
+    def said(*sums: float) -> list[dict[str, Any]]:
+        return [{"logProbabilityChosen": value} for value in sums]
+
+    found = seen(said(-20, -30, -71, -71, -72), answer_tokens=10)
+    assert found == Divergence(5, 3, "the answers trained on are 5.2 nats a token less likely")
+    assert seen(said(-20, -70, -70, -70, -70), answer_tokens=10) is None
+    assert seen(said(-20, -71, -71, -20, -71, -71), answer_tokens=10) is None
+
+
+def test_a_batch_without_desirable_answers_says_nothing_of_them() -> None:
+    rows: list[dict[str, Any]] = [{}, {"logProbabilityChosen": -90.0}, {}, {"logProbabilityChosen": -90.0}]
+    assert seen(rows, answer_tokens=10) is None
+
+
+def test_of_answers_alone_the_loss_tells() -> None:
+    rows = [{"loss": loss, "tokenAccuracy": 0.5} for loss in (2.0, 1.5, 7.5, 7.6, 7.7)]
+    assert seen(rows) == Divergence(5, 3, "the answers trained on are 5.7 nats a token less likely")
+    assert seen([{"loss": loss} for loss in (2.0, 1.5, 7.5, 7.6, 7.7)]) is None
+
+
+def test_a_policy_that_says_the_same_to_every_prompt_has_collapsed() -> None:
+    def batches(*shares: float) -> list[dict[str, Any]]:
+        return [{"mostFrequent": share} for share in shares]
+
+    found = seen(batches(0.2, 0.6, 0.95, 0.95, 1.0))
+    assert found == Divergence(5, 3, "100% of a batch's answers are one and the same")
+    assert seen(batches(0.6, 0.95, 0.95, 0.95)) is None  # most prompts have one answer
+    assert seen(batches(0.2, 0.89, 0.89, 0.89)) is None
+
+
+def test_nothing_is_kept_while_it_is_suspicious() -> None:
+    watch = Watch(clip_norm=1.0)
+    kept = []
+    for number, row in enumerate(norms(*[2.0] * 10, 500, 2, 500), 1):
+        watch.see({"step": number, "loss": 0.5} | row)
+        kept.append(not watch.suspicious)
+    assert kept == [True] * 10 + [False, True, False]
+
+
+def broken_behind(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the optimizer leaves behind that step is no number."""
+    whole = ResumableTrainer.training_step
+
+    def training_step(self: Any, model: Any, *others: Any, **named: Any) -> Any:
+        if self.state.global_step == step:
+            with torch.no_grad():
+                next(weights for weights in model.parameters() if weights.requires_grad).fill_(NAN)
+        return whole(self, model, *others, **named)
+
+    monkeypatch.setattr(ResumableTrainer, "training_step", training_step)
+
+
+@pytest.mark.parametrize(
+    ("method", "lora"), [("DPO", None), ("DPO", Lora(rank=4, alpha=8)), ("KTO", None), ("BestOfN", None)]
+)
+def test_the_last_sound_checkpoint_is_the_candidate(
+    method: str, lora: Lora | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = training.llama(tmp_path / "start")
+    settings: dict[str, Any] = {
+        "method": method,
+        "lora": lora,
+        "checkpoint_every_steps": 4,
+        "arguments": {"lr_scheduler_type": "constant"},
+    }
+    broken_behind(9, monkeypatch)
+    done = finished(tmp_path / "broken", start, training.sampled_pairs(), **settings)
+    assert done.code == 0, done.report.failure
+    assert done.report.result is not None
+    counts = done.report.result.counts
+    assert (counts["steps"], counts["divergedAtStep"]) == (8, 10)
+    assert [row["step"] for row in done.steps] == list(range(1, 11))
+    assert done.steps[-1]["loss"] is None
+    assert 0 < counts["parametersChanged"] <= counts["parameters"]
+    assert {path.name for path in done.folder.iterdir()} == {"manifest.json", done.run_folder.name}
+
+    monkeypatch.undo()
+    sound = finished(tmp_path / "sound", start, training.sampled_pairs(8), **settings, epochs=4)
+    assert sound.report.result is not None
+    assert "divergedAtStep" not in sound.report.result.counts
+
+
+def test_it_is_the_model_of_that_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same eight steps, trained without a fault behind them."""
+    start = training.llama(tmp_path / "start")
+    constant: dict[str, Any] = {
+        "checkpoint_every_steps": 4,
+        "arguments": {"lr_scheduler_type": "constant"},
+        "epochs": 4,
+    }
+    straight = finished(tmp_path / "straight", start, training.sampled_pairs(8), **constant)
+    broken_behind(9, monkeypatch)
+    back = finished(tmp_path / "back", start, training.sampled_pairs(8), **(constant | {"epochs": 6}))
+    assert len(straight.steps) == 8
+    assert back.steps[:8] == straight.steps
+    assert (back.model / "model.safetensors").read_bytes() == (
+        straight.model / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_checkpoint_that_the_next_step_did_not_look_at_is_not_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = training.llama(tmp_path / "start")
+    broken_behind(8, monkeypatch)
+    done = finished(tmp_path, start, training.sampled_pairs(), checkpoint_every_steps=4)
+    assert done.report.result is not None
+    assert done.report.result.counts["steps"] == 4
+
+
+def test_without_a_sound_checkpoint_the_stage_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = training.llama(tmp_path / "start")
+    broken_behind(4, monkeypatch)
+    done = finished(tmp_path, start, training.sampled_pairs(), checkpoint_every_steps=4)
+    assert "diverged at step 5: the loss is nan, with learningRate 0.001" in message(
+        done, ExitCode.TRAINING_DIVERGED
+    )
+
+
+def test_weights_that_break_in_the_last_step_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients that are not clipped have no norm in the log."""
+    step = torch.optim.AdamW.step
+    taken = []
+
+    def last_breaks(self: Any, *others: Any, **named: Any) -> Any:
+        done = step(self, *others, **named)
+        taken.append(1)
+        if len(taken) == 12:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].fill_(NAN)
+        return done
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", last_breaks)
+    start = training.llama(tmp_path / "start")
+    done = finished(
+        tmp_path,
+        start,
+        training.sampled_pairs(),
+        checkpoint_every_steps=5,
+        arguments={"max_grad_norm": 0, "optim": "adamw_torch"},
+    )
+    assert done.report.result is not None, done.report.failure
+    counts = done.report.result.counts
+    assert (counts["steps"], counts["divergedAtStep"]) == (10, 12)
+    assert train_weights.change(start, done.model).finite
+
+
+def test_a_rate_that_is_far_too_high_is_seen_by_the_answers(tmp_path: Path) -> None:
+    start = training.llama(tmp_path / "start")
+    done = finished(
+        tmp_path,
+        start,
+        training.sampled_pairs(),
+        epochs=8,
+        learning_rate=1.0,
+        checkpoint_every_steps=2,
+        arguments={"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 48},
+    )
+    assert done.report.result is not None, done.report.failure
+    counts = done.report.result.counts
+    assert counts["steps"] < counts["divergedAtStep"] - 3 < 45
+
+
+def test_ppo_goes_back_to_its_last_sound_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two steps; the policy breaks behind the fourth batch."""
+    learn = ppo_training.Loop._learn
+
+    def learn_and_break(self: Any, batch: Any) -> None:
+        learn(self, batch)
+        if self.state.batch == 3:
+            with torch.no_grad():
+                next(iter(self._actor.trained().values())).fill_(NAN)
+
+    settings: dict[str, Any] = {"checkpoint_every_steps": 2, "ppo": {"target_kl": 100.0}}
+    straight = ppo.finished(ppo.config(tmp_path, tmp_path / "straight", **settings), tmp_path / "first")
+    monkeypatch.setattr(ppo_training.Loop, "_learn", learn_and_break)
+    done = ppo.finished(ppo.config(tmp_path, tmp_path / "back", **settings), tmp_path / "second")
+    assert done.report.result is not None
+    counts = done.report.result.counts
+    assert [counts[name] for name in ("steps", "batches", "episodes", "divergedAtStep")] == [6, 3, 48, 9]
+    assert done.steps == straight.steps[:8]
+    assert train_weights.change(tmp_path / "start", done.model).changed > 0
