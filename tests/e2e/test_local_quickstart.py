@@ -92,6 +92,34 @@ def test_other_seeds_of_sampling_and_training_give_the_same_verdicts(
     assert done.returncode == verdict, done.stdout + done.stderr
 
 
+def test_a_refused_iteration_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
+    """Three in a row: each starts from what is promoted, and anchors to it."""
+    manifest = yaml.safe_load((ROOT / "examples" / "quickstart" / "cycle.yaml").read_text())
+    manifest["spec"]["prompts"]["perIteration"] = 115
+    manifest["spec"]["gates"]["onInconclusive"] = "Reject"
+    file, state = tmp_path / "cycle.yaml", tmp_path / "state"
+    iterations, first_steps = [], []
+    for judge in ("sound", "length-biased", "sound"):
+        manifest["spec"]["judge"]["rewardModel"]["uri"] = f"pvc://quickstart-assets/reward-{judge}"
+        file.write_text(yaml.safe_dump(manifest))
+        done = run(file, state, "--claim", f"quickstart-assets={ASSETS}")
+        assert done.returncode in {0, 3}, done.stdout + done.stderr
+        iteration = cycle("quickstart", state)["status"]["iteration"]
+        iterations.append(iteration)
+        log = local(iteration["candidate"]["uri"], state).parent / "training-log.jsonl"
+        first_steps.append(json.loads(log.read_text().splitlines()[0]))
+    first, refused, last = iterations
+    assert [each["number"] for each in iterations] == [1, 2, 3]
+    assert first["outcome"] == "Promoted"
+    assert refused["outcome"] == "Rejected"
+    assert "Failed" in verdicts(refused).values()
+    promoted = first["candidate"]["digest"]
+    assert [each["incumbent"]["digest"] for each in (refused, last)] == [promoted] * 2
+    for step in first_steps:
+        assert step["rewardMargin"] == pytest.approx(0, abs=1e-4), "the start is the reference"
+    assert verdicts(last)["goldSet"] != "Failed"
+
+
 def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: Path) -> None:
     done = run("offline/cycle.yaml", tmp_path, "--claim", f"quickstart-assets={ASSETS}")
     assert done.returncode == 0, done.stdout + done.stderr
