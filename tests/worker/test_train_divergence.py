@@ -74,18 +74,19 @@ def test_a_scaled_loss_may_have_gradients_that_overflow() -> None:
 
 
 def test_answers_that_become_far_less_likely_are_a_collapse() -> None:
-    def said(*sums: float) -> list[dict[str, Any]]:
-        return [{"logProbabilityChosen": value} for value in sums]
+    def said(*rewards: float) -> list[dict[str, Any]]:
+        return [{"rewardChosen": value, "logProbabilityChosen": -1000.0 * value**2} for value in rewards]
 
-    found = seen(said(-20, -30, -71, -71, -72), answer_tokens=10)
+    found = seen(said(-2, -3, -7.1, -7.1, -7.2), reward_of_a_nat=1.0)
     assert found == Divergence(5, 3, "the answers trained on are 5.2 nats a token less likely")
-    assert seen(said(-20, -70, -70, -70, -70), answer_tokens=10) is None
-    assert seen(said(-20, -71, -71, -20, -71, -71), answer_tokens=10) is None
+    assert seen(said(-2, -7, -7, -7, -7), reward_of_a_nat=1.0) is None
+    assert seen(said(-2, -7.1, -7.1, -2, -7.1, -7.1), reward_of_a_nat=1.0) is None
+    assert seen(said(0, -10, -10, -10), reward_of_a_nat=2.5) is None
 
 
 def test_a_batch_without_desirable_answers_says_nothing_of_them() -> None:
-    rows: list[dict[str, Any]] = [{}, {"logProbabilityChosen": -90.0}, {}, {"logProbabilityChosen": -90.0}]
-    assert seen(rows, answer_tokens=10) is None
+    rows: list[dict[str, Any]] = [{}, {"rewardChosen": -90.0}, {}, {"rewardChosen": -90.0}]
+    assert seen(rows) is None
 
 
 def test_of_answers_alone_the_loss_tells() -> None:
@@ -102,6 +103,13 @@ def test_a_policy_that_says_the_same_to_every_prompt_has_collapsed() -> None:
     assert found == Divergence(5, 3, "100% of a batch's answers are one and the same")
     assert seen(batches(0.6, 0.95, 0.95, 0.95)) is None  # most prompts have one answer
     assert seen(batches(0.2, 0.89, 0.89, 0.89)) is None
+
+
+def test_what_breaks_after_wild_steps_is_sound_up_to_them() -> None:
+    watch = Watch()
+    for number, row in enumerate(norms(*[2.0] * 10, 500, 500), 1):
+        assert watch.see({"step": number, "loss": 0.5} | row) is None
+    assert watch.broken(13, "gone") == Divergence(13, 11, "gone")
 
 
 def test_nothing_is_kept_while_it_is_suspicious() -> None:
@@ -196,7 +204,7 @@ def test_without_a_sound_checkpoint_the_stage_fails(tmp_path: Path, monkeypatch:
 def test_weights_that_break_in_the_last_step_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Gradients that are not clipped have no norm in the log."""
+    """No later step looks at them."""
     step = torch.optim.AdamW.step
     taken = []
 
@@ -220,6 +228,7 @@ def test_weights_that_break_in_the_last_step_are_found(
     assert done.report.result is not None, done.report.failure
     counts = done.report.result.counts
     assert (counts["steps"], counts["divergedAtStep"]) == (10, 12)
+    assert "epochs" not in counts
     assert train_weights.change(start, done.model).finite
 
 

@@ -98,7 +98,7 @@ class NoWorkDoneError(WorkerError):
 
 
 class TrainingDivergedError(WorkerError):
-    """The loss is not finite."""
+    """The training went astray before there was a checkpoint known to be sound."""
 
     exit_code = ExitCode.TRAINING_DIVERGED
 

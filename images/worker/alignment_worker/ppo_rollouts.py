@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_api.stage import TrainParameters
-from alignment_worker import prompts, sample
+from alignment_worker import prompts, rows, sample
 from alignment_worker.failures import NoPromptsError
 from alignment_worker.generate import Completion, Decoding, generate
 from alignment_worker.inputs import Inputs
@@ -23,10 +23,11 @@ from alignment_worker.scoring import Question, Scorer
 
 @dataclass(frozen=True)
 class Pool:
-    """The prompts that are sampled on, with their token ids, and what became of the others."""
+    """The prompts that are sampled on, with their token ids and where they are from, and what became of the others."""
 
     rows: list[Row]
     ids: list[list[int]]
+    where: str
     excluded: int
     too_long: int
 
@@ -55,16 +56,17 @@ def pool(inputs: Inputs, parameters: TrainParameters, known: Vocabulary) -> Pool
     drawn = sample.draw(usable, online.per_iteration, online.sampling.seed or 0)
     file = inputs.path("prompts")
     encoded = prompts.encode_rows(known.tokenizer, drawn, file, known.max_positions, known.size)
-    limit = parameters.training.max_length - online.sampling.max_new_tokens
+    longest = min(parameters.training.max_length, known.max_positions or parameters.training.max_length)
+    limit = longest - online.sampling.max_new_tokens
     kept = [(row, ids) for row, ids in zip(drawn, encoded, strict=True) if len(ids) <= limit]
     if not kept:
         raise NoPromptsError(
-            f"{file}: all {len(drawn)} prompts are longer than {limit} tokens, which is training.maxLength "
-            f"{parameters.training.max_length} less sampling.maxNewTokens {online.sampling.max_new_tokens}. Raise the "
-            "first or lower the second."
+            f"{file}: all {len(drawn)} prompts are longer than {limit} tokens, which is {longest} "
+            f"(spec.training.maxLength, or the model's own limit) less {online.sampling.max_new_tokens} "
+            "(spec.sampling.maxNewTokens). Raise the first or lower the second."
         )
-    rows, ids = zip(*kept, strict=True)
-    return Pool(list(rows), list(ids), excluded, len(drawn) - len(kept))
+    kept_rows, ids = zip(*kept, strict=True)
+    return Pool(list(kept_rows), list(ids), f"{file}: {rows.where(file)}", excluded, len(drawn) - len(kept))
 
 
 def order(batch: int, size: int, count: int, seed: int) -> list[int]:
@@ -105,10 +107,10 @@ class Rollouts:
     def scored(self, sampled: Sequence[tuple[int, Completion]], tokenizer: Any) -> list[Episode]:
         """Raises InvalidRowError, InvalidModelError."""
         texts = prompts.decode(tokenizer, [completion.ids for _, completion in sampled])
-        rows = [self._pool.rows[place] for place, _ in sampled]
+        asked = [self._pool.rows[place] for place, _ in sampled]
         questions = [
-            Question(f"prompts: line {row.number}", row.prompt, text, row.answer, row.grader)
-            for row, text in zip(rows, texts, strict=True)
+            Question(f"{self._pool.where} {row.number}", row.prompt, text, row.answer, row.grader)
+            for row, text in zip(asked, texts, strict=True)
         ]
         return [
             Episode(self._pool.ids[place], completion, score)

@@ -77,7 +77,7 @@ def train(workspace: Workspace, parameters: TrainParameters, adapters: Any | Non
     is_start = inputs.digests["reference"] == inputs.digests["start"]
     reference = ppo_models.reference(actor, inputs.path("reference"), tokenizer, dtype, is_start=is_start)
     loop = Loop(actor, reference, Rollouts(pool, parameters, judge), parameters)
-    identity = digests.of_json([workspace.config.to_wire(), dict(inputs.digests)])
+    identity = digests.of_json(train_checkpoints.identity(workspace))
     loop.run(Checkpoints(workspace.stage_folder / "checkpoints", identity), workspace.progress)
     counts = pool.counts | checked.counts | loop.counts
     return Trained(actor.merged(), loop.log, counts, checked.measurements | measured(loop.state.log))
@@ -219,7 +219,7 @@ class Loop:
             found = self._gradients(batch)
             if not found["klFromSampler"] < _LEAP:
                 raise self._diverged(
-                    f"one step moved the policy by {found['klFromSampler']:.3g} nats a token"
+                    f"the policy is {found['klFromSampler']:.3g} nats a token from the one that sampled the batch"
                 )
             if epoch and settings.kl_control == "Stop" and found["klFromSampler"] > settings.target_kl:
                 break
@@ -288,8 +288,7 @@ class Loop:
             raise DivergedError(divergence)
 
     def _diverged(self, what: str) -> DivergedError:
-        step = len(self.state.log) + 1
-        return DivergedError(Divergence(step, step, what))
+        return DivergedError(self._watch.broken(len(self.state.log) + 1, what))
 
     def _save(self, folder: Path) -> None:
         folder.mkdir()

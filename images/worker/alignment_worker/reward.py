@@ -70,7 +70,7 @@ def run(workspace: Workspace) -> Outcome:
         "Give more pairs in spec.datasets, raise spec.reward.epochs or learningRate, or name another "
         "spec.reward.model.",
     )
-    counts = rows.counts | done | {"epochs": parameters.reward.epochs, "parameters": size}
+    counts = rows.counts | done | {"parameters": size}
     return Outcome(counts, train_log.measured(steps[: done["steps"]]) | measured, model=folder)
 
 

@@ -11,16 +11,13 @@ from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from alignment_worker import models
 from alignment_worker.train_columns import Rows
-from alignment_worker.train_trainer import ResumableTrainer
+from alignment_worker.train_trainer import REMEDY, ResumableTrainer
 
 
 class RewardModelTrainer(ResumableTrainer, RewardTrainer):  # type: ignore[misc]
     """Trains `model`, a sequence classifier with one label, on pairs."""
 
-    remedy = (
-        "Lower spec.reward.learningRate (a tenth of it is a good next try), or set spec.training.precision to "
-        "FP32."
-    )
+    remedy = REMEDY.replace("training", "reward")
 
     def __init__(self, model: Any, of: Rows, *, tokenizer: Any, **others: Any) -> None:
         pad = models.pad_id(tokenizer, model.config.get_text_config().vocab_size)

@@ -99,7 +99,6 @@ def run(workspace: Workspace) -> Outcome:
         | (reference.counts if reference else {})
         | done
         | {
-            "epochs": parameters.training.epochs,
             "parameters": change.parameters,
             "parametersChanged": change.changed,
         }

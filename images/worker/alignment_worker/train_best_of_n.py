@@ -12,16 +12,22 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from alignment_api.cycle import Training
+from alignment_worker.failures import TooFewPairsError
 from alignment_worker.train_columns import Rows
-from alignment_worker.train_pairs import Gathered
+from alignment_worker.train_pairs import LEAST, Gathered
 from alignment_worker.train_trainer import ResumableTrainer
 
 _NO_LABEL = -100
 
 
 def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
-    """Each answer to a prompt once."""
+    """Each answer to a prompt once. Raises TooFewPairsError."""
     answers = list({(tuple(pair.prompt), tuple(pair.chosen)): pair for pair in gathered.pairs}.values())
+    if len(answers) < LEAST:
+        raise TooFewPairsError(
+            f"BestOfN: of {len(gathered.pairs)} best answers {len(answers)} is left, for they are the same. Give "
+            "more prompts or pairs."
+        )
     columns = {
         "input_ids": [answer.prompt + answer.chosen for answer in answers],
         "labels": [[_NO_LABEL] * len(answer.prompt) + answer.chosen for answer in answers],

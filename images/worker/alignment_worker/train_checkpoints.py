@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from alignment_api import digests
+from alignment_api.stage import RewardParameters, TrainParameters
+from alignment_worker import gang, train_config
 from alignment_worker.train_columns import Rows
 from alignment_worker.workspace import Workspace
 
@@ -26,9 +28,18 @@ _log = logging.getLogger(__name__)
 
 
 def of(workspace: Workspace, rows: Rows) -> Checkpoints:
-    """Those of a stage that trains on these rows: not of one with another config or other inputs."""
-    identity = [workspace.config.to_wire(), dict(workspace.inputs.digests), rows.columns]
-    return Checkpoints(workspace.stage_folder / "checkpoints", digests.of_json(identity))
+    """Those of a stage that trains on these rows, and in the same way."""
+    return Checkpoints(
+        workspace.stage_folder / "checkpoints", digests.of_json([*identity(workspace), rows.columns])
+    )
+
+
+def identity(workspace: Workspace) -> list[Any]:
+    """Config, inputs, and what the config may leave to the machine: the number of processes, and the precision."""
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, TrainParameters | RewardParameters)
+    computed_in = str(train_config.computed_in(parameters.training))
+    return [workspace.config.to_wire(), dict(workspace.inputs.digests), gang.size(), computed_in]
 
 
 def step_of(checkpoint: Path) -> int:

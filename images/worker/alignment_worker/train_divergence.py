@@ -20,7 +20,7 @@ Row = Mapping[str, Any]  # of the training log
 _IN_A_ROW = 3  # one wild batch is no divergence
 _NORMS = 100  # of calm steps, that a norm is compared with; at least a tenth of them
 _EXPLODED = 100.0  # times their median
-_FALLEN = 5.0  # nats a token: what answers that were sampled from the start itself do not come back from
+_FALLEN = 5.0  # nats a token: at 1 in 150 of what it was, each of them
 _CANNED, _VARIED = 0.9, 0.5  # shares of a batch
 
 
@@ -51,14 +51,15 @@ def tell(divergence: Divergence, kept: int) -> None:
 class Watch:
     """Reads a training's log row by row.
 
-    `answer_tokens` is the mean length of the answers whose log-probabilities are logged; `clip_norm` the norm that
-    gradients are clipped to. With `scaled_loss` (FP16) a gradient that is not finite is the scaler's business.
+    `reward_of_a_nat` is what `rewardChosen` falls by where each token of an answer becomes a nat less likely;
+    `clip_norm` the norm that gradients are clipped to: smaller ones do no harm. With `scaled_loss` (FP16) a gradient
+    that is not finite is the scaler's business.
     """
 
     def __init__(
-        self, *, answer_tokens: float = 1.0, clip_norm: float = 0.0, scaled_loss: bool = False
+        self, *, reward_of_a_nat: float = 1.0, clip_norm: float = 1.0, scaled_loss: bool = False
     ) -> None:
-        self._answer_tokens = answer_tokens
+        self._reward_of_a_nat = reward_of_a_nat
         self._clip_norm = clip_norm
         self._scaled_loss = scaled_loss
         self._norms: deque[float] = deque(maxlen=_NORMS)
@@ -79,10 +80,15 @@ class Watch:
             self._suspicious.clear()
             self._norms.extend(filter(isfinite, [row.get("gradientNorm", nan)]))
             return None
+        if broken:
+            return self.broken(row["step"], what)
         self._suspicious.append(row["step"])
-        if not broken and len(self._suspicious) < _IN_A_ROW:
-            return None
-        return Divergence(row["step"], self._suspicious[0], what)
+        return self.broken(row["step"], what) if len(self._suspicious) >= _IN_A_ROW else None
+
+    def broken(self, step: int, what: str) -> Divergence:
+        """The training cannot go on from that step, and some before it may have been wild already."""
+        self._suspicious = self._suspicious or [step]
+        return Divergence(step, self._suspicious[0], what)
 
     def _broken(self, row: Row) -> str:
         if not isfinite(row["loss"]):
@@ -102,13 +108,13 @@ class Watch:
         )
 
     def _fallen(self, row: Row) -> str:
-        """BestOfN's loss is the answers' negative log-probability a token, the others log its sum."""
-        column, tokens = ("logProbabilityChosen", self._answer_tokens)
+        """Since the first step. BestOfN's loss is the answers' negative log-probability a token."""
+        column, nat = "rewardChosen", self._reward_of_a_nat
         if column not in row and "tokenAccuracy" in row:
-            column, tokens = "loss", -1.0
+            column, nat = "loss", -1.0
         if column not in row or column not in self._first:
             return ""
-        fallen = (self._first[column] - row[column]) / tokens
+        fallen = (self._first[column] - row[column]) / nat
         return f"the answers trained on are {fallen:.1f} nats a token less likely" if fallen > _FALLEN else ""
 
     def _canned(self, row: Row) -> str:

@@ -25,7 +25,7 @@ from alignment_worker.train_trainer import ResumableTrainer
 _LOSS = {"DPO": "sigmoid", "IPO": "ipo"}
 
 
-def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
+def rows(gathered: Gathered, training: Training, _limit: int) -> Rows:
     """A row for each pair."""
     pairs = gathered.pairs
     columns = {
@@ -39,7 +39,7 @@ def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
         [2 * pair.length for pair in pairs],
         gathered.counts(),
         recorded=recorded,
-        answer_tokens=fmean(len(pair.chosen) for pair in pairs),
+        reward_of_a_nat=train_config.beta(training) * fmean(len(pair.chosen) for pair in pairs),
     )
 
 

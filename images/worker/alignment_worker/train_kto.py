@@ -63,8 +63,10 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         "desirable_weight": max(1.0, bad / good),
         "undesirable_weight": max(1.0, good / bad),
     }
-    answer_tokens = fmean(len(row.completion) for row in kept if row.desirable)
-    return Rows(columns, lengths, counts, settings, answer_tokens=answer_tokens)
+    reward_of_a_nat = train_config.beta(training) * fmean(
+        len(row.completion) for row in kept if row.desirable
+    )
+    return Rows(columns, lengths, counts, settings, reward_of_a_nat=reward_of_a_nat)
 
 
 def unpaired(pairs: Iterable[TokenPair]) -> list[KtoRow]:

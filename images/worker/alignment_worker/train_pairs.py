@@ -61,6 +61,7 @@ class Dropped:
     leaked: int = 0
     learned: int = 0
     unpaired: int = 0
+    ties: int = 0
 
     def __add__(self, other: Dropped) -> Dropped:
         return Dropped(
@@ -68,6 +69,7 @@ class Dropped:
             self.leaked + other.leaked,
             self.learned + other.learned,
             self.unpaired + other.unpaired,
+            self.ties + other.ties,
         )
 
 
@@ -75,7 +77,8 @@ class Dropped:
 class Gathered:
     """The pairs and unpaired rows, those of this iteration's own sampling first, and what became of the others.
 
-    `learned` names the rows of the datasets, as they are now, that the start's lineage was trained on.
+    `learned` names the rows of the datasets, as they are now, that the start's lineage was trained on. `sampled` counts
+    what judging made, None if nothing was judged.
     """
 
     on_policy: list[TokenPair]
@@ -83,6 +86,7 @@ class Gathered:
     read: int
     dropped: Dropped = Dropped()
     learned: frozenset[str] = frozenset()
+    sampled: int | None = None
 
     @property
     def pairs(self) -> list[TokenPair]:
@@ -97,6 +101,7 @@ class Gathered:
             "droppedLeaked": self.dropped.leaked,
             "droppedLearned": self.dropped.learned,
             "droppedUnpaired": self.dropped.unpaired,
+            "droppedTies": self.dropped.ties,
         }
 
 
@@ -124,6 +129,7 @@ def gather(
         read=len(sampled) + source.read,
         dropped=source.dropped + Dropped(too_long=len(sampled) - len(on_policy)),
         learned=frozenset(source.learned_there),
+        sampled=len(sampled) if "pairs" in inputs else None,
     )
     if len(gathered.pairs) < LEAST:
         raise _too_few(gathered, limit, parameters)
@@ -193,10 +199,12 @@ class _Datasets:
             rejected = [] if self._only_chosen else tokens.rejected
             origin = Origin.in_dataset(name, revision, row)
             drawn = TokenPair(tokens.prompt, tokens.chosen, rejected, origin=origin)
-            if drawn.length <= self._limit:
-                self.drawn.append(drawn)
-            else:
+            if drawn.chosen == drawn.rejected:  # of two texts: a template may trim them
+                self.dropped += Dropped(ties=1)
+            elif drawn.length > self._limit:
                 self.dropped += Dropped(too_long=1)
+            else:
+                self.drawn.append(drawn)
 
 
 def _most(wanted: DatasetReference | None, on_policy: int, there: int) -> int:
@@ -216,18 +224,25 @@ def _too_few(gathered: Gathered, limit: int, parameters: TrainParameters) -> Too
     remedy = (
         f"Raise maxLength, or give shorter {what}." if dropped.too_long else "Give more prompts or pairs."
     )
-    learned = weights = unpaired = ""
+    learned = weights = unpaired = ties = ""
     if dropped.learned:
         learned = f", {dropped.learned} were trained on already by what the start has come from"
         remedy += " With spec.policy.start Initial all of a dataset is used again."
     if dropped.unpaired:
         unpaired = f" The {dropped.unpaired} unpaired rows of the datasets are for spec.training.method KTO."
+    if dropped.ties:
+        ties = f", {dropped.ties} have two answers of the same tokens"
+    if gathered.sampled == 0:
+        remedy += (
+            " Judging made none of them: the counts ties and tooClose of stage judge say how many answers were equal, "
+            "or closer than spec.judge.minMargin."
+        )
     if not gathered.on_policy and any(each.weight for each in parameters.datasets):
         weights = " No sampled pair is left, so none is drawn from datasets with a weight."
     return TooFewPairsError(
         f"There is {left} to train on: {gathered.read} {what} were read, {dropped.too_long} are longer than {limit} "
         f"tokens (spec.training.maxLength, or the model's own limit), {dropped.leaked} ask a gold or held-out "
-        f"prompt{learned}.{unpaired}{weights} {remedy}"
+        f"prompt{learned}{ties}.{unpaired}{weights} {remedy}"
     )
 
 

@@ -71,6 +71,11 @@ def settle(model: Any) -> None:
             module.reshard()
 
 
+def own_part(weight: torch.Tensor) -> torch.Tensor:
+    """What this process has of it: all, if it is not divided."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
+
+
 def undivided(model: Any) -> Weights:
     """Those that this process has all of: of a divided model, the adapters."""
     return {name: value for name, value in model.state_dict().items() if not isinstance(value, DTensor)}

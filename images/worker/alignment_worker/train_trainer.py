@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -36,7 +37,7 @@ from alignment_worker.train_columns import Rows
 from alignment_worker.train_divergence import Divergence, Watch
 from alignment_worker.train_reference import Reference
 
-_REMEDY = "Lower spec.training.learningRate (a tenth of it is a good next try), raise beta, or set precision to FP32."
+REMEDY = "Lower spec.training.learningRate: a tenth of it is a good next try."
 
 
 @contextmanager
@@ -84,7 +85,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     whether the training was stopped, and the model is that of an earlier step.
     """
 
-    remedy: ClassVar[str] = _REMEDY
+    remedy: ClassVar[str] = REMEDY
     log_probabilities: Reference | None = None
     divergence: Divergence | None = None
 
@@ -114,8 +115,8 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         )
         self._guard = _Guard(
             Watch(
-                answer_tokens=of.answer_tokens,
-                clip_norm=self.args.max_grad_norm,
+                reward_of_a_nat=of.reward_of_a_nat,
+                clip_norm=self.args.max_grad_norm or 1.0,
                 scaled_loss=self.args.fp16,
             )
         )
@@ -160,9 +161,9 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Steps that the model was trained for, and which step showed that it could be no further."""
+        """What the model was trained for, and which step showed that it could be no further."""
         if self.divergence is None:
-            return {"steps": self.state.global_step}
+            return {"steps": self.state.global_step, "epochs": int(self.args.num_train_epochs)}
         return {"steps": self._kept_step, DIVERGED_AT: self.divergence.step}
 
     def _checkpoint(self, last: int | None = None) -> str | None:
@@ -172,14 +173,14 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         return str(folder) if folder else None
 
     def _broken_at_the_end(self) -> Divergence | None:
-        """No later step looks at the weights of the last one. A divided model's are looked at once they are whole."""
-        if self._trains_shards or all(bool(torch.isfinite(weights).all()) for weights in self._weights()):
+        """No later step looks at the weights of the last one."""
+        trained = (weights for weights in self.model.parameters() if weights.requires_grad)
+        finite = all(bool(torch.isfinite(train_sharding.own_part(weights)).all()) for weights in trained)
+        if all(gang.gathered(finite)):
             return None
         last = self.state.global_step
-        return Divergence(last, last + 1, "the weights are not finite")
-
-    def _weights(self) -> Iterator[torch.Tensor]:
-        return (weights for weights in self.model.parameters() if weights.requires_grad)
+        found = self._guard.watch.broken(last + 1, "the weights behind it are not finite")
+        return replace(found, step=last)
 
     def _return_to(self, divergence: Divergence) -> None:
         """The weights of the last sound checkpoint. Raises TrainingDivergedError."""
@@ -245,7 +246,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             return file.name, file.read_bytes()
 
 
-def diverged(what: str, step: int, learning_rate: float, remedy: str = _REMEDY) -> TrainingDivergedError:
+def diverged(what: str, step: int, learning_rate: float, remedy: str = REMEDY) -> TrainingDivergedError:
     """The error with its step and what to do."""
     return TrainingDivergedError(
         f"Training diverged at step {step}: {what}, with learningRate {learning_rate:g}. {remedy}"
@@ -256,23 +257,23 @@ class _Guard(TrainerCallback):  # type: ignore[misc]
     """Stops a training that diverges, and keeps no checkpoint that might already have. Equal in all of a gang."""
 
     def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+        self.watch = watch
         self.divergence: Divergence | None = None
 
     def on_train_begin(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_: Any
     ) -> None:
         for row in train_log.steps_of(state.log_history):
-            self._watch.see(row)
+            self.watch.see(row)
 
     def on_log(
         self, _args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         rows = train_log.steps_of(state.log_history[-1:])
         if rows and self.divergence is None:
-            self.divergence = self._watch.see(rows[0])
+            self.divergence = self.watch.see(rows[0])
             control.should_training_stop |= self.divergence is not None
-            control.should_save &= not self._watch.suspicious
+            control.should_save &= not self.watch.suspicious
 
 
 class _Report(TrainerCallback):  # type: ignore[misc]
