@@ -283,6 +283,15 @@ def test_prompts_that_leave_no_room_for_an_answer_are_dropped_and_counted(tmp_pa
     assert "longer than 52 tokens" in refused.report.failure.message
 
 
+def test_the_models_own_limit_leaves_room_too(tmp_path: Path) -> None:
+    config(tmp_path, tmp_path / "out")
+    tiny.llama(tmp_path / "start", positions=40)
+    tiny.write_rows(tmp_path / "prompts.jsonl", [*rows(), rows(1)[0] | {"prompt": "b" * 32}])
+    done = finished(config(tmp_path, tmp_path / "out"), tmp_path / "job")
+    assert done.report.result is not None
+    assert done.report.result.counts["droppedTooLong"] == 1
+
+
 def test_modules_that_are_not_there_are_refused_before_anything_is_sampled(tmp_path: Path) -> None:
     lora = Lora(rank=4, alpha=8, target_modules="q_prj")
     done = training.finish(config(tmp_path, tmp_path / "out", lora=lora), tmp_path / "job")

@@ -11,6 +11,7 @@ import pytest
 
 from alignment_api.cycle import DatasetReference
 from alignment_api.stage import InputKind, TrainParameters
+from alignment_worker import train_best_of_n
 from alignment_worker.failures import InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair, Unpaired
@@ -224,7 +225,7 @@ def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
     ]
     assert made.counts("answers") == {
         "answers": 2, "answersOnPolicy": 1, "answersFromDatasets": 1, "droppedTooLong": 2, "droppedLeaked": 0,
-        "droppedLearned": 0, "droppedUnpaired": 0,
+        "droppedLearned": 0, "droppedUnpaired": 0, "droppedTies": 0,
     }  # fmt: skip
 
 
@@ -260,6 +261,7 @@ def test_other_methods_pass_unpaired_rows_over_and_count_them(method: str, tmp_p
     [
         ([], 10, "There is nothing to train on: 0 .* Give more prompts or pairs"),
         ([("a", "b", "c")], 10, "There is only one of them to train on: 1 .* Give more prompts or pairs"),
+        ([("a", "b", "c")], 10, "Judging made none of them: the counts ties and tooClose of stage judge"),
         ([("abc", "abc", "ab")] * 3, 6, "nothing to train on: 3 .* 3 are longer than 6 .* Raise maxLength"),
     ],
 )
@@ -268,3 +270,19 @@ def test_too_little_is_refused_with_what_became_of_it(
 ) -> None:
     with pytest.raises(TooFewPairsError, match=message):
         gathered(tmp_path, found, limit=limit, method=method)
+
+
+def test_two_answers_of_the_same_tokens_teach_nothing(tmp_path: Path) -> None:
+    """Other texts, that the tokenizer does not tell apart."""
+    same: Found = [("p", "a\u00e9", "a\u00ea"), ("q", "a", "b"), ("r", "c", "d")]
+    made = gathered(tmp_path / "some", same)
+    assert (len(made.pairs), made.counts()["droppedTies"]) == (2, 1)
+    with pytest.raises(TooFewPairsError, match="1 have two answers of the same tokens"):
+        gathered(tmp_path / "few", same[:2])
+    assert len(gathered(tmp_path / "best", same, method="BestOfN").pairs) == 3
+
+
+def test_one_answer_again_and_again_is_one(tmp_path: Path) -> None:
+    made = gathered(tmp_path, [("p", "a", "b"), ("p", "a", "c")], method="BestOfN")
+    with pytest.raises(TooFewPairsError, match="of 2 best answers 1 is left, for they are the same"):
+        train_best_of_n.rows(made, training.training(method="BestOfN"), 100)

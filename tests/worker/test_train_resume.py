@@ -13,6 +13,7 @@ import torch
 
 from alignment_api.cycle import Lora
 from alignment_api.stage import InputKind, StageConfig, StageReport, TrainParameters
+from alignment_worker import train_config
 from tests.worker import training
 
 LORA = Lora(rank=4, alpha=8, dropout=0.2)
@@ -113,3 +114,15 @@ def test_told_to_stop_it_stops_and_says_so(tmp_path: Path) -> None:
     assert report.failure.reason == "Interrupted"
     assert not list((tmp_path / "stopped").glob("run-*"))
     assert (tmp_path / "stopped" / "checkpoints" / "step-10").exists()
+
+
+def test_a_training_in_another_precision_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Auto is what the machine has."""
+    made = config(tmp_path, tmp_path / "killed", None)
+    assert exit_of(KILLED, "behind", made, tmp_path / "first") == -signal.SIGKILL
+    monkeypatch.setattr(train_config, "computed_in", lambda _training: torch.bfloat16)
+    again = training.finish(made, tmp_path / "second")
+    monkeypatch.undo()
+    straight = training.finish(config(tmp_path, tmp_path / "straight", None), tmp_path / "third")
+    assert (again.code, straight.code) == (0, 0)
+    assert again.steps[:10] != straight.steps[:10]

@@ -113,7 +113,7 @@ def _try_optimizer(config: TrainingArguments) -> None:
 def must_recompute(model_config: Any, tokens: int) -> bool:
     """Whether the activations of a batch with so many tokens would take too much of the memory that is free.
 
-    They are the same either way; keeping them is about a third faster.
+    They are the same either way; keeping them is faster.
     """
     text = model_config.get_text_config()
     in_fp32 = 2 * _ACTIVATION_BYTES * tokens * text.num_hidden_layers * text.hidden_size
