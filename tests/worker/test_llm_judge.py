@@ -20,6 +20,8 @@ from alignment_api.judges import LLM, ComparisonJudge
 from alignment_api.measurements import FIRST_PREFERRED, LONGER_PREFERRED, ORDER_AGREEMENT, WIN_RATE
 from alignment_api.stage import CompareParameters, InputKind, JudgeParameters, StageConfig
 from alignment_worker import llm_endpoint
+from alignment_worker.failures import StoreError
+from alignment_worker.llm_journal import Journal
 from tests.worker import stages, training
 from tests.worker.judge_server import Answer, Asked, JudgeServer, judge_server, longer, preferred
 from tests.worker.stages import Finished
@@ -353,6 +355,17 @@ def test_two_pods_at_once_buy_each_reply_once(tmp_path: Path) -> None:
     assert len(server.asked) == 48
     reports = [json.loads((tmp_path / f"job-{name}" / "report").read_bytes()) for name in ("one", "other")]
     assert reports[0] == reports[1]
+
+
+def test_a_pod_that_comes_when_another_has_sealed_buys_nothing(tmp_path: Path) -> None:
+    """Its journal is gone by then, and the manifest there."""
+    file = tmp_path / "judge" / "judgements" / "judge.jsonl"
+    with Journal(file):
+        pass
+    file.unlink()
+    (tmp_path / "judge" / "manifest.json").write_text("{}")
+    with pytest.raises(StoreError, match="another pod has sealed this stage meanwhile"), Journal(file):
+        pass
 
 
 def test_an_unreadable_line_of_the_journal_costs_what_stands_behind_it_alone(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Self
 
 from alignment_worker.failures import StoreError
 from alignment_worker.llm_question import Preferred
+from alignment_worker.store import MANIFEST
 
 REFUSED = "refused"
 _LOOKS_SECONDS = 1.0
@@ -52,7 +53,9 @@ class Journal:
         self._lock()
         if not self._is_ours():
             self._stream.close()
-            raise StoreError(f"{self._file} was deleted while another pod judged; this attempt is done again")
+            raise StoreError(
+                f"{self._file}: another pod has sealed this stage meanwhile; this attempt finds its result"
+            )
         self._read()
         return self
 
@@ -91,8 +94,10 @@ class Journal:
                 return
 
     def _is_ours(self) -> bool:
-        """A stage that another pod has sealed has no journal any more."""
+        """A stage that another pod has sealed needs no journal any more, and lets it go."""
         try:
+            if (self._file.parent.parent / MANIFEST).exists():
+                return False
             return self._file.stat().st_ino == os.fstat(self._stream.fileno()).st_ino
         except FileNotFoundError:
             return False
