@@ -163,7 +163,7 @@ def draw(runs: Runs, file: Path) -> None:
             axis.set_xticks(range(ITERATIONS + 1))
     axes[0][0].set_ylabel("gold accuracy, %")
     axes[1][0].set_ylabel("win rate against M_0, %")
-    axes[1][-1].legend(loc="lower right", frameon=False)
+    axes[1][0].legend(loc="lower right", frameon=False)
     figure.tight_layout()
     figure.savefig(file, dpi=100)
 

@@ -79,3 +79,17 @@ def test_another_pods_of_the_same_training_is_left_as_it_is(tmp_path: Path) -> N
     assert (tmp_path / "step-5" / "weights").stat().st_ino == standing
     assert [path.name for path in tmp_path.iterdir()] == ["step-5"]
     assert checkpoints.newest() == tmp_path / "step-5"
+
+
+def test_another_trainings_make_room_for_its_own(tmp_path: Path) -> None:
+    """They may be of later steps."""
+    kept(tmp_path, 100, 150)
+    own = Checkpoints(tmp_path, "another")
+    own.keep(50, write)
+    assert own.newest() == tmp_path / "step-50"
+    own.keep(75, write)
+    own.keep(90, write)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-75", "step-90"}
+    assert own.newest(last=80) == tmp_path / "step-75"
+    assert own.newest(last=75) == tmp_path / "step-75"
+    assert own.newest(last=74) is None

@@ -75,17 +75,25 @@ def test_a_scaled_loss_may_have_gradients_that_overflow() -> None:
 
 def test_answers_that_become_far_less_likely_are_a_collapse() -> None:
     def said(*rewards: float) -> list[dict[str, Any]]:
-        return [{"rewardChosen": value, "logProbabilityChosen": -1000.0 * value**2} for value in rewards]
+        return [{"rewardChosen": value, "answerTokens": 10.0} for value in rewards]
 
-    found = seen(said(-2, -3, -7.1, -7.1, -7.2), reward_of_a_nat=1.0)
+    found = seen(said(-2, -3, -7.1, -7.1, -7.2), beta=0.1)
     assert found == Divergence(5, 3, "the answers trained on are 5.2 nats a token less likely")
-    assert seen(said(-2, -7, -7, -7, -7), reward_of_a_nat=1.0) is None
-    assert seen(said(-2, -7.1, -7.1, -2, -7.1, -7.1), reward_of_a_nat=1.0) is None
-    assert seen(said(0, -10, -10, -10), reward_of_a_nat=2.5) is None
+    assert seen(said(-2, -7, -7, -7, -7), beta=0.1) is None
+    assert seen(said(-2, -7.1, -7.1, -2, -7.1, -7.1), beta=0.1) is None
+    assert seen(said(0, -10, -10, -10), beta=0.25) is None
+    assert seen(said(0, 10, 10, 10), beta=0.1) is None
+
+
+@pytest.mark.parametrize(("nats", "stopped"), [(4.9, False), (5.1, True)])
+def test_long_answers_and_short_ones_are_measured_by_the_token(nats: float, stopped: bool) -> None:
+    fallen = [{"rewardChosen": -0.1 * nats * tokens, "answerTokens": tokens} for tokens in (2.0, 900.0) * 3]
+    assert (seen([{"rewardChosen": 0.0, "answerTokens": 40.0}, *fallen], beta=0.1) is not None) == stopped
 
 
 def test_a_batch_without_desirable_answers_says_nothing_of_them() -> None:
-    rows: list[dict[str, Any]] = [{}, {"rewardChosen": -90.0}, {}, {"rewardChosen": -90.0}]
+    answers = {"rewardChosen": -90.0, "answerTokens": 10.0}
+    rows: list[dict[str, Any]] = [{}, answers, {}, answers, answers, answers]
     assert seen(rows) is None
 
 
@@ -96,11 +104,22 @@ def test_of_answers_alone_the_loss_tells() -> None:
 
 
 def test_a_policy_that_says_the_same_to_every_prompt_has_collapsed() -> None:
-    def batches(*shares: float) -> list[dict[str, Any]]:
-        return [{"mostFrequent": share} for share in shares]
+    def batches(*shares: float, reward: float = 0.3) -> list[dict[str, Any]]:
+        """Two steps on each."""
+        first = {"mostFrequent": shares[0], "reward": 0.3, "batch": 0}
+        return [
+            first,
+            *(
+                {"mostFrequent": share, "reward": reward, "batch": number}
+                for number, share in enumerate(shares[1:], 1)
+                for _ in range(2)
+            ),
+        ]
 
     found = seen(batches(0.2, 0.6, 0.95, 0.95, 1.0))
-    assert found == Divergence(5, 3, "100% of a batch's answers are one and the same")
+    assert found == Divergence(8, 4, "100% of a batch's answers are one and the same")
+    assert seen(batches(0.2, 0.95, 0.95)) is None  # two batches, however many steps
+    assert seen(batches(0.2, 0.95, 0.95, 0.95, reward=0.4)) is None  # it is what the judge wants
     assert seen(batches(0.6, 0.95, 0.95, 0.95)) is None  # most prompts have one answer
     assert seen(batches(0.2, 0.89, 0.89, 0.89)) is None
 
@@ -192,6 +211,21 @@ def test_a_checkpoint_that_the_next_step_did_not_look_at_is_not_sound(
     assert done.report.result.counts["steps"] == 4
 
 
+@pytest.mark.parametrize(("epochs", "learned"), [(1, 0), (3, 24)])
+def test_what_it_did_not_get_to_is_not_learned(
+    epochs: int, learned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six steps are an epoch; the model is that of the fourth, or of the eighth."""
+    start = training.llama(tmp_path / "start")
+    broken_behind(5 if epochs == 1 else 9, monkeypatch)
+    people = {"people": [{"prompt": f"p{n}", "chosen": "a", "rejected": "b"} for n in range(24)]}
+    done = finished(tmp_path, start, datasets=people, epochs=epochs, checkpoint_every_steps=4)
+    assert done.report.result is not None, done.report.failure
+    assert done.report.result.counts["steps"] == (4 if epochs == 1 else 8)
+    assert len((done.run_folder / "learned-pairs.txt").read_text().splitlines()) == learned
+    assert len((done.run_folder / "rows.jsonl").read_text().splitlines()) == 24
+
+
 def test_without_a_sound_checkpoint_the_stage_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = training.llama(tmp_path / "start")
     broken_behind(4, monkeypatch)
@@ -267,3 +301,19 @@ def test_ppo_goes_back_to_its_last_sound_checkpoint(tmp_path: Path, monkeypatch:
     assert [counts[name] for name in ("steps", "batches", "episodes", "divergedAtStep")] == [6, 3, 48, 9]
     assert done.steps == straight.steps[:8]
     assert train_weights.change(tmp_path / "start", done.model).changed > 0
+
+
+def test_ppo_whose_last_step_breaks_goes_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learn = ppo_training.Loop._learn
+
+    def learn_and_break(self: Any, batch: Any) -> None:
+        learn(self, batch)
+        if self.state.batch == 7:
+            with torch.no_grad():
+                next(iter(self._actor.trained().values())).fill_(NAN)
+
+    monkeypatch.setattr(ppo_training.Loop, "_learn", learn_and_break)
+    made = ppo.config(tmp_path, tmp_path / "out", checkpoint_every_steps=4, ppo={"target_kl": 100.0})
+    done = ppo.finished(made, tmp_path / "job")
+    assert done.report.result is not None
+    assert done.report.result.counts["steps"] == 12

@@ -225,6 +225,7 @@ def test_the_hooks_of_trl_that_are_overridden_are_there() -> None:
     assert overridden == {
         "_prepare_dataset": ("self", "dataset", "processing_class", "args", "dataset_name"),
         "_precompute_ref_logps": ("self", "dataset", "name", "batch_size"),
+        "training_step": ("self", "args", "kwargs"),
         "_send_telemetry": ("self",),
         "_save_checkpoint": ("self", "model", "trial"),
         "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),

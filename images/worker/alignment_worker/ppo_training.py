@@ -154,6 +154,8 @@ class Loop:
             self._restore(newest)
         try:
             self._go_on(checkpoints, progress)
+            if not all(bool(torch.isfinite(weights).all()) for weights in self._actor.trained().values()):
+                raise self._diverged("the weights are not finite")
         except DivergedError as error:
             found = error.divergence
             sound = checkpoints.newest(found.last_sound)

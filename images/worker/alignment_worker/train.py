@@ -81,9 +81,11 @@ def run(workspace: Workspace) -> Outcome:
         trainer, rows, gathered = _trainer(workspace, parameters, start, Path(scratch))
         origins = (pair.origin for pair in gathered.pairs if pair.origin)
         train_rows.store(origins, gathered.learned, workspace.config.iteration, workspace.run_folder)
-        pairs, row_counts = len(rows.lengths), rows.counts
+        pairs, row_counts, learned = len(rows.lengths), rows.counts, gathered.learned
         del rows, gathered, origins  # the trainer has its own copy, and needs the memory
         trainer.train_or_resume()
+        if not trainer.saw_all_rows:  # what it did not get to is there for the next
+            train_rows.store_learned(learned, workspace.run_folder)
         trained = trainer.trained_model(lambda: models.load_weights("start", start, torch.float32))
     steps, done = trainer.steps, trainer.counts
     if not done["steps"]:

@@ -72,7 +72,8 @@ class Checkpoints:
         manifest = {"identity": self._identity, "step": step, "files": _files(temporary)}
         (temporary / _MANIFEST).write_text(json.dumps(manifest))
         self._settle(temporary, self._folder / f"step-{step}")
-        for old in self._by_step()[:-_KEPT]:
+        own = [path for path in self._by_step() if self._is_ours(path)]
+        for old in {*self._by_step()} - {*own[-_KEPT:]}:
             shutil.rmtree(old, ignore_errors=True)
 
     def _settle(self, temporary: Path, final: Path) -> None:
@@ -89,6 +90,12 @@ class Checkpoints:
     def _by_step(self) -> list[Path]:
         numbered = [path for path in self._folder.glob("step-*") if path.name[5:].isdigit()]
         return sorted(numbered, key=step_of)
+
+    def _is_ours(self, checkpoint: Path) -> bool:
+        try:
+            return bool(json.loads((checkpoint / _MANIFEST).read_bytes())["identity"] == self._identity)
+        except (OSError, ValueError, KeyError):
+            return False
 
     def _is_whole(self, checkpoint: Path) -> bool:
         try:

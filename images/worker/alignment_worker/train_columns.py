@@ -20,8 +20,7 @@ Batch = Sequence[int]
 class Rows:
     """`lengths` are the tokens that each row has in memory; `settings` those of the trainer that the rows ask for.
 
-    `recorded` has the reference's log-probabilities, by row, of the pairs that bring them along; `reward_of_a_nat` is β
-    times the mean length of the answers that are to become likelier, where there are rewards.
+    `recorded` has the reference's log-probabilities, by row, of the pairs that bring them along.
     """
 
     columns: dict[str, list[Any]]
@@ -29,7 +28,6 @@ class Rows:
     counts: dict[str, int]
     settings: dict[str, Any] = field(default_factory=dict)
     recorded: dict[int, Tokens] = field(default_factory=dict)
-    reward_of_a_nat: float = 1.0
 
     def tokens_at_once(self, batch_size: int) -> int:
         """Tokens of the largest batch, padding counted."""

@@ -17,11 +17,12 @@ _log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]  # of the training log
 
-_IN_A_ROW = 3  # one wild batch is no divergence
+_IN_A_ROW = 3  # batches: one that is wild is no divergence
 _NORMS = 100  # of calm steps, that a norm is compared with; at least a tenth of them
 _EXPLODED = 100.0  # times their median
 _FALLEN = 5.0  # nats a token: at 1 in 150 of what it was, each of them
 _CANNED, _VARIED = 0.9, 0.5  # shares of a batch
+_RATIO = "logRatio"
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,17 @@ def tell(divergence: Divergence, kept: int) -> None:
 class Watch:
     """Reads a training's log row by row.
 
-    `reward_of_a_nat` is what `rewardChosen` falls by where each token of an answer becomes a nat less likely;
-    `clip_norm` the norm that gradients are clipped to: smaller ones do no harm. With `scaled_loss` (FP16) a gradient
-    that is not finite is the scaler's business.
+    `beta` is the method's, where there are rewards; `clip_norm` the norm that gradients are clipped to: smaller ones do
+    no harm. With `scaled_loss` (FP16) a gradient that is not finite is the scaler's business.
     """
 
-    def __init__(
-        self, *, reward_of_a_nat: float = 1.0, clip_norm: float = 1.0, scaled_loss: bool = False
-    ) -> None:
-        self._reward_of_a_nat = reward_of_a_nat
+    def __init__(self, *, beta: float = 1.0, clip_norm: float = 1.0, scaled_loss: bool = False) -> None:
+        self._beta = beta
         self._clip_norm = clip_norm
         self._scaled_loss = scaled_loss
         self._norms: deque[float] = deque(maxlen=_NORMS)
         self._first: dict[str, float] = {}  # of each column
-        self._suspicious: list[int] = []
+        self._suspicious: dict[int, int] = {}  # steps, with the batch that each was taken on
 
     @property
     def suspicious(self) -> bool:
@@ -76,19 +74,19 @@ class Watch:
         broken = self._broken(row)
         what = broken or self._exploded(row) or self._fallen(row) or self._canned(row)
         if not what:
-            self._first = {**row, **self._first}
+            self._first = {**row, **self._ratio(row), **self._first}
             self._suspicious.clear()
             self._norms.extend(filter(isfinite, [row.get("gradientNorm", nan)]))
             return None
         if broken:
             return self.broken(row["step"], what)
-        self._suspicious.append(row["step"])
-        return self.broken(row["step"], what) if len(self._suspicious) >= _IN_A_ROW else None
+        self._suspicious[row["step"]] = row.get("batch", row["step"])
+        return self.broken(row["step"], what) if len(set(self._suspicious.values())) >= _IN_A_ROW else None
 
     def broken(self, step: int, what: str) -> Divergence:
         """The training cannot go on from that step, and some before it may have been wild already."""
-        self._suspicious = self._suspicious or [step]
-        return Divergence(step, self._suspicious[0], what)
+        self._suspicious = self._suspicious or {step: step}
+        return Divergence(step, min(self._suspicious), what)
 
     def _broken(self, row: Row) -> str:
         if not isfinite(row["loss"]):
@@ -108,16 +106,19 @@ class Watch:
         )
 
     def _fallen(self, row: Row) -> str:
-        """Since the first step. BestOfN's loss is the answers' negative log-probability a token."""
-        column, nat = "rewardChosen", self._reward_of_a_nat
-        if column not in row and "tokenAccuracy" in row:
-            column, nat = "loss", -1.0
-        if column not in row or column not in self._first:
-            return ""
-        fallen = (self._first[column] - row[column]) / nat
+        now = self._ratio(row).get(_RATIO, nan)
+        fallen = self._first.get(_RATIO, nan) - now
         return f"the answers trained on are {fallen:.1f} nats a token less likely" if fallen > _FALLEN else ""
 
+    def _ratio(self, row: Row) -> dict[str, float]:
+        """Of the answers against the reference, nats a token; against nothing for BestOfN, which has its loss alone."""
+        if "rewardChosen" in row and row.get("answerTokens"):
+            return {_RATIO: row["rewardChosen"] / self._beta / row["answerTokens"]}
+        return {_RATIO: -row["loss"]} if "tokenAccuracy" in row and "rewardChosen" not in row else {}
+
     def _canned(self, row: Row) -> str:
-        share = row.get("mostFrequent", 0.0)
-        varied = self._first.get("mostFrequent", 1.0) <= _VARIED
-        return f"{share:.0%} of a batch's answers are one and the same" if varied and share >= _CANNED else ""
+        """A judge may well want the same answer to most prompts: then its score rises."""
+        share, first = row.get("mostFrequent", 0.0), self._first
+        if share < _CANNED or first.get("mostFrequent", 1.0) > _VARIED or row["reward"] > first["reward"]:
+            return ""
+        return f"{share:.0%} of a batch's answers are one and the same"

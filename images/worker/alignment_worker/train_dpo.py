@@ -7,7 +7,6 @@ caches them on disk (`_precompute_ref_logps`), which is overridden here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from alignment_worker.train_trainer import ResumableTrainer
 _LOSS = {"DPO": "sigmoid", "IPO": "ipo"}
 
 
-def rows(gathered: Gathered, training: Training, _limit: int) -> Rows:
+def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
     """A row for each pair."""
     pairs = gathered.pairs
     columns = {
@@ -39,7 +38,6 @@ def rows(gathered: Gathered, training: Training, _limit: int) -> Rows:
         [2 * pair.length for pair in pairs],
         gathered.counts(),
         recorded=recorded,
-        reward_of_a_nat=train_config.beta(training) * fmean(len(pair.chosen) for pair in pairs),
     )
 
 
@@ -71,6 +69,9 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         )
         self.ref_model = None  # its log-probabilities are there
         self._recorded.clear()
+
+    def chosen_mask(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return inputs["completion_mask"].chunk(2)[0]
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
         self.log_probabilities = train_reference.log_probabilities(

@@ -5,11 +5,11 @@ TRL 1.16 unpairs and tokenises by itself, and caches the reference's log-probabi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from statistics import fmean
 from typing import Any
 
+import torch
 from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
@@ -63,10 +63,7 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         "desirable_weight": max(1.0, bad / good),
         "undesirable_weight": max(1.0, good / bad),
     }
-    reward_of_a_nat = train_config.beta(training) * fmean(
-        len(row.completion) for row in kept if row.desirable
-    )
-    return Rows(columns, lengths, counts, settings, reward_of_a_nat=reward_of_a_nat)
+    return Rows(columns, lengths, counts, settings)
 
 
 def unpaired(pairs: Iterable[TokenPair]) -> list[KtoRow]:
@@ -119,6 +116,9 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
             model, of, DataCollatorForUnpairedPreference, ref_model=reference, peft_config=adapters, **others
         )
         self.ref_model = None  # its log-probabilities are there
+
+    def chosen_mask(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        return inputs["completion_mask"][inputs["label"]]
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
         def scored(batch: list[Row]) -> Sequence[list[float]]:

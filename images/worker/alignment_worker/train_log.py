@@ -24,6 +24,7 @@ _COLUMNS = {
     "rewards/accuracies": "rewardAccuracy",
     "rewards/chosen": "rewardChosen",
     "rewards/rejected": "rewardRejected",
+    "answer_tokens": "answerTokens",
     "logps/chosen": "logProbabilityChosen",
     "logps/rejected": "logProbabilityRejected",
     "entropy": "entropy",

@@ -60,8 +60,12 @@ def store(origins: Iterable[Origin], learned: Iterable[str], iteration: int, fol
     """`learned` are the rows that the start had learned from. Raises OSError."""
     own = list(origins)
     rows.write(folder / ROWS, (origin.to_row(iteration) for origin in own))
-    everything = sorted({*learned, *(origin.pair for origin in own if origin.name)})
-    (folder / LEARNED).write_text("".join(f"{key}\n" for key in everything))
+    store_learned([*learned, *(origin.pair for origin in own if origin.name)], folder)
+
+
+def store_learned(keys: Iterable[str], folder: Path) -> None:
+    """Raises OSError."""
+    (folder / LEARNED).write_text("".join(f"{key}\n" for key in sorted({*keys})))
 
 
 def learned(model: Path) -> frozenset[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -115,7 +115,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         )
         self._guard = _Guard(
             Watch(
-                reward_of_a_nat=of.reward_of_a_nat,
+                beta=getattr(self.args, "beta", 1.0),
                 clip_norm=self.args.max_grad_norm or 1.0,
                 scaled_loss=self.args.fp16,
             )
@@ -166,6 +166,11 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
             return {"steps": self.state.global_step, "epochs": int(self.args.num_train_epochs)}
         return {"steps": self._kept_step, DIVERGED_AT: self.divergence.step}
 
+    @property
+    def saw_all_rows(self) -> bool:
+        """Whether the model was trained on each of them once."""
+        return self.divergence is None or self._kept_step * self.args.num_train_epochs >= self.state.max_steps
+
     def _checkpoint(self, last: int | None = None) -> str | None:
         """The folder of the newest, of step `last` at most."""
         found = self._checkpoints.newest(last) if gang.rank() == 0 else None
@@ -190,6 +195,21 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self._load_from_checkpoint(sound)
         self._kept_step = train_checkpoints.step_of(Path(sound))
         train_divergence.tell(divergence, self._kept_step)
+
+    def chosen_mask(self, _inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+        """Of the answers that are to become likelier, rows × positions, 1 for a token; None without rewards."""
+        return None
+
+    def training_step(self, model: Any, inputs: Mapping[str, torch.Tensor], *others: Any) -> torch.Tensor:
+        """TRL logs the sums of answers, and not how long they were."""
+        mask = self.chosen_mask(inputs)
+        if mask is not None:
+            mine = torch.tensor([[mask.sum(), len(mask)]], dtype=torch.float32, device=self.args.device)
+            tokens, rows = self.accelerator.gather(mine).sum(0).tolist()
+            if rows:
+                self._metrics["train"]["answer_tokens"].append(tokens / rows)
+        loss: torch.Tensor = super().training_step(model, inputs, *others)
+        return loss
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -248,6 +268,11 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
 def diverged(what: str, step: int, learning_rate: float, remedy: str = REMEDY) -> TrainingDivergedError:
     """The error with its step and what to do."""
+    if step == 1:
+        remedy = (
+            "Nothing was trained before it: see whether the weights of start and reference (spec.policy) are numbers, "
+            "and whether the two fit each other."
+        )
     return TrainingDivergedError(
         f"Training diverged at step {step}: {what}, with learningRate {learning_rate:g}. {remedy}"
     )
