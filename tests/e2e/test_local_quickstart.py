@@ -117,7 +117,6 @@ def test_a_refused_iteration_leaves_nothing_behind_for_the_next(tmp_path: Path) 
     assert [each["incumbent"]["digest"] for each in (refused, last)] == [promoted] * 2
     for step in first_steps:
         assert step["rewardMargin"] == pytest.approx(0, abs=1e-4), "the start is the reference"
-    assert verdicts(last)["goldSet"] != "Failed"
 
 
 def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: Path) -> None:
