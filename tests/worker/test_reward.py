@@ -347,7 +347,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
         rewarding.rewarded(tmp_path, backbone, rewarding.separable(8)), ExitCode.TRAINING_DIVERGED
     )
     assert "diverged at step 1: the loss is nan, with learningRate 0.003" in message
-    assert "Lower spec.reward.learningRate" in message
+    assert "see whether the weights that it starts from are numbers" in message
 
 
 def test_a_model_that_learned_nothing_is_no_judge(tmp_path: Path, llama: Path) -> None:

@@ -346,7 +346,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
     save_file(weights, start / "model.safetensors", metadata={"format": "pt"})
     text = message(finished(tmp_path, start, training.sampled_pairs(8)), ExitCode.TRAINING_DIVERGED)
     assert "diverged at step 1: the loss is nan, with learningRate 0.001" in text
-    assert "see whether the weights of start and reference (spec.policy) are numbers" in text
+    assert "see whether the weights that it starts from are numbers" in text
 
 
 def test_bf16_computes_and_fp16_asks_for_a_gpu(tmp_path: Path, llama: Path) -> None:

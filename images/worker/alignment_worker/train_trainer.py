@@ -270,8 +270,8 @@ def diverged(what: str, step: int, learning_rate: float, remedy: str = REMEDY) -
     """The error with its step and what to do."""
     if step == 1:
         remedy = (
-            "Nothing was trained before it: see whether the weights of start and reference (spec.policy) are numbers, "
-            "and whether the two fit each other."
+            "Nothing was trained before it: see whether the weights that it starts from are numbers, "
+            "and whether a reference fits them."
         )
     return TrainingDivergedError(
         f"Training diverged at step {step}: {what}, with learningRate {learning_rate:g}. {remedy}"
