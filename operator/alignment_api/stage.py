@@ -29,9 +29,7 @@ from alignment_api.model import Model
 CONTRACT_VERSION = 1
 MAX_REPORT_BYTES = 2048
 MAX_MESSAGE_LENGTH = 1200
-DIVERGED_AT = (
-    "divergedAtStep"  # a count of train and reward: what showed it; `steps` is then where the model is from
-)
+DIVERGED_AT = "divergedAtStep"  # a count; `steps` is then the one that the model is from
 STORE_FULL = "StoreFull"  # a failure's reason that is waited out, like an input that is missing
 
 

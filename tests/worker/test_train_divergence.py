@@ -282,19 +282,24 @@ def test_a_rate_that_is_far_too_high_is_seen_by_the_answers(tmp_path: Path) -> N
     assert counts["steps"] < counts["divergedAtStep"] - 3 < 45
 
 
-def test_ppo_goes_back_to_its_last_sound_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of two steps; the policy breaks behind the fourth batch."""
+def policy_broken_behind(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the last step on that batch, of those from 0, leaves behind is no number."""
     learn = ppo_training.Loop._learn
 
     def learn_and_break(self: Any, batch: Any) -> None:
         learn(self, batch)
-        if self.state.batch == 3:
+        if self.state.batch == number:
             with torch.no_grad():
                 next(iter(self._actor.trained().values())).fill_(NAN)
 
+    monkeypatch.setattr(ppo_training.Loop, "_learn", learn_and_break)
+
+
+def test_ppo_goes_back_to_its_last_sound_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two steps; the policy breaks behind the fourth batch."""
     settings: dict[str, Any] = {"checkpoint_every_steps": 2, "ppo": {"target_kl": 100.0}}
     straight = ppo.finished(ppo.config(tmp_path, tmp_path / "straight", **settings), tmp_path / "first")
-    monkeypatch.setattr(ppo_training.Loop, "_learn", learn_and_break)
+    policy_broken_behind(3, monkeypatch)
     done = ppo.finished(ppo.config(tmp_path, tmp_path / "back", **settings), tmp_path / "second")
     assert done.report.result is not None
     counts = done.report.result.counts
@@ -304,15 +309,7 @@ def test_ppo_goes_back_to_its_last_sound_checkpoint(tmp_path: Path, monkeypatch:
 
 
 def test_ppo_whose_last_step_breaks_goes_back_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    learn = ppo_training.Loop._learn
-
-    def learn_and_break(self: Any, batch: Any) -> None:
-        learn(self, batch)
-        if self.state.batch == 7:
-            with torch.no_grad():
-                next(iter(self._actor.trained().values())).fill_(NAN)
-
-    monkeypatch.setattr(ppo_training.Loop, "_learn", learn_and_break)
+    policy_broken_behind(7, monkeypatch)
     made = ppo.config(tmp_path, tmp_path / "out", checkpoint_every_steps=4, ppo={"target_kl": 100.0})
     done = ppo.finished(made, tmp_path / "job")
     assert done.report.result is not None

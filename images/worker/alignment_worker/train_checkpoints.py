@@ -72,7 +72,7 @@ class Checkpoints:
         manifest = {"identity": self._identity, "step": step, "files": _files(temporary)}
         (temporary / _MANIFEST).write_text(json.dumps(manifest))
         self._settle(temporary, self._folder / f"step-{step}")
-        own = [path for path in self._by_step() if self._is_ours(path)]
+        own = [path for path in self._by_step() if self._manifest(path)]
         for old in {*self._by_step()} - {*own[-_KEPT:]}:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -91,20 +91,23 @@ class Checkpoints:
         numbered = [path for path in self._folder.glob("step-*") if path.name[5:].isdigit()]
         return sorted(numbered, key=step_of)
 
-    def _is_ours(self, checkpoint: Path) -> bool:
-        try:
-            return bool(json.loads((checkpoint / _MANIFEST).read_bytes())["identity"] == self._identity)
-        except (OSError, ValueError, KeyError):
-            return False
-
-    def _is_whole(self, checkpoint: Path) -> bool:
+    def _manifest(self, checkpoint: Path) -> dict[str, Any] | None:
+        """None if it is another training's, or cannot be read."""
         try:
             manifest: dict[str, Any] = json.loads((checkpoint / _MANIFEST).read_bytes())
-            ours = bool(manifest["identity"] == self._identity)
-            whole = ours and manifest["files"] == _files(checkpoint)
+            return manifest if manifest["identity"] == self._identity else None
         except (OSError, ValueError, KeyError):
+            return None
+
+    def _is_whole(self, checkpoint: Path) -> bool:
+        manifest = self._manifest(checkpoint)
+        if manifest is None:
             return False
-        if ours and not whole:
+        try:
+            whole = bool(manifest["files"] == _files(checkpoint))
+        except (OSError, KeyError):
+            return False
+        if not whole:
             _log.warning(
                 "%s is damaged: its files are not those of its manifest; an older one is used", checkpoint
             )
