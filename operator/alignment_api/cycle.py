@@ -283,10 +283,15 @@ class Training(Model):
 
     @model_validator(mode="after")
     def _arguments_are_known(self) -> Self:
-        for name, value in (self.arguments or {}).items():
-            problem = trainer_arguments.problem(self.method, name, value)
-            if self.sharding != "None":
-                problem = problem or trainer_arguments.problem_divided(name, value)
+        arguments = self.arguments or {}
+        problems = [
+            (name, trainer_arguments.problem(self.method, name, arguments[name])) for name in arguments
+        ]
+        if self.sharding != "None":
+            problems += [
+                (name, trainer_arguments.problem_divided(name, arguments[name])) for name in arguments
+            ]
+        for name, problem in [*problems, trainer_arguments.problem_together(arguments)]:
             if problem:
                 context = {"message": problem, "path": f".arguments.{name}"}
                 raise PydanticCustomError("rule", "{message}", context)

@@ -18,6 +18,7 @@ from alignment_api.cycle import (
     GoldSet,
     HeldOutPrompts,
     Judge,
+    Lora,
     RewardTraining,
     Sampling,
     Training,
@@ -235,6 +236,10 @@ class Expected(Model):
         0, description="At least so many rows: evaluation.comparison.minComparisons."
     )
     gold_categories: list[Key] = Field([], description="Categories that gates.goldSet.categories names.")
+    lora: Lora | None = Field(None, description="Adapters that fit the policy: training.lora.")
+    max_length: int | None = Field(
+        None, description="Tokens that hold a prompt and more: training.maxLength."
+    )
 
 
 class StageConfig(Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from pydantic_core import PydanticCustomError
 
@@ -14,16 +15,30 @@ Value = bool | int | float | str
 
 # Not adafactor, which mixes divided and whole tensors, nor sgd, which has no state to go on from.
 _DIVIDED = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop")
-_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}
+_KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+
+# From the first, and below the second; the others are from 0.
+RANGES: dict[str, tuple[float, float]] = {
+    "adam_beta1": (0, 1),
+    "adam_beta2": (0, 1),
+    "adam_epsilon": (0, 1),
+    "desirable_weight": (0, 1_000_000),
+    "torch_empty_cache_steps": (1, math.inf),
+    "undesirable_weight": (0, 1_000_000),
+    "warmup_steps": (0, 1_000_000_000),
+}
+_ANY = (0, math.inf)
 
 
 def scalar(value: object) -> Value:
     """Raises PydanticCustomError if it is none."""
-    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, float) and not math.isfinite(value):
+        message = "must be a finite number"
+    elif isinstance(value, bool | int | float | str):
         return value
-    raise PydanticCustomError(
-        "rule", "{message}", {"message": "must be a number, text, or true or false", "path": ""}
-    )
+    else:
+        message = "must be a number, text, or true or false"
+    raise PydanticCustomError("rule", "{message}", {"message": message, "path": ""})
 
 
 def problem(method: str, name: str, value: Value) -> str:
@@ -42,7 +57,15 @@ def problem(method: str, name: str, value: Value) -> str:
             if value in kind
             else wording.suggestion(str(value), kind, "is not one of its values", "values")
         )
-    return "" if _fits(kind, value) else f"must be {_WORDS[kind]}"
+    return "" if _fits(kind, value) and _in_range(name, value) else f"must be {_wanted(kind, name)}"
+
+
+def problem_together(arguments: Mapping[str, Value]) -> tuple[str, str]:
+    """Likewise, of arguments that are fine one by one: the name and why; both empty if there is none."""
+    weights = [arguments.get(name, 1.0) for name in ("desirable_weight", "undesirable_weight")]
+    if any(weights):
+        return "", ""
+    return "undesirable_weight", "must be above 0 when desirable_weight is 0, or nothing is learned"
 
 
 def problem_divided(name: str, value: Value) -> str:
@@ -55,6 +78,16 @@ def problem_divided(name: str, value: Value) -> str:
 def _fits(kind: type, value: Value) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
-    if isinstance(value, str):
-        return False
-    return value >= 0 and (kind is float or isinstance(value, int))
+    return isinstance(value, int) or (isinstance(value, float) and kind is float)
+
+
+def _in_range(name: str, value: Value) -> bool:
+    low, high = RANGES.get(name, _ANY)
+    return isinstance(value, bool | str) or low <= value < high
+
+
+def _wanted(kind: type, name: str) -> str:
+    low, high = RANGES.get(name, _ANY)
+    if kind is bool:
+        return _KINDS[kind]
+    return f"{_KINDS[kind]} from {low}" + (f", below {high}" if math.isfinite(high) else "")

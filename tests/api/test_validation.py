@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -139,13 +140,38 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
         (
             "spec.training.arguments",
             {"warmup_steps": "10"},
-            '.warmup_steps: "10": must be a number from 0',
+            '.warmup_steps: "10": must be a number from 0, below 1000000000',
         ),
-        ("spec.training.arguments", {"warmup_steps": -1}, ".warmup_steps: -1: must be a number from 0"),
+        ("spec.training.arguments", {"weight_decay": -1}, ".weight_decay: -1: must be a number from 0"),
         (
             "spec.training.arguments",
             {"torch_empty_cache_steps": 1.5},
-            ".torch_empty_cache_steps: 1.5: must be a whole number from 0",
+            ".torch_empty_cache_steps: 1.5: must be a whole number from 1",
+        ),
+        (
+            "spec.training.arguments",
+            {"torch_empty_cache_steps": 0},
+            ".torch_empty_cache_steps: 0: must be a whole number from 1",
+        ),
+        (
+            "spec.training.arguments",
+            {"adam_beta1": 1},
+            ".adam_beta1: 1: must be a number from 0, below 1",
+        ),
+        (
+            "spec.training.arguments",
+            {"warmup_steps": 1e9},
+            ".warmup_steps: 1000000000: must be a number from 0, below 1000000000",
+        ),
+        (
+            "spec.training.arguments",
+            {"weight_decay": math.nan},
+            ".weight_decay: NaN: must be a finite number",
+        ),
+        (
+            "spec.training.arguments",
+            {"weight_decay": math.inf},
+            ".weight_decay: Infinity: must be a finite number",
         ),
         ("spec.training.arguments", {"use_weighting": 1}, ".use_weighting: 1: must be true or false"),
         (
@@ -378,6 +404,18 @@ def test_ppo_has_no_trainer_that_an_argument_could_be_for() -> None:
     assert trainer_arguments.problem("PPO", "warmup_steps", 10) == (
         "is for the trainers of DPO, IPO, KTO, BestOfN; leave it out with PPO"
     )
+
+
+def test_kto_learns_from_one_label_at_least() -> None:
+    weights = {"desirable_weight": 0, "undesirable_weight": 0}
+    values = {"spec.training.method": "KTO", "spec.training.arguments": weights}
+    (problem,) = check_manifest(with_values("AlignmentCycle", values))
+    assert str(problem) == (
+        "spec.training.arguments.undesirable_weight: 0: must be above 0 when desirable_weight is 0, or nothing is "
+        "learned"
+    )
+    one = {"desirable_weight": 0}
+    assert not check_manifest(with_values("AlignmentCycle", values | {"spec.training.arguments": one}))
 
 
 def test_ipo_with_a_beta_of_0_is_refused() -> None:

@@ -124,7 +124,9 @@ def test_the_first_stage_alone_is_told_what_the_gates_will_need_of_the_inputs() 
     world = started(gates={"winRate": {}, "goldSet": {"categories": [{"name": "code", "maxDropPoints": 1}]}})
     world.settle()
     expected = {job.config.stage: job.config.expected for job in world.jobs.values()}
-    assert expected.pop(Stage.SAMPLE) == Expected(held_out_prompts=100, gold_categories=["code"])
+    assert expected.pop(Stage.SAMPLE) == Expected(
+        held_out_prompts=100, gold_categories=["code"], max_length=1024
+    )
     assert set(expected.values()) == {None}
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from alignment_api import digests
+from alignment_api.cycle import Lora
 from alignment_api.judges import ComparisonJudge, Verifier
 from alignment_api.stage import ExitCode, Expected, Input, InputKind, StageConfig
 from alignment_worker import rows
@@ -259,6 +260,14 @@ def test_category_names_that_no_report_could_hold(loop: Loop) -> None:
             Expected(gold_categories=["law"]),
             "categories: 'law': DATA/gold.jsonl has no item of this category",
         ),
+        (
+            Expected(lora=Lora(target_modules="q_proj,nonsense")),
+            "targetModules: nonsense: the model has no such linear",
+        ),
+        (
+            Expected(max_length=2),
+            "spec.training.maxLength: 2: the shortest prompt of DATA/prompts.jsonl has ",
+        ),
     ],
 )
 def test_what_a_gate_would_miss_stops_the_first_stage(loop: Loop, expected: Expected, said: str) -> None:
@@ -267,7 +276,7 @@ def test_what_a_gate_would_miss_stops_the_first_stage(loop: Loop, expected: Expe
 
 
 def test_what_the_gates_need_is_there(loop: Loop) -> None:
-    expected = Expected(held_out_prompts=12, gold_categories=["facts", "code"])
+    expected = Expected(held_out_prompts=12, gold_categories=["facts", "code"], lora=Lora(), max_length=64)
     assert loop.run(loop.sample().model_copy(update={"expected": expected})).code == 0
 
 

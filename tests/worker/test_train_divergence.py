@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerControl, TrainerState
 
 from alignment_api.cycle import Lora
 from alignment_api.stage import ExitCode
 from alignment_worker import ppo_training, train_weights
 from alignment_worker.train_divergence import Divergence, Watch
-from alignment_worker.train_trainer import ResumableTrainer
+from alignment_worker.train_trainer import ResumableTrainer, _Guard
 from tests.worker import test_ppo_stage as ppo
 from tests.worker import training
 from tests.worker.test_train_stage import finished, message
@@ -62,14 +65,35 @@ def test_a_norm_that_stays_far_above_the_usual_is_an_explosion() -> None:
         norms(*[2.0] * 9, 201, 300, 1000),  # too little is known yet
         norms(*[0.001] * 10, 0.9, 0.9, 0.9),  # below what it is clipped to
         norms(*[2.0] * 10, *[50.0] * 10, 1000, 1000, 1000),  # the usual has risen
+        norms(*[2.0] * 200, *[50.0] * 100, 1000, 1000, 1000),  # long ago it was lower
+        norms(*[2.0] * 10, 200, 200, 200),
     ],
 )
 def test_what_is_no_explosion(rows: list[dict[str, Any]]) -> None:
     assert seen(rows, clip_norm=1.0) is None
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        [2.0] * 10 + [300, 300, 2.0] * 20,  # wild steps are no part of the usual
+        [2.0] * 9 + [150.0],  # nor does one that is almost wild move it
+    ],
+)
+def test_the_usual_is_the_median_of_calm_steps(before: list[float]) -> None:
+    found = seen(norms(*before, 300, 300, 300))
+    assert found is not None
+    assert found.what == "the gradient's norm is 300 where 2 was usual"
+
+
+def test_without_clipping_a_norm_below_1_is_no_explosion() -> None:
+    assert seen(norms(*[0.001] * 10, 0.9, 0.9, 0.9), clip_norm=0) is None
+    assert seen(norms(*[0.001] * 10, 1.1, 1.1, 1.1), clip_norm=0) is not None
+
+
 def test_a_scaled_loss_may_have_gradients_that_overflow() -> None:
     assert seen(norms(*[INF] * 5, 1, 1), scaled_loss=True) is None
+    assert seen(norms(*[INF] * 11, *[2.0] * 10, 300, 300, 300), scaled_loss=True) is not None
     assert seen([{"loss": NAN}], scaled_loss=True) == Divergence(1, 1, "the loss is nan")
 
 
@@ -95,6 +119,8 @@ def test_a_batch_without_desirable_answers_says_nothing_of_them() -> None:
     answers = {"rewardChosen": -90.0, "answerTokens": 10.0}
     rows: list[dict[str, Any]] = [{}, answers, {}, answers, answers, answers]
     assert seen(rows) is None
+    before = {"rewardChosen": 0.0, "answerTokens": 10.0}
+    assert seen([{}, before, {}, answers, answers, answers]) is not None
 
 
 def test_of_answers_alone_the_loss_tells() -> None:
@@ -138,6 +164,31 @@ def test_nothing_is_kept_while_it_is_suspicious() -> None:
         watch.see({"step": number, "loss": 0.5} | row)
         kept.append(not watch.suspicious)
     assert kept == [True] * 10 + [False, True, False]
+
+
+def trained(norms: list[float]) -> tuple[TrainerState, TrainerControl]:
+    """A trainer that has logged steps with these norms, and is about to keep a checkpoint."""
+    history = [{"step": step, "loss": 0.5, "grad_norm": norm} for step, norm in enumerate(norms, 1)]
+    return TrainerState(log_history=history), TrainerControl(should_save=True)
+
+
+def test_a_training_that_is_gone_on_with_knows_what_was_usual() -> None:
+    guard = _Guard(Watch())
+    state, control = trained([2.0] * 10)
+    guard.on_train_begin(None, state, control)
+    for step in (11, 12, 13):
+        state.log_history.append({"step": step, "loss": 0.5, "grad_norm": 300.0})
+        control = TrainerControl(should_save=True)
+        guard.on_log(None, state, control)
+        assert not control.should_save
+        assert control.should_training_stop == (step == 13)
+
+
+def test_a_calm_step_may_be_kept() -> None:
+    state, control = trained([2.0])
+    _Guard(Watch()).on_log(None, state, control)
+    assert control.should_save
+    assert not control.should_training_stop
 
 
 def broken_behind(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,3 +365,15 @@ def test_ppo_whose_last_step_breaks_goes_back_too(tmp_path: Path, monkeypatch: p
     done = ppo.finished(made, tmp_path / "job")
     assert done.report.result is not None
     assert done.report.result.counts["steps"] == 12
+
+
+def test_ppo_that_starts_far_from_its_reference_takes_no_step(tmp_path: Path) -> None:
+    ppo.config(tmp_path, tmp_path / "none")  # makes the start
+    reference = Path(shutil.copytree(tmp_path / "start", tmp_path / "reference"))
+    weights = load_file(reference / "model.safetensors")
+    weights["model.norm.weight"] *= 1000
+    save_file(weights, reference / "model.safetensors", metadata={"format": "pt"})
+    made = ppo.config(tmp_path, tmp_path / "out", reference=reference)
+    text = message(training.finish(made, tmp_path / "job"), ExitCode.TRAINING_DIVERGED)
+    assert "diverged at step 1: the policy is " in text
+    assert "nats a token from the reference" in text

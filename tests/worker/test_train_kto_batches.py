@@ -70,7 +70,7 @@ def test_an_answer_stands_once_and_a_contradictory_one_not_at_all() -> None:
         TokenPair([1], [6], [7]),
         TokenPair([2], [6], [5]),
     ]
-    found = Counter((row.prompt[0], row.completion[0], row.desirable) for row in train_kto.unpaired(pairs))
+    found = Counter((row.prompt[0], row.completion[0], row.desirable) for row in train_kto.unpaired(pairs)[0])
     assert found == {(1, 5, True): 1, (1, 7, False): 1, (2, 6, True): 1, (2, 5, False): 1}
 
 
@@ -82,7 +82,7 @@ def test_unpaired_rows_stand_beside_those_of_pairs() -> None:
         TokenPair([3], [7], []),
         TokenPair([1], [6], []),  # contradicts the pair
     ]
-    found = {(row.prompt[0], row.completion[0], row.desirable) for row in train_kto.unpaired(pairs)}
+    found = {(row.prompt[0], row.completion[0], row.desirable) for row in train_kto.unpaired(pairs)[0]}
     assert found == {(1, 5, True), (2, 6, False), (3, 7, True)}
     made = train_kto.rows(Gathered(pairs[:1], pairs[1:], 5), training.training(method="KTO"), 10)
     assert (made.counts["pairs"], made.counts["pairsFromDatasets"], made.counts["unpaired"]) == (1, 0, 4)

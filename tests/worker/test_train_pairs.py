@@ -92,6 +92,7 @@ def gathered(
     *,
     method: str = "DPO",
     sampled: Sequence[tuple[int, int, int]] = (),
+    rejected_id: int = 8,
     held_out: str | None = None,
     limit: int = 100,
     max_pairs: int | None = None,
@@ -100,8 +101,10 @@ def gathered(
 ) -> Gathered:
     """From sampled pairs of so many tokens (prompt, chosen, rejected) and a dataset of (prompt, chosen, rejected) and
     (prompt, completion, label)."""
-    names = ("prompt_ids", "chosen_ids", "rejected_ids")
-    own = [{name: [9] * size for name, size in zip(names, sizes, strict=True)} for sizes in sampled]
+    own = [
+        {"prompt_ids": [9] * prompt, "chosen_ids": [9] * chosen, "rejected_ids": [rejected_id] * rejected}
+        for prompt, chosen, rejected in sampled
+    ]
     single, paired = ("prompt", "completion", "label"), ("prompt", "chosen", "rejected")
     theirs = [dict(zip(single if isinstance(row[2], bool) else paired, row, strict=True)) for row in found]
     paths = {
@@ -220,7 +223,7 @@ def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
     found: Found = [("abc", "a", "abcdefghij"), ("abc", "abcdefghij", "a")]
     made = gathered(tmp_path, found, sampled=[(3, 7, 1), (3, 8, 1)], limit=10, method="BestOfN")
     assert [(len(pair.prompt), len(pair.chosen), pair.rejected) for pair in made.pairs] == [
-        (3, 7, [9]),
+        (3, 7, [8]),
         (3, 2, []),
     ]
     assert made.counts("answers") == {
@@ -280,6 +283,22 @@ def test_two_answers_of_the_same_tokens_teach_nothing(tmp_path: Path) -> None:
     with pytest.raises(TooFewPairsError, match="1 have two answers of the same tokens"):
         gathered(tmp_path / "few", same[:2])
     assert len(gathered(tmp_path / "best", same, method="BestOfN").pairs) == 3
+
+
+def test_two_sampled_answers_of_the_same_tokens_teach_nothing(tmp_path: Path) -> None:
+    made = gathered(tmp_path, [], sampled=[(3, 4, 4), (3, 4, 5), (3, 5, 4)], rejected_id=9)
+    assert (len(made.on_policy), made.counts()["droppedTies"]) == (2, 1)
+
+
+def test_the_best_answer_of_each_prompt_is_learned_and_the_prompt_is_not(tmp_path: Path) -> None:
+    made = gathered(tmp_path, [("p", "a", "b"), ("q", "a", "c"), ("q", "a", "d")], method="BestOfN")
+    rows = train_best_of_n.rows(made, training.training(method="BestOfN"), 100)
+    words = training.tokenizer()
+    answer = [*letters(words, "a"), EOS]
+    prompts = [ids[: -len(answer)] for ids in rows.columns["input_ids"]]
+    assert {words.decode(prompt, skip_special_tokens=True) for prompt in prompts} == {"p", "q"}
+    assert rows.columns["labels"] == [[-100] * len(prompt) + answer for prompt in prompts]
+    assert rows.counts["droppedTwice"] == 1
 
 
 def test_one_answer_again_and_again_is_one(tmp_path: Path) -> None:

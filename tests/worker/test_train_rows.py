@@ -55,6 +55,10 @@ def finished(
     return training.finish(training.config(folder / "out", inputs, parameters), folder / "job")
 
 
+def learned_of(done: Finished) -> list[str]:
+    return (done.run_folder / "learned-pairs.txt").read_text().split()
+
+
 def rows_of(done: Finished) -> list[dict[str, Any]]:
     assert done.code == 0, done.report.failure
     return [json.loads(line) for line in (done.run_folder / "rows.jsonl").read_text().splitlines()]
@@ -126,12 +130,23 @@ def test_kto_does_not_learn_from_an_unpaired_row_again(tmp_path: Path, llama: Pa
     assert counts_of(finished(tmp_path / "4", again.model, changed, method="KTO"))["unpaired"] == 12
 
 
+def test_kto_learns_again_from_what_its_batches_had_no_room_for(tmp_path: Path, llama: Path) -> None:
+    """Five rows of one prompt, and one batch: four of them would stand beside another of their own."""
+    crowd = [{"prompt": "x", "completion": f"a{n}", "label": True} for n in range(5)]
+    done = finished(
+        tmp_path, llama, [*crowd, {"prompt": "y", "completion": "b", "label": False}], method="KTO"
+    )
+    assert done.report.result is not None, done.report.failure
+    assert done.report.result.counts["droppedSamePrompt"] == 4
+    assert len(rows_of(done)) == len(learned_of(done)) == 2
+
+
 def test_what_is_remembered_does_not_outgrow_the_datasets(tmp_path: Path, llama: Path) -> None:
     first = finished(tmp_path / "1", llama, PEOPLE)
     new = [{"prompt": prompt, "chosen": "a", "rejected": "b"} for prompt in ("x", "y")]
     second = finished(tmp_path / "2", first.model, [*PEOPLE[:2], *new])
-    assert len((first.run_folder / "learned-pairs.txt").read_text().split()) == 12
-    assert len((second.run_folder / "learned-pairs.txt").read_text().split()) == 4
+    assert len(learned_of(first)) == 12
+    assert len(learned_of(second)) == 4
 
 
 def test_a_dataset_that_is_used_up_is_said(tmp_path: Path, llama: Path) -> None:

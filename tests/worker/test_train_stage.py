@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Trainer, get_scheduler
 
+from alignment_api import trainer_arguments, trainer_fields
 from alignment_api.cycle import DatasetReference, Lora, Training
 from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS
 from alignment_api.stage import ExitCode, InputKind, StageReport, TrainParameters
-from alignment_worker import main
+from alignment_worker import main, train, train_config
 from alignment_worker.logprobs import log_probs
 from alignment_worker.models import load_policy
 from tests.worker import tiny, training
@@ -256,7 +258,7 @@ def test_unknown_target_modules_are_refused_before_weights_are_loaded(
     )  # would not load
     lora = Lora(rank=4, alpha=8, target_modules=targets)
     text = message(finished(tmp_path, start, training.sampled_pairs(), lora=lora), ExitCode.INVALID_CONFIG)
-    assert f"parameters.training.lora.targetModules: {missing}" in text
+    assert f"spec.training.lora.targetModules: {missing}" in text
     assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in text
 
 
@@ -466,20 +468,46 @@ def test_arguments_reach_the_trainer(method: str, tmp_path: Path, llama: Path) -
     assert same is (method == "BestOfN")
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"adam_beta1": 1.5}, "adam_beta1: 1.5: the trainer refuses them: Invalid beta parameter"),
-        ({"torch_empty_cache_steps": 0}, "torch_empty_cache_steps: 0: the trainer refuses them"),
-    ],
-)
-def test_arguments_out_of_range_are_refused_before_weights_are_loaded(
-    given: dict[str, Any], said: str, tmp_path: Path
-) -> None:
-    start = training.llama(tmp_path / "start")
-    save_file({"none": torch.zeros(1)}, start / "model.safetensors", metadata={"format": "pt"})
-    done = finished(tmp_path, start, training.sampled_pairs(), arguments=given)
-    assert f"parameters.training.arguments: {said}" in message(done, ExitCode.INVALID_CONFIG)
+def limits(name: str, kind: type | tuple[str, ...]) -> list[Any]:
+    """Each of an argument's values, or its least and its largest."""
+    if isinstance(kind, tuple) or kind is bool:
+        return [*kind] if isinstance(kind, tuple) else [True, False]
+    low, high = trainer_arguments.RANGES.get(name, (0, 1000))
+    return [kind(low), kind(math.nextafter(min(high, 1e9), low))]
+
+
+@pytest.mark.parametrize("method", list(trainer_fields.ALLOWED))
+def test_what_is_in_range_is_fine_with_the_trainer(method: str, tmp_path: Path) -> None:
+    made = training.training(method=method)
+    common = train_config.settings(made, tmp_path, recompute=False)
+    for name, kind in trainer_fields.ALLOWED[method].items():
+        for value in limits(name, kind):
+            assert trainer_arguments.problem(method, name, value) == ""
+            config = train.METHODS[method].config(made, **(common | {name: value}))
+            make, options = Trainer.get_optimizer_cls_and_kwargs(config)
+            optimizer = make([torch.nn.Parameter(torch.zeros(1))], **options)
+            get_scheduler(config.lr_scheduler_type, optimizer, config.get_warmup_steps(10), 10)
+
+
+def test_a_warm_up_longer_than_the_training_is_refused(tmp_path: Path, llama: Path) -> None:
+    said = finished(tmp_path / "13", llama, training.sampled_pairs(), arguments={"warmup_steps": 13})
+    assert message(said, ExitCode.INVALID_CONFIG).startswith(
+        "spec.training.arguments.warmup_steps: 13: the training has 12 steps, and would end before it reaches its "
+        "learning rate. Lower it"
+    )
+    for fits in (12, 0.99):
+        done = finished(
+            tmp_path / str(fits), llama, training.sampled_pairs(), arguments={"warmup_steps": fits}
+        )
+        assert counts(done)["steps"] == 12
+
+
+def test_what_arguments_hold_back_is_said(tmp_path: Path, llama: Path) -> None:
+    held = {"max_grad_norm": 1e-300, "optim": "sgd"}
+    done = finished(tmp_path, llama, training.sampled_pairs(), arguments=held)
+    text = message(done, ExitCode.NO_WORK_DONE)
+    assert "Raise spec.training.learningRate (it was 0.001)" in text
+    assert text.endswith("spec.training.arguments hold it back: max_grad_norm: 1e-300, optim: sgd.")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def _targets(wanted: str, model: Any) -> str | list[str]:
         known = ", ".join(sorted({path.rpartition(".")[2] for path in linear}))
         wrong = ", ".join(unknown) or repr(wanted)
         raise InvalidConfigError(
-            f"parameters.training.lora.targetModules: {wrong}: the model has no such linear "
+            f"spec.training.lora.targetModules: {wrong}: the model has no such linear "
             f"layer that can be adapted; it has {known}. Name some of them, or write {ALL_LINEAR}."
         )
     return names

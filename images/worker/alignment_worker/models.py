@@ -50,6 +50,11 @@ def max_positions(folder: Path, role: str = "model") -> int | None:
     return _max_positions(_config(role, folder).get_text_config())
 
 
+def longest(max_length: int, positions: int | None) -> int:
+    """Tokens of the longest sequence to train on: the user's limit, or what the model was made for."""
+    return min(max_length, positions or max_length)
+
+
 def embeddings(folder: Path, role: str = "model") -> int:
     """How many tokens the model in the folder knows; its tokenizer may have more. Raises InvalidModelError."""
     return int(_config(role, folder).get_text_config().vocab_size)
@@ -98,6 +103,19 @@ def language_model(model: Any, tokenizer: Any) -> LanguageModel:
         vocabulary=text_config.vocab_size,
         max_positions=_max_positions(text_config),
     )
+
+
+def without_weights(folder: Path) -> Any:
+    """The causal language model's modules on the meta device, with the folder's generation config."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig  # noqa: PLC0415
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    return model
 
 
 def load_weights(role: str, folder: Path, dtype: Any, layout: Any = None) -> Any:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_api.stage import TrainParameters
-from alignment_worker import prompts, rows, sample
+from alignment_worker import models, prompts, rows, sample
 from alignment_worker.failures import NoPromptsError
 from alignment_worker.generate import Completion, Decoding, generate
 from alignment_worker.inputs import Inputs
@@ -56,7 +56,7 @@ def pool(inputs: Inputs, parameters: TrainParameters, known: Vocabulary) -> Pool
     drawn = sample.draw(usable, online.per_iteration, online.sampling.seed or 0)
     file = inputs.path("prompts")
     encoded = prompts.encode_rows(known.tokenizer, drawn, file, known.max_positions, known.size)
-    longest = min(parameters.training.max_length, known.max_positions or parameters.training.max_length)
+    longest = models.longest(parameters.training.max_length, known.max_positions)
     limit = longest - online.sampling.max_new_tokens
     kept = [(row, ids) for row, ids in zip(drawn, encoded, strict=True) if len(ids) <= limit]
     if not kept:

@@ -30,6 +30,7 @@ from alignment_worker import (
     train_checkpoints,
     train_config,
     train_divergence,
+    train_weights,
     unseen,
 )
 from alignment_worker.failures import InvalidModelError
@@ -154,7 +155,7 @@ class Loop:
             self._restore(newest)
         try:
             self._go_on(checkpoints, progress)
-            if not all(bool(torch.isfinite(weights).all()) for weights in self._actor.trained().values()):
+            if not train_weights.finite(self._actor.trained().values()):
                 raise self._diverged("the weights are not finite")
         except DivergedError as error:
             found = error.divergence

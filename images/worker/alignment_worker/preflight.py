@@ -45,16 +45,37 @@ def _check_expected(inputs: Inputs, expected: Expected) -> None:
     held_out, least = len(_rows(inputs, "heldOutPrompts")), expected.held_out_prompts
     if held_out < least:
         raise InvalidConfigError(
-            f"evaluation.comparison.minComparisons: {least}: {inputs.path('heldOutPrompts')} has {held_out} "
+            f"spec.evaluation.comparison.minComparisons: {least}: {inputs.path('heldOutPrompts')} has {held_out} "
             "prompts, and each is compared once. Add held-out prompts, or lower minComparisons."
         )
+    if expected.lora is not None:
+        from alignment_worker import lora  # noqa: PLC0415 - peft only where adapters are asked for
+
+        lora.configuration(expected.lora, models.without_weights(inputs.path("policy")))
+    if expected.max_length is not None and "prompts" in inputs.found:
+        _check_length(inputs, expected.max_length)
     there = {row.category for row in _rows(inputs, "goldSet") if row.category is not None}
     for category in expected.gold_categories:
         if category not in there:
             raise InvalidConfigError(
-                f"gates.goldSet.categories: {category!r}: {inputs.path('goldSet')} has no item of this category; its "
-                f"categories are: {', '.join(sorted(there))}"
+                f"spec.gates.goldSet.categories: {category!r}: {inputs.path('goldSet')} has no item of this category; "
+                f"its categories are: {', '.join(sorted(there))}"
             )
+
+
+def _check_length(inputs: Inputs, max_length: int) -> None:
+    """One prompt that leaves room for a token is enough: how long answers get is not known yet."""
+    tokenizer, shortest = models.load_tokenizer(inputs.path("policy"), "policy"), None
+    for row in _rows(inputs, "prompts"):
+        tokens = len(prompts.encode(tokenizer, row.prompt))
+        if tokens < max_length:
+            return
+        shortest = min(tokens, shortest or tokens)
+    if shortest is not None:
+        raise InvalidConfigError(
+            f"spec.training.maxLength: {max_length}: the shortest prompt of {inputs.path('prompts')} has {shortest} "
+            "tokens, so that no answer to any of them could be trained on. Raise it."
+        )
 
 
 def _check_distinct(inputs: Inputs, role: str) -> None:

@@ -81,7 +81,7 @@ def _trainer(
     training = parameters.training
     tokenizer = models.load_tokenizer(backbone, "backbone")
     config = models.check_backbone("backbone", backbone).config
-    limit = min(training.max_length, models.max_positions(backbone, "backbone") or training.max_length)
+    limit = models.longest(training.max_length, models.max_positions(backbone, "backbone"))
     embeddings = config.get_text_config().vocab_size
     gathered = reward_pairs.gather(workspace.inputs, parameters, tokenizer, limit, embeddings, seen)
     rows = gathered.rows()

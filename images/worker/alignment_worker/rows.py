@@ -262,7 +262,7 @@ def pair_of(raw: Raw) -> Pair:
     if isinstance(prompt, str) and not isinstance(chosen, str):
         raise RowProblemError("`chosen` is a list of messages but `prompt` a string; give both as messages")
     if chosen == rejected:
-        raise RowProblemError("`chosen` equals `rejected`; such a pair teaches nothing")
+        raise RowProblemError("`chosen` equals `rejected`, and such a pair teaches nothing; take it out")
     return Pair(raw.number, prompt, chosen, rejected)
 
 

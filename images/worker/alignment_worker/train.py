@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, TrainingArguments
+from transformers import TrainingArguments
 
 from alignment_api.cycle import Training
 from alignment_api.stage import TrainParameters
@@ -79,13 +79,13 @@ def run(workspace: Workspace) -> Outcome:
         return _run_online(workspace, parameters, start)
     with tempfile.TemporaryDirectory() as scratch, without_trls_detours():
         trainer, rows, gathered = _trainer(workspace, parameters, start, Path(scratch))
-        origins = (pair.origin for pair in gathered.pairs if pair.origin)
-        train_rows.store(origins, gathered.learned, workspace.config.iteration, workspace.run_folder)
+        keys = train_rows.store(rows.origins, workspace.config.iteration, workspace.run_folder)
         pairs, row_counts, learned = len(rows.lengths), rows.counts, gathered.learned
-        del rows, gathered, origins  # the trainer has its own copy, and needs the memory
+        del rows, gathered  # the trainer has its own copy, and needs the memory
         trainer.train_or_resume()
-        if not trainer.saw_all_rows:  # what it did not get to is there for the next
-            train_rows.store_learned(learned, workspace.run_folder)
+        if trainer.saw_all_rows:  # what it did not get to is there for the next
+            learned |= keys
+        train_rows.store_learned(learned, workspace.run_folder)
         trained = trainer.trained_model(lambda: models.load_weights("start", start, torch.float32))
     steps, done = trainer.steps, trainer.counts
     if not done["steps"]:
@@ -95,7 +95,7 @@ def run(workspace: Workspace) -> Outcome:
     reference = trainer.log_probabilities
     del trainer, trained
     gc.collect()  # weights, gradients and optimizer make room for the comparison
-    change = _change(workspace, start, done["steps"], train_config.learning_rate(parameters.training))
+    change = _change(workspace, start, done["steps"], parameters.training)
     counts = (
         row_counts
         | (reference.counts if reference else {})
@@ -111,14 +111,14 @@ def run(workspace: Workspace) -> Outcome:
 
 def _run_online(workspace: Workspace, parameters: TrainParameters, start: Path) -> Outcome:
     training = parameters.training
-    adapters = lora.configuration(training.lora, _without_weights(start)) if training.lora else None
+    adapters = lora.configuration(training.lora, models.without_weights(start)) if training.lora else None
     with without_known_warnings():
         trained = ppo_training.train(workspace, parameters, adapters)
     train_log.write(workspace.run_folder / LOG, trained.log)
     train_weights.store(trained.model, start, workspace.run_folder / MODEL)
     counts, measurements = trained.counts, trained.measurements
     del trained
-    change = _change(workspace, start, counts["steps"], train_config.learning_rate(training))
+    change = _change(workspace, start, counts["steps"], training)
     counts |= {"parameters": change.parameters, "parametersChanged": change.changed}
     return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
 
@@ -139,11 +139,11 @@ def _trainer(
     """Everything that can be refused without weights is refused before they are loaded."""
     training = parameters.training
     tokenizer = models.load_tokenizer(start, "start")
-    skeleton = _without_weights(start)
+    skeleton = models.without_weights(start)
     adapters = lora.configuration(training.lora, skeleton) if training.lora else None
     layout = train_sharding.layout(training, skeleton)
     eos_ids = models.eos_ids(skeleton, tokenizer)
-    limit = _longest(skeleton, parameters)
+    limit = models.longest(training.max_length, models.max_positions(start, "start"))
     embeddings = skeleton.config.get_text_config().vocab_size
     gathered = train_pairs.gather(workspace.inputs, parameters, tokenizer, eos_ids, limit, embeddings)
     method = METHODS[training.method]
@@ -165,16 +165,21 @@ def _trainer(
     return trainer, rows, gathered
 
 
-def _change(workspace: Workspace, start: Path, steps: int, learning_rate: float) -> train_weights.Change:
+def _change(workspace: Workspace, start: Path, steps: int, training: Training) -> train_weights.Change:
     """What was stored, against the start. Raises NoWorkDoneError, TrainingDivergedError."""
-    change = train_weights.change(start, workspace.run_folder / MODEL)
+    change, learning_rate = (
+        train_weights.change(start, workspace.run_folder / MODEL),
+        train_config.learning_rate(training),
+    )
     if not change.finite:
         raise diverged("the weights are not finite", steps, learning_rate)
     if not change.changed:
+        arguments = train_config.shown(training.arguments or {})
         raise NoWorkDoneError(
             f"After {steps} steps the stored weights equal those of the start: the update is smaller than their "
             f"precision holds. Raise spec.training.learningRate (it was {learning_rate:g}), or start from a model "
             "stored in FP32."
+            + (f" Or spec.training.arguments hold it back: {arguments}." if arguments else "")
         )
     return change
 
@@ -186,19 +191,3 @@ def _reference(workspace: Workspace, layout: Any | None) -> Any | None:
     if inputs.digests["reference"] == inputs.digests["start"]:
         return None
     return models.load_weights("reference", reference, torch.float32, layout)
-
-
-def _without_weights(folder: Path) -> Any:
-    """The model's modules on the meta device, with the folder's generation config."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return model
-
-
-def _longest(skeleton: Any, parameters: TrainParameters) -> int:
-    """Tokens of the longest pair: the user's limit, or what the model was made for."""
-    positions = getattr(skeleton.config.get_text_config(), "max_position_embeddings", None)
-    return min(parameters.training.max_length, positions or parameters.training.max_length)

@@ -33,7 +33,7 @@ def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
         "labels": [[_NO_LABEL] * len(answer.prompt) + answer.chosen for answer in answers],
     }
     counts = gathered.counts("answers") | {"droppedTwice": len(gathered.pairs) - len(answers)}
-    return Rows(columns, [answer.length for answer in answers], counts)
+    return Rows(columns, [answer.length for answer in answers], counts, origins=gathered.origins)
 
 
 def config(_training: Training, **settings: Any) -> SFTConfig:

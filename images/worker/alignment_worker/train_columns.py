@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Dataset
 
 from alignment_worker import gang
 from alignment_worker.progress import Progress
 from alignment_worker.train_reference import Tokens
+from alignment_worker.train_rows import Origin
 
 Row = Mapping[str, Any]
 Batch = Sequence[int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Rows:
     """`lengths` are the tokens that each row has in memory; `settings` those of the trainer that the rows ask for.
 
-    `recorded` has the reference's log-probabilities, by row, of the pairs that bring them along.
+    `recorded` has the reference's log-probabilities, by row, of the pairs that bring them along; `origins` says where
+    what is trained on came from.
     """
 
     columns: dict[str, list[Any]]
@@ -28,6 +31,7 @@ class Rows:
     counts: dict[str, int]
     settings: dict[str, Any] = field(default_factory=dict)
     recorded: dict[int, Tokens] = field(default_factory=dict)
+    origins: list[Origin] = field(default_factory=list)
 
     def tokens_at_once(self, batch_size: int) -> int:
         """Tokens of the largest batch, padding counted."""
@@ -42,32 +46,23 @@ def share(batches: Sequence[Batch], processes: int) -> list[Batch]:
     return filled[gang.rank() :: processes]
 
 
-def with_reference(
+def scored(
     dataset: Dataset,
-    names: Sequence[str],
-    length: Callable[[Row], int],
-    scored: Callable[[list[Row]], Sequence[list[float]]],
+    some: Collection[int],
+    lengths: Sequence[int],
+    score: Callable[[list[Row]], Iterable[T]],
     batch_size: int,
     processes: int,
     progress: Progress,
-) -> Dataset:
-    """The dataset with a column for each of `names`: what `scored` says of its rows, a list for each name.
+) -> Iterator[tuple[int, T]]:
+    """What `score` says of each of those rows of the dataset, which have `lengths` tokens: this process's part.
 
-    Every process of a gang asks for its part. Longest first, so that padding wastes little, and a batch that is too
-    large fails at once.
+    Longest first, so that padding wastes little, and a batch that is too large fails at once.
     """
-    rows = list(dataset)
-    order = sorted(range(len(rows)), key=lambda index: -length(rows[index]))
+    order = sorted(some, key=lambda index: -lengths[index])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     mine = share(batches, processes)
-    found: dict[int, tuple[float, ...]] = {}
     progress.begin(sum(map(len, mine)), "rows", "reference log-probabilities")
     for batch in mine:
-        values = scored([rows[index] for index in batch])
-        found |= dict(zip(batch, zip(*values, strict=True), strict=True))
+        yield from zip(batch, score([dataset[index] for index in batch]), strict=True)
         progress.advance(len(batch))
-    everything = {index: value for part in gang.gathered(found) for index, value in part.items()}
-    columns = zip(*(everything[index] for index in range(len(rows))), strict=True)
-    for name, column in zip(names, columns, strict=True):
-        dataset = dataset.add_column(name, list(column))
-    return dataset

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments, get_scheduler
+from transformers import TrainingArguments
 from trl import RewardConfig
 
 from alignment_api.cycle import RewardTraining, Training
@@ -39,7 +39,7 @@ def computed_in(training: Training) -> torch.dtype:
     dtype = precision.dtype_of(training.precision, where)
     if dtype is torch.float16 and where.type == "cpu":
         raise InvalidConfigError(
-            "parameters.training.precision: FP16 needs a GPU, and there is none; write Auto or FP32"
+            "spec.training.precision: FP16 needs a GPU, and there is none; write Auto or FP32"
         )
     return dtype
 
@@ -87,27 +87,23 @@ def reward_configuration(
 def made(
     training: Training, config: Callable[..., TrainingArguments], common: dict[str, Any]
 ) -> TrainingArguments:
-    """The trainer's settings with the user's further ones, which beat ours. Raises InvalidConfigError."""
-    arguments = training.arguments or {}
-    try:
-        found = config(training, **(common | arguments))
-        _try_optimizer(found)
-    except (ValueError, TypeError, ImportError) as error:
-        if not arguments:
-            raise
-        given = ", ".join(f"{name}: {value}" for name, value in arguments.items())
+    """The trainer's settings with the user's further ones, which beat ours."""
+    return config(training, **(common | (training.arguments or {})))
+
+
+def shown(arguments: Mapping[str, object]) -> str:
+    """As a user wrote them."""
+    return ", ".join(f"{name}: {value}" for name, value in arguments.items())
+
+
+def check_warmup(config: TrainingArguments, steps: int) -> None:
+    """Of a training of so many steps. Raises InvalidConfigError if it is over before the rate is what was asked for."""
+    warmup = config.get_warmup_steps(steps)
+    if warmup > steps:
         raise InvalidConfigError(
-            f"parameters.training.arguments: {given}: the trainer refuses them: {error}. Correct them, or leave "
-            "them out."
-        ) from error
-    return found
-
-
-def _try_optimizer(config: TrainingArguments) -> None:
-    """On one number. Raises what torch and transformers raise on settings that are out of range."""
-    kind, options = Trainer.get_optimizer_cls_and_kwargs(config)
-    optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **options)
-    get_scheduler(config.lr_scheduler_type, optimizer, config.get_warmup_steps(10), 10)
+            f"spec.training.arguments.warmup_steps: {warmup}: the training has {steps} steps, and would end before it "
+            "reaches its learning rate. Lower it; below 1 it is a share of the steps, so that 0.1 fits always."
+        )
 
 
 def must_recompute(model_config: Any, tokens: int) -> bool:

@@ -52,13 +52,14 @@ def tell(divergence: Divergence, kept: int) -> None:
 class Watch:
     """Reads a training's log row by row.
 
-    `beta` is the method's, where there are rewards; `clip_norm` the norm that gradients are clipped to: smaller ones do
-    no harm. With `scaled_loss` (FP16) a gradient that is not finite is the scaler's business.
+    `beta` is the method's, where there are rewards; `clip_norm` the norm that gradients are clipped to (0: they are
+    not, and 1 is taken): smaller ones do no harm. With `scaled_loss` (FP16) a gradient that is not finite is the
+    scaler's business.
     """
 
     def __init__(self, *, beta: float = 1.0, clip_norm: float = 1.0, scaled_loss: bool = False) -> None:
         self._beta = beta
-        self._clip_norm = clip_norm
+        self._clip_norm = clip_norm or 1.0
         self._scaled_loss = scaled_loss
         self._norms: deque[float] = deque(maxlen=_NORMS)
         self._first: dict[str, float] = {}  # of each column

@@ -6,7 +6,7 @@ caches them on disk (`_precompute_ref_logps`), which is overridden here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignment_api.cycle import Training
 from alignment_worker import train_config, train_reference
-from alignment_worker.train_columns import Rows, share
+from alignment_worker.train_columns import Row, Rows, scored
 from alignment_worker.train_pairs import Gathered
 from alignment_worker.train_reference import Tokens
 from alignment_worker.train_trainer import ResumableTrainer
@@ -38,6 +38,7 @@ def rows(gathered: Gathered, _training: Training, _limit: int) -> Rows:
         [2 * pair.length for pair in pairs],
         gathered.counts(),
         recorded=recorded,
+        origins=gathered.origins,
     )
 
 
@@ -87,17 +88,12 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
     def _reference_log_probs(
         self, dataset: Dataset, some: Sequence[int], batch_size: int
     ) -> Iterator[tuple[int, Tokens]]:
-        """Longest first, so that padding wastes little, and a batch that is too large fails at once."""
-        order = sorted(some, key=lambda index: -self._lengths[index])
-        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        mine = share(batches, self.args.world_size)
-        self._progress.begin(sum(map(len, mine)), "pairs", "reference log-probabilities")
-        for batch in mine:
-            inputs = self._prepare_inputs(self.data_collator([dataset[index] for index in batch]))
-            chosen_first = self._token_log_probs(inputs)
-            for place, index in enumerate(batch):
-                yield index, (chosen_first[place], chosen_first[place + len(batch)])
-            self._progress.advance(len(batch))
+        def score(batch: list[Row]) -> Iterable[Tokens]:
+            chosen_first = self._token_log_probs(self._prepare_inputs(self.data_collator(batch)))
+            return zip(chosen_first[: len(batch)], chosen_first[len(batch) :], strict=True)
+
+        processes = self.args.world_size
+        return scored(dataset, some, self._lengths, score, batch_size, processes, self._progress)
 
     def _token_log_probs(self, inputs: Mapping[str, torch.Tensor]) -> list[list[float]]:
         """By completion and token: TRL computes them, and gives the sums alone."""

@@ -15,17 +15,18 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from alignment_api.cycle import Training
-from alignment_worker import train_config
+from alignment_worker import gang, train_config
 from alignment_worker.failures import TooFewPairsError
-from alignment_worker.train_columns import Row, Rows, with_reference
+from alignment_worker.train_columns import Row, Rows, scored
 from alignment_worker.train_kto_batches import KtoRow, arranged, mismatched
 from alignment_worker.train_pairs import Gathered, TokenPair
+from alignment_worker.train_rows import Origin
 from alignment_worker.train_trainer import ResumableTrainer
 
 
 def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
     """Each answer once, as desirable or undesirable, in the order of training. Raises TooFewPairsError."""
-    found = unpaired(gathered.pairs)
+    found, contradictory = unpaired(gathered.pairs)
     batches = arranged(found, training.per_device_batch_size, training.seed)
     kept = list(chain.from_iterable(batches))
     good = sum(row.desirable for row in kept)
@@ -54,7 +55,7 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         "unpaired": len(gathered.pairs) - len(pairs),
         "desirable": good,
         "undesirable": bad,
-        "droppedContradictory": _contradictory(gathered.pairs),
+        "droppedContradictory": contradictory,
         "droppedSamePrompt": len(found) - len(kept),
     }
     # Equation 8 of the paper: the sums of both weights stand 1 : 1.
@@ -63,33 +64,33 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         "desirable_weight": max(1.0, bad / good),
         "undesirable_weight": max(1.0, good / bad),
     }
-    return Rows(columns, lengths, counts, settings)
+    return Rows(columns, lengths, counts, settings, origins=_origins(gathered.pairs, kept))
 
 
-def unpaired(pairs: Iterable[TokenPair]) -> list[KtoRow]:
-    """Each answer once; without those that one row calls good and another bad, whose pulls cancel."""
-    good, bad = _answers(pairs)
-    return [
+def unpaired(pairs: Sequence[TokenPair]) -> tuple[list[KtoRow], int]:
+    """Each answer once, and how many are not: one row calls them good and another bad, and the pulls cancel."""
+    good = {_answer(pair.prompt, pair.chosen) for pair in pairs if pair.chosen}
+    bad = {_answer(pair.prompt, pair.rejected) for pair in pairs if pair.rejected}
+    rows = [
         KtoRow(list(prompt), list(completion), desirable)
         for answers, desirable in ((good - bad, True), (bad - good, False))
         for prompt, completion in sorted(answers)
     ]
+    return rows, len(good & bad)
 
 
-def _contradictory(pairs: Iterable[TokenPair]) -> int:
-    good, bad = _answers(pairs)
-    return len(good & bad)
+def _origins(pairs: Sequence[TokenPair], kept: Sequence[KtoRow]) -> list[Origin]:
+    """Of those that an answer was kept of: the others are there for a later training."""
+    there = {_answer(row.prompt, row.completion) for row in kept}
+    return [
+        pair.origin
+        for pair in pairs
+        if pair.origin and there & {_answer(pair.prompt, pair.chosen), _answer(pair.prompt, pair.rejected)}
+    ]
 
 
-_Answers = set[tuple[tuple[int, ...], tuple[int, ...]]]
-
-
-def _answers(pairs: Iterable[TokenPair]) -> tuple[_Answers, _Answers]:
-    pairs = list(pairs)
-    return (
-        {(tuple(pair.prompt), tuple(pair.chosen)) for pair in pairs if pair.chosen},
-        {(tuple(pair.prompt), tuple(pair.rejected)) for pair in pairs if pair.rejected},
-    )
+def _answer(prompt: Sequence[int], completion: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(prompt), tuple(completion)
 
 
 def config(training: Training, **settings: Any) -> KTOConfig:
@@ -112,6 +113,7 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
     def __init__(
         self, model: Any, reference: Any | None, of: Rows, *, adapters: Any | None, **others: Any
     ) -> None:
+        self._lengths = of.lengths
         super().__init__(
             model, of, DataCollatorForUnpairedPreference, ref_model=reference, peft_config=adapters, **others
         )
@@ -121,16 +123,13 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
         return inputs["completion_mask"][inputs["label"]]
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
-        def scored(batch: list[Row]) -> Sequence[list[float]]:
+        def score(batch: list[Row]) -> Iterable[tuple[float, float]]:
             inputs = self._prepare_inputs(self.data_collator(batch))
-            both = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-            return [values.tolist() for values in both]
+            own, others = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
+            return zip(own.tolist(), others.tolist(), strict=True)
 
-        names = ("ref_logps", "ref_KL_logps")
-        return with_reference(
-            dataset, names, _length, scored, batch_size, self.args.world_size, self._progress
-        )
-
-
-def _length(row: Row) -> int:
-    return len(row["prompt_ids"]) + max(len(row["completion_ids"]), len(row["KL_completion_ids"]))
+        everything, processes = range(len(dataset)), self.args.world_size
+        part = dict(scored(dataset, everything, self._lengths, score, batch_size, processes, self._progress))
+        found = {index: both for of_process in gang.gathered(part) for index, both in of_process.items()}
+        own, others = (list(column) for column in zip(*(found[index] for index in everything), strict=True))
+        return dataset.add_column("ref_logps", own).add_column("ref_KL_logps", others)

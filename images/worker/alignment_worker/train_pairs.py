@@ -92,6 +92,10 @@ class Gathered:
     def pairs(self) -> list[TokenPair]:
         return self.on_policy + self.from_datasets
 
+    @property
+    def origins(self) -> list[Origin]:
+        return [pair.origin for pair in self.pairs if pair.origin]
+
     def counts(self, what: str = "pairs") -> dict[str, int]:
         return {
             what: len(self.pairs),
@@ -118,7 +122,8 @@ def gather(
     Raises TooFewPairsError if none is left, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
     """
     sampled = _sampled(inputs, parameters)
-    on_policy = [pair for pair in sampled if pair.length <= limit]
+    distinct = [pair for pair in sampled if pair.chosen != pair.rejected]
+    on_policy = [pair for pair in distinct if pair.length <= limit]
     wanted = {reference.name: reference for reference in parameters.datasets}
     source = _Datasets(inputs, parameters.training, tokenizer, eos_ids, limit, embeddings)
     for role in inputs.roles("dataset"):
@@ -127,7 +132,8 @@ def gather(
         on_policy,
         source.drawn,
         read=len(sampled) + source.read,
-        dropped=source.dropped + Dropped(too_long=len(sampled) - len(on_policy)),
+        dropped=source.dropped
+        + Dropped(too_long=len(distinct) - len(on_policy), ties=len(sampled) - len(distinct)),
         learned=frozenset(source.learned_there),
         sampled=len(sampled) if "pairs" in inputs else None,
     )

@@ -9,7 +9,7 @@ holds a text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,10 @@ def key_of(row: Preference) -> str:
     return digests.of_json(list(row.columns().values()))
 
 
-def store(origins: Iterable[Origin], learned: Iterable[str], iteration: int, folder: Path) -> None:
-    """`learned` are the rows that the start had learned from. Raises OSError."""
-    own = list(origins)
-    rows.write(folder / ROWS, (origin.to_row(iteration) for origin in own))
-    store_learned([*learned, *(origin.pair for origin in own if origin.name)], folder)
+def store(origins: Sequence[Origin], iteration: int, folder: Path) -> frozenset[str]:
+    """The keys of those from datasets. Raises OSError."""
+    rows.write(folder / ROWS, (origin.to_row(iteration) for origin in origins))
+    return frozenset(origin.pair for origin in origins if origin.name)
 
 
 def store_learned(keys: Iterable[str], folder: Path) -> None:

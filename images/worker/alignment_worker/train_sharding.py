@@ -42,7 +42,7 @@ def layout(training: Training, skeleton: Any) -> DistributedConfig | None:
         return None
     if gang.size() == 1:
         raise InvalidConfigError(
-            f"parameters.training.sharding: {training.sharding} divides a model among processes, and there is one; "
+            f"spec.training.sharding: {training.sharding} divides a model among processes, and there is one; "
             "raise nodes or processesPerNode, give the pod more GPUs, or write None"
         )
     config = DistributedConfig(
@@ -53,7 +53,7 @@ def layout(training: Training, skeleton: Any) -> DistributedConfig | None:
     known = {name for name, _ in skeleton.named_modules()}
     if not all(name.replace("*", "0") in known for name in layers):
         raise InvalidConfigError(
-            f"parameters.training.sharding: {training.sharding}: transformers does not know the layers of "
+            f"spec.training.sharding: {training.sharding}: transformers does not know the layers of "
             f"{type(skeleton).__name__}; write None"
         )
     return config

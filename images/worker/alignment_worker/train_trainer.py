@@ -1,7 +1,8 @@
 """What the trainers of all methods share: our checkpoints, progress and stops, on rows that are tokens already.
 
-What TRL 1.16 does by itself and is overridden here: it tokenises text and appends EOS (`_prepare_dataset`), and writes
-a model card beside each checkpoint.
+What TRL 1.16 does by itself and is overridden here: it tokenises text and appends EOS (`_prepare_dataset`), writes a
+model card beside each checkpoint, skips the adapters' dropout together with the model's, hides a loss that is not finite
+from its log, hashes all weights, and scores prompt positions too where there is no Triton.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME
 from trl.trainer import dpo_trainer, kto_trainer, utils
 
 from alignment_api.stage import DIVERGED_AT
-from alignment_worker import gang, models, train_checkpoints, train_divergence, train_log, train_sharding
+from alignment_worker import (
+    gang,
+    models,
+    train_checkpoints,
+    train_config,
+    train_divergence,
+    train_log,
+    train_sharding,
+    train_weights,
+)
 from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
@@ -116,7 +126,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self._guard = _Guard(
             Watch(
                 beta=getattr(self.args, "beta", 1.0),
-                clip_norm=self.args.max_grad_norm or 1.0,
+                clip_norm=self.args.max_grad_norm,
                 scaled_loss=self.args.fp16,
             )
         )
@@ -180,7 +190,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     def _broken_at_the_end(self) -> Divergence | None:
         """No later step looks at the weights of the last one."""
         trained = (weights for weights in self.model.parameters() if weights.requires_grad)
-        finite = all(bool(torch.isfinite(train_sharding.own_part(weights)).all()) for weights in trained)
+        finite = train_weights.finite(map(train_sharding.own_part, trained))
         if all(gang.gathered(finite)):
             return None
         last = self.state.global_step
@@ -213,6 +223,11 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
+
+    def create_scheduler(self, num_training_steps: int, *others: Any, **named: Any) -> Any:
+        """Raises InvalidConfigError."""
+        train_config.check_warmup(self.args, num_training_steps)
+        return super().create_scheduler(num_training_steps, *others, **named)
 
     def _send_telemetry(self) -> None:
         """Nothing leaves the pod."""

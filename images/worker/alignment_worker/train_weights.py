@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,13 @@ def change(start: Path, stored: Path) -> Change:
     return Change(
         parameters=sum(new.numel() for _, new in pairs),
         changed=sum(int((old != new).sum()) for old, new in pairs),
-        finite=all(bool(torch.isfinite(new).all()) for _, new in pairs if new.is_floating_point()),
+        finite=finite(new for _, new in pairs),
     )
+
+
+def finite(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether all of them are numbers."""
+    return all(bool(torch.isfinite(each).all()) for each in weights)
 
 
 def _distinct(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

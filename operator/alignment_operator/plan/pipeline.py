@@ -102,6 +102,8 @@ def _expected(spec: AlignmentCycleSpec) -> Expected:
     return Expected(
         held_out_prompts=comparison.min_comparisons if comparison and spec.gates.win_rate else 0,
         gold_categories=[category.name for category in limits or []],
+        lora=spec.training.lora,
+        max_length=spec.training.max_length,
     )
 
 
