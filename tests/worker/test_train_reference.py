@@ -226,6 +226,7 @@ def test_the_hooks_of_trl_that_are_overridden_are_there() -> None:
         "_prepare_dataset": ("self", "dataset", "processing_class", "args", "dataset_name"),
         "_precompute_ref_logps": ("self", "dataset", "name", "batch_size"),
         "training_step": ("self", "args", "kwargs"),
+        "create_scheduler": ("self", "num_training_steps", "optimizer"),
         "_send_telemetry": ("self",),
         "_save_checkpoint": ("self", "model", "trial"),
         "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),

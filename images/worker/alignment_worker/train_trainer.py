@@ -1,8 +1,8 @@
 """What the trainers of all methods share: our checkpoints, progress and stops, on rows that are tokens already.
 
 What TRL 1.16 does by itself and is overridden here: it tokenises text and appends EOS (`_prepare_dataset`), writes a
-model card beside each checkpoint, skips the adapters' dropout together with the model's, hides a loss that is not finite
-from its log, hashes all weights, and scores prompt positions too where there is no Triton.
+model card beside each checkpoint, skips the adapters' dropout together with the model's, hides a loss that is not
+finite from its log, hashes all weights, and scores prompt positions too where there is no Triton.
 """
 
 from __future__ import annotations
