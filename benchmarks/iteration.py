@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import turns
 from process_tree import Cost, cost_of
 
 HERE = Path(__file__).parent
@@ -67,11 +67,9 @@ def by_script(assets: Path, environment: dict[str, str]) -> tuple[Cost, dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--assets", type=Path, default=QUICKSTART / "quickstart-assets")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of each process; left out: as the libraries choose")
-    parser.add_argument("--json", type=Path)
+    turns.options(parser)
     given = parser.parse_args()
-    environment = os.environ | ({"OMP_NUM_THREADS": str(given.threads)} if given.threads else {})
+    environment = turns.environment(given.threads)
     rounds: list[dict[str, Any]] = []
     for number in range(given.rounds):
         order = (("alignctl run", by_operator), ("fused script", by_script))

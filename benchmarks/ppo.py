@@ -25,16 +25,13 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import torch
+import random_llama
+import turns
 from process_tree import Cost, cost_of
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
     AutoTokenizer,
-    GenerationConfig,
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
 )
 
@@ -144,7 +141,7 @@ def environment() -> Path:
 
 
 def large(start: Path, reward: Path) -> None:
-    """A Llama of 110 million parameters and a reward model of its size, made at random, stored in bf16.
+    """A policy and a reward model of its size.
 
     Every token is a word, so that what is sampled reads the same once it was text.
     """
@@ -155,27 +152,8 @@ def large(start: Path, reward: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
-    config = LlamaConfig(
-        vocab_size=WORDS,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=12,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        num_labels=1,
-    )
-    torch.manual_seed(0)
-    for folder, kind in ((start, LlamaForCausalLM), (reward, LlamaForSequenceClassification)):
-        model = kind(config)
-        if folder is start:
-            model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0)
-        model.to(torch.bfloat16).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    random_llama.policy(start, tokenizer)
+    random_llama.reward_model(reward, tokenizer)
 
 
 def prepare(work: Path, model: str, batch: int) -> None:
@@ -330,9 +308,7 @@ def main() -> None:
     parser.add_argument("--model", choices=("quickstart", "large"), required=True)
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--episodes", type=int, help="1280 with quickstart, 64 with large")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of each process; left out: as the libraries choose")
-    parser.add_argument("--json", type=Path)
+    turns.options(parser)
     given = parser.parse_args()
     wanted = setting(given)
     if wanted.episodes % wanted.batch:

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+import random_llama
 import turns
 from process_tree import Cost, cost_of
-from train_dpo import ASSETS, PROMPT_WORDS, large, words
-from transformers import GenerationConfig
+from train_dpo import ASSETS, PROMPT_WORDS, words
+from transformers import AutoTokenizer, GenerationConfig
 
 from alignment_api.cycle import Sampling
 from alignment_api.stage import Input, InputKind, SampleParameters, Stage, StageConfig, StageReport
@@ -41,7 +41,7 @@ def prepare(work: Path, given: argparse.Namespace) -> None:
     if given.model == "quickstart":
         shutil.copytree(ASSETS / "policy", work / "policy")
     else:
-        large(work / "policy")
+        random_llama.policy(work / "policy", AutoTokenizer.from_pretrained(ASSETS / "policy"))
         ends = [2, *range(3, 3 + int(ENDS * 32768))]
         GenerationConfig(bos_token_id=1, eos_token_id=ends, pad_token_id=0).save_pretrained(work / "policy")
         draw = random.Random(0)
@@ -100,11 +100,9 @@ def main() -> None:
     )
     parser.add_argument("--model", choices=("quickstart", "large"), required=True)
     parser.add_argument("--prompts", type=int, default=345)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of each process; left out: as the libraries choose")
-    parser.add_argument("--json", type=Path)
+    turns.options(parser)
     given = parser.parse_args()
-    environment = os.environ | ({"OMP_NUM_THREADS": str(given.threads)} if given.threads else {})
+    environment = turns.environment(given.threads)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, given)
@@ -114,9 +112,7 @@ def main() -> None:
             "continuous batching": lambda: by_transformers("continuous", work, given, environment),
         }
         found = turns.taken(given.rounds, contenders)
-    print(turns.table(found))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
+    turns.told(found, given.json)
 
 
 if __name__ == "__main__":

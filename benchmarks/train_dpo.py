@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import sys
@@ -21,10 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+import random_llama
 import turns
 from process_tree import Cost, cost_of
-from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer
 
 from alignment_api import digests
 from alignment_api.cycle import Lora, Training
@@ -37,28 +36,6 @@ ASSETS = HERE.parent / "examples" / "quickstart" / "quickstart-assets"
 BATCH = 32
 # Words, so that prompts are longer than answers, as they are mostly.
 PROMPT_WORDS, ANSWER_WORDS = (30, 90), (10, 60)
-
-
-def large(folder: Path) -> None:
-    """A Llama of 110 million parameters made at random, a vocabulary of 32,768, stored in bf16."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=32768,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=12,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0)
-    model.to(torch.bfloat16).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(ASSETS / "policy").save_pretrained(folder)
 
 
 def texts(model: str, count: int) -> list[dict[str, Any]]:
@@ -185,7 +162,7 @@ def by_script(work: Path, given: argparse.Namespace, environment: dict[str, str]
 
 def prepare(work: Path, given: argparse.Namespace) -> None:
     if given.model == "large":
-        large(work / "start")
+        random_llama.policy(work / "start", AutoTokenizer.from_pretrained(ASSETS / "policy"))
     else:
         shutil.copytree(ASSETS / "policy", work / "start")
     pairs = texts(given.model, given.pairs)
@@ -201,12 +178,10 @@ def main() -> None:
     parser.add_argument(
         "--keep-activations", action="store_true", help="TRL's script recomputes them otherwise"
     )
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of each process; left out: as the libraries choose")
-    parser.add_argument("--json", type=Path)
+    turns.options(parser)
     given = parser.parse_args()
     given.learning_rate = 1e-5 if given.lora else 5e-7
-    environment = os.environ | ({"OMP_NUM_THREADS": str(given.threads)} if given.threads else {})
+    environment = turns.environment(given.threads)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, given)
@@ -215,9 +190,7 @@ def main() -> None:
             "TRL's script": lambda: by_script(work, given, environment),
         }
         found = turns.taken(given.rounds, contenders)
-    print(turns.table(found))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
+    turns.told(found, given.json)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
 from process_tree import Cost
@@ -14,6 +18,24 @@ KINDS = {
     "tokensPerCpuSecond": "tokens a CPU second",
     "peakMib": "peak memory, MiB",
 }
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """How often, with how many threads, and where the figures go."""
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of each process; left out: as the libraries choose")
+    parser.add_argument("--json", type=Path)
+
+
+def environment(threads: int | None) -> dict[str, str]:
+    return os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+
+
+def told(found: Sequence[Mapping[str, Row]], file: Path | None) -> None:
+    """The table, and all figures as JSON if there is a file for them."""
+    print(table(found))
+    if file:
+        file.write_text(json.dumps(found, indent=1))
 
 
 def taken(count: int, contenders: Mapping[str, Callable[[], tuple[Cost, int]]]) -> list[dict[str, Row]]:
