@@ -4,3 +4,6 @@ SAMPLES = "samples.jsonl"  # of `sample`, read by `judge`
 PAIRS = "pairs.jsonl"  # of `judge` and `ingest`, read by `train`, `reward` and `judge`
 BEST = "best.jsonl"  # of `judge`, read by `train` for BestOfN
 ANSWERS = "answers.jsonl"  # of `evaluate`, read by `compare`
+GOLD_ANSWERS = "gold.jsonl"  # of `evaluate`; these three are read by the report
+COMPARISONS = "comparisons.jsonl"  # of `compare`
+TRAINING_LOG = "training-log.jsonl"  # of `train`

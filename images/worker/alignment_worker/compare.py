@@ -15,7 +15,7 @@ from alignment_api import measurements as names
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located
 from alignment_worker import rows
-from alignment_worker.artifacts import ANSWERS
+from alignment_worker.artifacts import ANSWERS, COMPARISONS
 from alignment_worker.contests import Contest, Referee, referee
 from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
 from alignment_worker.statistics.betting import HeadToHead, WinRate, head_to_head
@@ -49,7 +49,7 @@ def run(workspace: Workspace) -> Outcome:
     if reward is not None:
         found[names.REWARD_WIN_RATE] = win_rate_of(reward, confidence)
     said = judging.said(confidence)
-    rows.write(workspace.run_folder / "comparisons.jsonl", _rows(compared, contests, reward))
+    rows.write(workspace.run_folder / COMPARISONS, _rows(compared, contests, reward))
     won = [contest.won for contest in contests]
     return Outcome(
         counts={

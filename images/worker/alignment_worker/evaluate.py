@@ -16,7 +16,7 @@ from alignment_api.measurements import Measurement
 from alignment_api.stage import EvaluateParameters, InputKind, Located
 from alignment_worker import divergence, models, rows
 from alignment_worker.answers import Answers, Questions, answer, drawn, held_out_ids, others
-from alignment_worker.artifacts import ANSWERS
+from alignment_worker.artifacts import ANSWERS, GOLD_ANSWERS
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.rows import Row
 from alignment_worker.statistics.diversity import distinct2_drop, identical_change
@@ -48,7 +48,7 @@ def run(workspace: Workspace) -> Outcome:
     )
     said = _ask(workspace, questions)
     diverged = _diverged(workspace, questions, said["candidate"])
-    rows.write(workspace.run_folder / "gold.jsonl", _gold_rows(questions.gold, said))
+    rows.write(workspace.run_folder / GOLD_ANSWERS, _gold_rows(questions.gold, said))
     rows.write(workspace.run_folder / ANSWERS, _answer_rows(held_out, said))
     given = sum(len(answers.held_out) + sum(map(len, answers.gold_right)) for answers in said.values())
     if not given:

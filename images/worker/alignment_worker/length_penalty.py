@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from alignment_api.cycle import LengthPenalty
 from alignment_api.measurements import Measurement
-from alignment_worker.statistics.resampling import bootstrap_interval, check_confidence
+from alignment_worker.statistics.confidence import check_confidence
+from alignment_worker.statistics.resampling import bootstrap_interval
 
 Scores = Sequence[Sequence[float]]
 

@@ -87,7 +87,7 @@ class StageFolder:
                 "if the folder is not needed, delete it."
             )
         self._keep_only(manifest["run"])
-        return _result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
+        return result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
 
     def part(self, index: int) -> StageFolder:
         """Where the shard of that index seals its part."""
@@ -131,7 +131,7 @@ class StageFolder:
             "result": self._result(name, run, outcome, inputs, files),
         }
         data = digests.canonical_json(manifest)
-        sealed = _result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
+        sealed = result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
         report.encode(StageReport(result=sealed))
         create_exclusively(self.path / MANIFEST, data)
         finished = self.finished()
@@ -270,7 +270,8 @@ def create_exclusively(file: Path, data: bytes) -> bool:
     return True
 
 
-def _result_of(manifest: Mapping[str, Any], located: Located) -> StageResult:
+def result_of(manifest: Mapping[str, Any], located: Located) -> StageResult:
+    """What the stage reported. Raises StoreConflictError if that cannot be read."""
     try:
         return StageResult.from_wire({**manifest["result"], "manifest": located.to_wire()})
     except ValidationError as error:

@@ -35,6 +35,7 @@ from alignment_worker import (
     train_sharding,
     train_weights,
 )
+from alignment_worker.artifacts import TRAINING_LOG
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.store import Outcome
 from alignment_worker.train_columns import Rows
@@ -48,7 +49,7 @@ from alignment_worker.train_trainer import (
 from alignment_worker.workspace import Workspace
 
 MODEL = "model"
-LOG = "training-log.jsonl"
+LOG = TRAINING_LOG
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alignment_api.measurements import Measurement
-from alignment_worker.statistics.resampling import check_confidence
+from alignment_worker.statistics.confidence import check_confidence
 
 _GRID = np.linspace(0, 1, 2_001)  # the win rates that are tested: every 0.05 points
 with np.errstate(divide="ignore"):

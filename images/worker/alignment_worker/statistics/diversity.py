@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from alignment_api.measurements import Measurement
-from alignment_worker.statistics.resampling import Floats, check_confidence, check_paired, jackknife_interval
+from alignment_worker.statistics.confidence import check_confidence
+from alignment_worker.statistics.resampling import Floats, check_paired, jackknife_interval
 
 Answers = Sequence[Sequence[int]]  # token ids of one answer a prompt, EOS counted
 Bigram = tuple[int, int]

@@ -8,10 +8,10 @@ import numpy as np
 from scipy import stats
 
 from alignment_api.measurements import Measurement
+from alignment_worker.statistics.confidence import check_confidence
 from alignment_worker.statistics.resampling import (
     MIN_ITEMS,
     bootstrap_interval,
-    check_confidence,
     check_paired,
 )
 

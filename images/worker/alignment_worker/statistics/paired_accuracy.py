@@ -8,12 +8,12 @@ import numpy as np
 from scipy import stats
 
 from alignment_api.measurements import Measurement
+from alignment_worker.statistics.confidence import check_confidence
 from alignment_worker.statistics.paired_proportions import score_interval
 from alignment_worker.statistics.resampling import (
     RESAMPLES,
     Floats,
     bootstrap_interval,
-    check_confidence,
     check_paired,
 )
 

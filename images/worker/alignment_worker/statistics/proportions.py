@@ -5,7 +5,7 @@ from __future__ import annotations
 from scipy import stats
 
 from alignment_api.measurements import Measurement
-from alignment_worker.statistics.resampling import check_confidence
+from alignment_worker.statistics.confidence import check_confidence
 
 
 def percent(successes: int, count: int, confidence: float) -> Measurement:

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import stats
 
 from alignment_api.measurements import Measurement
+from alignment_worker.statistics.confidence import check_confidence
 from alignment_worker.statistics.paired_proportions import score_interval
-from alignment_worker.statistics.resampling import bootstrap_interval, check_confidence, check_paired
+from alignment_worker.statistics.resampling import bootstrap_interval, check_paired
 
 
 def length_ratio(

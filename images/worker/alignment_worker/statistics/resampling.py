@@ -18,12 +18,6 @@ Interval = tuple[float | None, float | None]
 NO_INTERVAL: Interval = (None, None)
 
 
-def check_confidence(confidence: float) -> None:
-    """Raises ValueError unless it is a share: 0.95 means 95 %."""
-    if not 0.5 <= confidence < 1:
-        raise ValueError(f"confidence is {confidence}; it must be a share, at least 0.5 and below 1")
-
-
 def check_paired(one: Sequence[Any], other: Sequence[Any]) -> None:
     """Raises ValueError unless both have the same length."""
     if len(one) != len(other):

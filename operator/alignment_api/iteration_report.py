@@ -1,0 +1,124 @@
+"""The contract of `python -m alignment_worker.iteration_report`: what it is asked for, and how a pod's log carries it.
+
+It reads finished stages in the store and writes nothing there. No decision depends on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, RootModel
+
+from alignment_api import digests
+from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.cycle_status import HistoryRow, Iteration
+from alignment_api.gates import Gate, GateReason, Verdict
+from alignment_api.measurements import Measurement
+from alignment_api.model import Model
+from alignment_api.stage import CONTRACT_VERSION, Stage, StageResult
+
+FILE = "report.html"  # in the folder of the iteration, beside its stages
+
+
+class Measured(Model):
+    """A measurement as people read it. `least` and `most`: what the gate allows; `even`: where nothing changed."""
+
+    label: str
+    measurement: Measurement
+    unit: str = ""
+    digits: int = 1
+    signed: bool = False
+    even: float | None = None
+    least: float | None = None
+    most: float | None = None
+
+
+class ExplainedGate(Model):
+    """A gate's verdict, with what it could have detected and what would settle it; empty if there is nothing to say."""
+
+    name: Gate
+    verdict: Verdict
+    reason: GateReason | None = None
+    message: str
+    warnings: list[str] = Field([], description="What deserves a look though it decides nothing.")
+    measured: list[Measured] = Field([], description="What it looked at.")
+    detectable: str = ""
+    settles: str = ""
+
+
+class Explanation(Model):
+    """What became of an iteration, why, and what a person can do next."""
+
+    outcome: str = Field(description="An Outcome, Held or Running.")
+    sentence: str
+    why: list[str] = Field([], description="The gates that decided, a sentence each.")
+    gates: list[ExplainedGate] = Field([], description="In the order of their weight.")
+    next: list[str] = Field([], description="What a person can do, the most useful first.")
+
+
+class ReportConfig(Model):
+    """Asks for the HTML report of one iteration."""
+
+    form: Literal["Html"] = "Html"
+    contract_version: int = CONTRACT_VERSION
+    namespace: str
+    cycle: str
+    iterations: str = Field(description="URI of the folder of all iterations.")
+    iteration: Iteration
+    spec: AlignmentCycleSpec | None = None
+    explanation: Explanation
+    history: list[HistoryRow] = Field([], description="Iterations that ended, for the trend.")
+    unknown: list[str] = Field([], description="What could not be had of it, a sentence each.")
+
+
+class ResultsConfig(Model):
+    """Asks for what the stages of some iterations reported, as the store has it."""
+
+    form: Literal["Results"] = "Results"
+    contract_version: int = CONTRACT_VERSION
+    iterations: str = Field(description="URI of the folder of all iterations.")
+    numbers: list[int]
+
+
+class Wanted(RootModel[Annotated[ReportConfig | ResultsConfig, Field(discriminator="form")]]):
+    """Either of them."""
+
+
+class Results(Model):
+    """The answer to ResultsConfig: by number, the results of the stages whose artifacts are still there."""
+
+    iterations: dict[int, dict[Stage, StageResult]]
+
+    @classmethod
+    def of(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        return cls.model_validate_json(text)
+
+
+# A pod's log mixes both streams and may lose its beginning, so what it carries is marked and digested.
+_LINE = "alignment-report: "
+_END = "alignment-report-end: "
+_LINE_CHARACTERS = 8000
+
+
+def framed(data: bytes) -> str:
+    """Lines for a log that `unframed` finds again among others."""
+    packed = base64.b64encode(gzip.compress(data, mtime=0)).decode()
+    pieces = [packed[at : at + _LINE_CHARACTERS] for at in range(0, len(packed), _LINE_CHARACTERS)]
+    return "".join(f"{_LINE}{piece}\n" for piece in pieces) + f"{_END}{digests.of_bytes(data)}\n"
+
+
+def unframed(log: bytes) -> bytes:
+    """Raises ValueError if nothing is in it, or not all of it."""
+    lines = log.decode(errors="replace").splitlines()
+    packed = "".join(line.removeprefix(_LINE) for line in lines if line.startswith(_LINE))
+    digest = next((line.removeprefix(_END) for line in reversed(lines) if line.startswith(_END)), "")
+    try:
+        data = gzip.decompress(base64.b64decode(packed, validate=True))
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError("the log is not whole") from error
+    if not digest or digests.of_bytes(data) != digest:
+        raise ValueError("the log is not whole")
+    return data
