@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, RootModel
 
-from alignment_api import digests
+from alignment_api import digests, numbers
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import HistoryRow, Iteration
 from alignment_api.gates import Gate, GateReason, Verdict
@@ -34,6 +34,26 @@ class Measured(Model):
     least: float | None = None
     most: float | None = None
 
+    def estimate(self) -> str:
+        """With its unit."""
+        if self.measurement.estimate is None:
+            return "not known"
+        value = numbers.number(self.measurement.estimate, self.digits, signed=self.signed)
+        return f"{value} {self.unit}".rstrip()
+
+    def interval(self) -> str:
+        """Empty if there is none."""
+        low, high = self.measurement.low, self.measurement.high
+        return "" if low is None and high is None else numbers.interval(low, high, self.digits)
+
+    def allowed(self) -> str:
+        """`at least −2.0`, `0.20 to 1.30`; empty if nothing is forbidden."""
+        limits = (self.least, self.most)
+        least, most = (None if limit is None else numbers.number(limit, self.digits) for limit in limits)
+        if least is not None and most is not None:
+            return f"{least} to {most}"
+        return f"at least {least}" if least is not None else f"at most {most}" if most is not None else ""
+
 
 class ExplainedGate(Model):
     """A gate's verdict, with what it could have detected and what would settle it; empty if there is nothing to say."""
@@ -43,6 +63,7 @@ class ExplainedGate(Model):
     reason: GateReason | None = None
     message: str
     warnings: list[str] = Field([], description="What deserves a look though it decides nothing.")
+    note: str = Field("", description="How its measurements are to be read.")
     measured: list[Measured] = Field([], description="What it looked at.")
     detectable: str = ""
     settles: str = ""

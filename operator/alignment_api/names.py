@@ -39,6 +39,7 @@ LABEL_WORKLOAD_OF = "kueue.x-k8s.io/job-uid"
 
 ANNOTATION_STAGE_CONFIG = f"{GROUP}/stage-config"
 ANNOTATION_STAGE_HASH = f"{GROUP}/stage-hash"
+ANNOTATION_REPORT_CONFIG = f"{GROUP}/report-config"  # of a pod that reads the store for a person
 ANNOTATION_DIGEST = f"{GROUP}/digest"
 ANNOTATION_OWNER = f"{GROUP}/promoted-by"
 ANNOTATION_HELD = f"{GROUP}/held"  # of a Workload that we made inactive
@@ -57,6 +58,11 @@ def job_name(owner: str, iteration: int, stage: str, attempt: int, hash_: str) -
     """At most 60 characters: a long owner is cut short, and the hash still tells it from any other."""
     tail = f"-{iteration}-{stage}-{attempt}-{hash_[:6]}"
     return owner[: MAX_JOB_NAME_LENGTH - len(tail)] + tail
+
+
+def reading_name(cycle: str, nonce: str) -> str:
+    """Of the Job that reads the store for one report."""
+    return f"{cycle}-report-{nonce}"
 
 
 def service_name(owner: str, owner_uid: str) -> str:

@@ -20,6 +20,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from alignment_api import names
 from alignment_operator import impersonation
 from alignment_operator.api import (
+    POD,
     AlreadyExistsError,
     ConflictError,
     Kind,
@@ -32,6 +33,7 @@ EVENT = Kind("events.k8s.io/v1", "Event", "events")
 
 CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 30.0
+LOG_SECONDS = 300.0  # megabytes, perhaps over a slow line
 PAGE = 500
 _METADATA_ALONE = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _METADATA_OF_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -218,6 +220,16 @@ class Cluster:
         except NotFoundError:
             return set()
         return {resource["name"] for resource in found["resources"]}
+
+    async def log(self, namespace: str, pod: str, container: str) -> bytes:
+        """What the container has printed. Raises NotFoundError too."""
+        path = f"{_path(POD, namespace, pod)}/log"
+        patience = aiohttp.ClientTimeout(total=LOG_SECONDS)
+        response = await self._request("GET", path, {"container": container}, None, None, patience, "*/*")
+        data: bytes = await response.read()
+        if response.status >= 400:
+            raise _error(response.status, data)
+        return data
 
     async def watch(
         self, kind: Kind, namespace: str, selector: str, version: str, heard: Callable[[], None]

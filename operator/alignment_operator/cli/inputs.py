@@ -69,6 +69,14 @@ def complain(problems: Sequence[Located]) -> None:
 
 def claims_of(pairs: Sequence[str], manifests: Given, state: Path) -> Claims:
     """Raises CommandError for a pair that is not NAME=DIR, a folder that is not there, a claim that nothing names."""
+    folder_of = folders_of(pairs)
+    if folder_of:
+        _require_named(list(folder_of), manifests, state)
+    return Claims(folder_of, manifests.folders, state)
+
+
+def folders_of(pairs: Sequence[str]) -> dict[str, Path]:
+    """Raises CommandError for a pair that is not NAME=DIR, and for a folder that is not there."""
     folder_of = {}
     for pair in pairs:
         name, separator, folder = pair.partition("=")
@@ -79,9 +87,16 @@ def claims_of(pairs: Sequence[str], manifests: Given, state: Path) -> Claims:
         if not Path(folder).is_dir():
             raise CommandError(f"--claim {pair}: {folder} is not a folder", Exit.INVALID)
         folder_of[name] = Path(folder)
-    if folder_of:
-        _require_named(list(folder_of), manifests, state)
-    return Claims(folder_of, manifests.folders, state)
+    return folder_of
+
+
+def remember(claims: Claims, manifests: Given, state: Path) -> None:
+    """Where the claims of these manifests are, for commands that are given none. Raises CommandError, OSError."""
+    documents = [document.value for document in (*manifests.cycles, *manifests.datasets)]
+    try:
+        claims.remember(sorted(_claims_in(documents) | _claims_in(_earlier(documents, state))))
+    except CorruptFileError as error:
+        raise CommandError(str(error)) from error
 
 
 def _require_named(claims: Sequence[str], manifests: Given, state: Path) -> None:

@@ -17,10 +17,15 @@ COMMANDS = {
     "render": "print the Jobs that an iteration would create",
     "status": "show where cycles and datasets stand",
     "history": "show the iterations that ended",
+    "explain": "say why an iteration ended as it did, and what would settle it",
+    "compare": "set two iterations of a cycle side by side",
+    "report": "write an iteration as one HTML file",
     "approve": "let an iteration that is held promote its candidate",
     "reject": "refuse the candidate of an iteration that is held",
     "cancel": "end the running iteration",
 }
+
+_MODULES = {"report": "html_report"}  # `cli.report` is what `run` prints
 
 
 class LazyGroup(click.Group):
@@ -32,7 +37,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"alignment_operator.cli.{cmd_name}")
+        module = importlib.import_module(f"alignment_operator.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command: click.Command = module.command
         return command
 

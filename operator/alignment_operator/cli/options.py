@@ -44,6 +44,9 @@ output_option: Decorator = click.option(
     type=click.Choice(["json", "yaml"]),
     help="Print the object with its status, as kubectl does.",
 )
+iteration_option: Decorator = click.option(
+    "--iteration", "number", type=click.IntRange(min=1), help="Its number.  [default: the last]"
+)
 namespace_option: Decorator = click.option(
     "-n", "--namespace", help="The namespace.  [default: the context's]"
 )

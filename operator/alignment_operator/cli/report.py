@@ -20,7 +20,7 @@ from alignment_operator.cli.watching import edit_that_waits, seconds_of, spelled
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.run import Snapshot, is_held, is_suspended
 
-_STYLES = {
+STYLES = {
     Verdict.PASSED: "green",
     Verdict.FAILED: "red",
     Verdict.INCONCLUSIVE: "yellow",
@@ -28,12 +28,14 @@ _STYLES = {
 }
 
 
-def print_report(ended: Sequence[Snapshot], claims: Claims, state: Path, again: str) -> None:
-    """`again` is the command that was typed."""
+def print_report(
+    ended: Sequence[Snapshot], claims: Claims, state: Path, again: str, page: Path | None = None
+) -> None:
+    """`again` is the command that was typed, `page` the HTML report."""
     console = console_for()
     for snapshot in ended:
         if snapshot.kind == CYCLE:
-            _Report(console, snapshot, claims, state, again).print()
+            _Report(console, snapshot, claims, state, again, page).print()
         else:
             _print_dataset(console, snapshot.manifest, state)
 
@@ -42,14 +44,16 @@ def print_gates(console: Console, gates: Sequence[Mapping[str, Any]]) -> None:
     """Gate, verdict, and the sentence with its numbers."""
     rows: list[tuple[str | Text, ...]] = []
     for gate in gates:
-        verdict = Text(gate["verdict"], style=_STYLES[Verdict(gate["verdict"])])
+        verdict = Text(gate["verdict"], style=STYLES[Verdict(gate["verdict"])])
         rows.append((gate["name"], verdict, gate["message"]))
         rows += [("", Text("warning", style="yellow"), warning) for warning in gate.get("warnings", [])]
     print_table(console, ("GATE", "VERDICT", "WHY"), rows)
 
 
 class _Report:
-    def __init__(self, console: Console, snapshot: Snapshot, claims: Claims, state: Path, again: str) -> None:
+    def __init__(
+        self, console: Console, snapshot: Snapshot, claims: Claims, state: Path, again: str, page: Path | None
+    ) -> None:
         cycle = snapshot.manifest
         self._console = console
         self._edit = edit_that_waits(snapshot, state)
@@ -61,6 +65,7 @@ class _Report:
         self._claims = claims
         self._state = state
         self._again = again
+        self._page = page
 
     def print(self) -> None:
         stalled = next(
@@ -105,6 +110,9 @@ class _Report:
         if promoted:
             self._say(f"{'promoted:':<11} iteration {promoted['iteration']}, {self._path(promoted['uri'])}")
 
+        if self._page:
+            self._say(f"{'report:':<11} {_from_here(self._page)}")
+
     def _print_next(self) -> None:
         number = self._iteration["number"]
         if self._edit:
@@ -142,12 +150,15 @@ class _Report:
 
     def _path(self, uri: str) -> str:
         with suppress(ValueError, OSError):
-            path = self._claims.path(uri)
-            return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+            return _from_here(self._claims.path(uri))
         return uri
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
+
+
+def _from_here(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _print_dataset(console: Console, dataset: Manifest, state: Path) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import click
 
 from alignment_operator.api import CYCLE
+from alignment_operator.cli import html_report
 from alignment_operator.cli.errors import CommandError, Exit
-from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, given
+from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, given, remember
 from alignment_operator.cli.manifests import Located
 from alignment_operator.cli.options import (
     claims_option,
@@ -78,10 +79,11 @@ def command(
     keys = secrets_of(secrets, [document.value for document in manifests.cycles])
     again = f"{program()} {shlex.join(sys.argv[1:])}"
     ended = _run(manifests, folders, keys, state, again)
+    page = _page(ended[-1], state)
     if output:
         print_object(ended[-1].manifest, output)
     else:
-        print_report(ended, folders, state, again)
+        print_report(ended, folders, state, again, page)
     sys.exit(_status(ended))
 
 
@@ -90,6 +92,7 @@ def _run(manifests: Given, claims: Claims, secrets: Secrets, state: Path, again:
     datasets = [document.value for document in manifests.datasets]
     try:
         _log_to(state / "alignctl.log")
+        remember(claims, manifests, state)
         with watching(state) as watch:
             return asyncio.run(run(cycle, datasets, claims, secrets, state, watch))
     except InvalidObjectError as error:
@@ -103,6 +106,21 @@ def _run(manifests: Given, claims: Claims, secrets: Secrets, state: Path, again:
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error}; when that is mended, the same command goes on: {again}"
         raise CommandError(message) from error
+
+
+def _page(last: Snapshot, state: Path) -> Path | None:
+    """The HTML report; that it cannot be made changes nothing about how the iteration ended."""
+    if (
+        last.kind != CYCLE
+        or is_suspended(last.manifest)
+        or "iteration" not in last.manifest.get("status", {})
+    ):
+        return None
+    try:
+        return asyncio.run(html_report.of_a_run(last.manifest, state))
+    except CommandError as error:
+        click.echo(f"the HTML report could not be made: {error.message}", err=True)
+        return None
 
 
 def _log_to(file: Path) -> None:

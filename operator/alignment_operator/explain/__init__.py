@@ -1,5 +1,1 @@
-"""Pure: from a decided iteration to words and numbers for people. `explained` is the whole of it."""
-
-from alignment_operator.explain.explanation import explained
-
-__all__ = ["explained"]
+"""From iterations that were decided to words and numbers for people. Pure, as the gates are."""

@@ -30,6 +30,12 @@ def explained(
     )
 
 
+_NOTES = {
+    Gate.REWARD_HACKING: "Beyond each limit is what hacking looks like; no single one of them refuses.",
+    Gate.COLLAPSE: "It fails only if answers become alike and depend less on their prompts, both.",
+}
+
+
 def outcome_of(iteration: Iteration) -> str:
     """Its outcome; Held while a person is asked, Running before."""
     if iteration.outcome:
@@ -40,7 +46,8 @@ def outcome_of(iteration: Iteration) -> str:
 def _weight(gate: GateResult) -> tuple[int, bool]:
     """As they weigh in the decision: what failed first, and of that rewardHacking."""
     order = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.PASSED)
-    return order.index(gate.verdict), gate.name is not Gate.REWARD_HACKING
+    first = gate.name is Gate.REWARD_HACKING and gate.verdict is not Verdict.PASSED
+    return order.index(gate.verdict), not first
 
 
 def _deciding(outcome: str, gates: Sequence[GateResult]) -> list[GateResult]:
@@ -65,6 +72,7 @@ def _gate(gate: GateResult, spec: AlignmentCycleSpec | None) -> ExplainedGate:
         message=gate.message,
         warnings=list(gate.warnings),
         measured=measured,
+        note=_NOTES.get(gate.name, ""),
         detectable=detectable(gate, measured, spec),
         settles=settles(gate),
     )

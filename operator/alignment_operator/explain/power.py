@@ -74,5 +74,6 @@ def _open(gate: GateResult) -> list[str]:
     for clause in _CLAUSES.split(gate.message):
         subject = next((name for name in gate.measurements if clause.startswith(name)), subject)
         if _SETTLES.fullmatch(clause):
-            told.append(f"{subject}: {clause}" if gate.name is Gate.GOLD_SET and subject else clause)
+            what = clause.replace(" would settle it", "")
+            told.append(f"{subject}: {what}" if gate.name is Gate.GOLD_SET and subject else what)
     return told

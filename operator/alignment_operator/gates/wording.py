@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import ceil
 
+from alignment_api import numbers
 from alignment_api.gates import Gate, GateReason, GateResult, Verdict
 from alignment_api.measurements import Measurement
 
 MAX_LENGTH = 1024
+number = numbers.number
 
 
 def error(gate: Gate, reason: GateReason, message: str) -> GateResult:
@@ -38,17 +40,7 @@ def unusable(measurements: Mapping[str, Measurement | None]) -> tuple[GateReason
 
 def interval(measurement: Measurement, digits: int = 1) -> str:
     """`[−1.1, 6.1]`; an end that is not known is infinite."""
-    low = "−∞" if measurement.low is None else number(measurement.low, digits)
-    high = "∞" if measurement.high is None else number(measurement.high, digits)
-    return f"[{low}, {high}]"
-
-
-def number(value: float, digits: int = 1, *, signed: bool = False) -> str:
-    """With a true minus sign, and without one for what rounds to zero."""
-    text = f"{value:{'+' if signed else ''}.{digits}f}"
-    if not text.strip("+-0."):
-        return text.lstrip("+-")
-    return text.replace("-", "−")
+    return numbers.interval(measurement.low, measurement.high, digits)
 
 
 def chance(p: float | None) -> str:

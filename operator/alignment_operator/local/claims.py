@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 from alignment_api import uris
+from alignment_operator.local.files import read_json, write_json
+
+_REMEMBERED = "claims.json"  # in the state folder: by name, for commands that are given no manifest
 
 
 class Claims:
@@ -28,6 +32,20 @@ class Claims:
         return (
             self._chosen(location.claim).resolve() / location.path if location.claim else Path(location.path)
         )
+
+    def remember(self, names: Iterable[str]) -> None:
+        """For `recalled`: where these claims are. Raises OSError, CorruptFileError."""
+        file = self._state / _REMEMBERED
+        there = read_json(file) or {}
+        known = there | {name: str(self._chosen(name).resolve()) for name in names}
+        if known != there:
+            write_json(file, known)
+
+    @classmethod
+    def recalled(cls, given: Mapping[str, Path], state: Path) -> Self:
+        """As the last run on that folder had them, but for those that are given. Raises OSError, CorruptFileError."""
+        known = {name: Path(folder) for name, folder in (read_json(state / _REMEMBERED) or {}).items()}
+        return cls({**known, **given}, (), state)
 
     def _chosen(self, claim: str) -> Path:
         if claim in self._given:

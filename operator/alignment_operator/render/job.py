@@ -21,7 +21,7 @@ _POD_IP = {
     "name": "ALIGNMENT_POD_IP",
     "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}},
 }  # others refer to it
-_RESTRICTED = {
+RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
@@ -67,7 +67,7 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": _pod_security_context(pods),
+        "securityContext": pod_security_context(pods),
         **meeting.pod,
         "containers": [
             {
@@ -79,19 +79,20 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
                 "ports": [{"name": telemetry.PORT_NAME, "containerPort": telemetry.PORT}],
                 "volumeMounts": mounts.mounts,
                 "terminationMessagePolicy": "File",
-                "securityContext": _RESTRICTED,
+                "securityContext": RESTRICTED,
             }
         ],
         "volumes": mounts.volumes,
-        **render_server(start.config, mounts, _POD_IP, _RESTRICTED),
+        **render_server(start.config, mounts, _POD_IP, RESTRICTED),
     }
     resources = worker_resources(start.config, pods)
     if resources is not None:
         spec["containers"][0]["resources"] = resources.to_wire()
-    return spec | _scheduling(pods)
+    return spec | scheduling(pods)
 
 
-def _scheduling(pods: PodDefaults) -> dict[str, Any]:
+def scheduling(pods: PodDefaults) -> dict[str, Any]:
+    """Where the pod may run, and as whom, as far as the spec says."""
     given: dict[str, Any] = {
         "serviceAccountName": pods.service_account_name,
         "priorityClassName": pods.priority_class_name,
@@ -116,7 +117,7 @@ def _environment(start: StartJob) -> list[dict[str, Any]]:
     return [_POD_IP, *({"name": name, "value": value} for name, value in (ours | theirs).items())]
 
 
-def _pod_security_context(pods: PodDefaults) -> dict[str, Any]:
+def pod_security_context(pods: PodDefaults) -> dict[str, Any]:
     """As the Pod Security Standard `restricted` demands.
 
     Group and mode of a big volume are set only if its root differs, not file by file at every start.

@@ -10,6 +10,7 @@ from alignment_api.stage import CollectParameters, IngestParameters, PromotePara
 
 CONFIG_FILE = "/alignment/config/stage.json"
 CLAIMS_FOLDER = "/alignment/claims"
+CONFIG_MOUNT = {"name": "config", "mountPath": "/alignment/config", "readOnly": True}
 OUTPUT_FOLDER = "/alignment/output"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the pod's own
 
@@ -32,16 +33,16 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
     places = _places(config)
     claims = sorted({*read, *(place.location.claim for place in places)})
     volume = {claim: f"claim-{number}" for number, claim in enumerate(claims)}
-    scratch = _scratch(shared_memory)
+    own = scratch(shared_memory)
     return Mounts(
         volumes=[
-            _config_volume(),
-            *scratch.volumes,
+            config_volume(names.ANNOTATION_STAGE_CONFIG),
+            *own.volumes,
             *({"name": volume[claim], "persistentVolumeClaim": {"claimName": claim}} for claim in claims),
         ],
         mounts=[
-            {"name": "config", "mountPath": "/alignment/config", "readOnly": True},
-            *scratch.mounts,
+            CONFIG_MOUNT,
+            *own.mounts,
             *(
                 {"name": volume[claim], "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
                 for claim in read
@@ -109,13 +110,15 @@ def _in_its_claim(uri: str) -> _Place:
     return _Place(location, f"{CLAIMS_FOLDER}/{location.claim}/{location.path}")
 
 
-def _config_volume() -> dict[str, Any]:
-    field = f"metadata.annotations['{names.ANNOTATION_STAGE_CONFIG}']"
+def config_volume(annotation: str) -> dict[str, Any]:
+    """The pod's own annotation, as the file `CONFIG_FILE`."""
+    field = f"metadata.annotations['{annotation}']"
     item = {"path": "stage.json", "fieldRef": {"fieldPath": field}}
     return {"name": "config", "downwardAPI": {"items": [item]}}
 
 
-def _scratch(shared_memory: str | None) -> Mounts:
+def scratch(shared_memory: str | None) -> Mounts:
+    """What a pod may write to for itself."""
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 - the pod's own
     if shared_memory is not None:

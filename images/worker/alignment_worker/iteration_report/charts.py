@@ -11,7 +11,7 @@ from math import ceil, floor, isfinite, log10
 
 from markupsafe import Markup, escape
 
-from alignment_worker.iteration_report.numbers import rough
+from alignment_worker.iteration_report.words import rough
 
 _WIDTH, _HEIGHT = 360, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 8, 34

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from alignment_api.numbers import number
 from alignment_worker.iteration_report.diff import Piece, differences
-from alignment_worker.iteration_report.numbers import count, number
 from alignment_worker.iteration_report.reading import Artifact, Artifacts, Row
+from alignment_worker.iteration_report.words import count
 
 EACH = 5
 _MOST_CHARACTERS = 3000  # of a text; what is longer is cut, and says so

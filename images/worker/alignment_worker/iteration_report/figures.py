@@ -14,10 +14,11 @@ from markupsafe import Markup
 from alignment_api import measurements as names
 from alignment_api.iteration_report import ReportConfig
 from alignment_api.measurements import Measurement
+from alignment_api.numbers import number
 from alignment_api.stage import Stage, StageResult
 from alignment_worker.iteration_report import charts
-from alignment_worker.iteration_report.numbers import count, interval, number, rough
 from alignment_worker.iteration_report.reading import Artifact, Row
+from alignment_worker.iteration_report.words import count, interval, rough
 
 _POINTS = 240  # of a line: more are not seen
 _BINS = 24

@@ -14,8 +14,9 @@ from alignment_api.cycle_status import StageStatus
 from alignment_api.gates import Verdict
 from alignment_api.iteration_report import ExplainedGate, Measured, ReportConfig
 from alignment_api.measurements import Measurement
+from alignment_api.numbers import number
 from alignment_api.stage import WORK, Stage, StageResult
-from alignment_worker.iteration_report import charts, figures, numbers
+from alignment_worker.iteration_report import charts, figures, words
 from alignment_worker.iteration_report.examples import ExampleGroup, example_groups
 from alignment_worker.iteration_report.figures import Figure, Table
 from alignment_worker.iteration_report.reading import Artifacts
@@ -61,6 +62,7 @@ class GateView:
     tone: str
     message: str
     warnings: Sequence[str]
+    note: str
     detectable: str
     settles: str
     rows: Sequence[MeasuredRow]
@@ -158,7 +160,7 @@ def _when(config: ReportConfig) -> str:
         return f"begun {_spelled(iteration.started_at)}"
     began = datetime.fromisoformat(iteration.started_at)
     took = (datetime.fromisoformat(ended) - began).total_seconds()
-    return f"{_spelled(iteration.started_at)}, took {numbers.seconds(took)}"
+    return f"{_spelled(iteration.started_at)}, took {words.seconds(took)}"
 
 
 def _spelled(instant: str) -> str:
@@ -181,8 +183,8 @@ def _tiles(evaluated: Mapping[str, Measurement], compared: Mapping[str, Measurem
     for name, label, unit, digits, signed, things in _TILES:
         value = found.get(name)
         if value is not None and value.estimate is not None:
-            told = f"{numbers.number(value.estimate, digits, signed=signed)} {unit}"
-            detail = f"{numbers.interval(value, digits)} of {numbers.count(value.n)} {things}".strip()
+            told = f"{number(value.estimate, digits, signed=signed)} {unit}"
+            detail = f"{words.interval(value, digits)} of {words.count(value.n)} {things}".strip()
             tiles.append(Tile(label, told, detail))
     return tiles[:4]
 
@@ -196,6 +198,7 @@ def _gate(gate: ExplainedGate) -> GateView:
         tone=tone,
         message=gate.message,
         warnings=gate.warnings,
+        note=gate.note,
         detectable=gate.detectable,
         settles=gate.settles,
         rows=[_measured(measured, tone) for measured in gate.measured],
@@ -204,8 +207,7 @@ def _gate(gate: ExplainedGate) -> GateView:
 
 def _measured(measured: Measured, tone: str) -> MeasuredRow:
     value = measured.measurement
-    told, interval = numbers.estimate(measured), numbers.interval(value, measured.digits)
-    allowed = numbers.allowed(measured)
+    told, interval, allowed = measured.estimate(), measured.interval(), measured.allowed()
     drawing = None
     if value.estimate is not None:
         limits = f"; allowed: {allowed}" if allowed else ""
@@ -214,7 +216,7 @@ def _measured(measured: Measured, tone: str) -> MeasuredRow:
             f"{measured.label}: {told} {interval}{limits}",
             _side(measured, tone),
         )
-    return MeasuredRow(measured.label, told, interval, numbers.count(value.n), allowed, drawing)
+    return MeasuredRow(measured.label, told, interval, words.count(value.n), allowed, drawing)
 
 
 def _side(measured: Measured, tone: str) -> str:
@@ -244,14 +246,14 @@ def _stage(entry: StageStatus) -> StageRow:
     took = ""
     if entry.started_at and entry.finished_at:
         began, ended = (datetime.fromisoformat(instant) for instant in (entry.started_at, entry.finished_at))
-        took = numbers.seconds((ended - began).total_seconds())
+        took = words.seconds((ended - began).total_seconds())
     if entry.result is None:
         work = ": ".join(part for part in (entry.reason, entry.message) if part)
     else:
         counts = entry.result.counts
         ordered = sorted(counts, key=lambda name: name != WORK[entry.name])
         work = ", ".join(
-            f"{numbers.count(counts[name])} {numbers.words(name)}" for name in ordered if counts[name]
+            f"{words.count(counts[name])} {words.words(name)}" for name in ordered if counts[name]
         )
     return StageRow(entry.name.value, entry.state, took, work)
 

@@ -1,0 +1,121 @@
+"""The Job that reads a cycle's folder in the store for a person, and prints what it found.
+
+It is no stage: the person who asks makes it, with their own rights, and the operator does not see it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from alignment_api import digests, names, uris
+from alignment_api.iteration_report import ReportConfig, ResultsConfig
+from alignment_api.pods import PodDefaults
+from alignment_operator.observed import Owner
+from alignment_operator.render.job import RESTRICTED, pod_security_context, scheduling
+from alignment_operator.render.layout import WORKER
+from alignment_operator.render.mounts import (
+    CLAIMS_FOLDER,
+    CONFIG_FILE,
+    CONFIG_MOUNT,
+    config_volume,
+    scratch,
+)
+from alignment_operator.render.ownership import owner_reference
+
+SECONDS = 600  # a report takes a few
+_TTL_SECONDS = 60  # should nobody be left to delete it
+MAX_CONFIG_BYTES = 250_000  # of the 256 KiB that all annotations of an object may take
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is to be read, and how its pod may run: as the stage `promote` of the iteration does."""
+
+    name: str
+    config: ReportConfig | ResultsConfig
+    pods: PodDefaults
+
+
+def render_reading(owner: Owner, reading: Reading) -> dict[str, Any]:
+    """The `batch/v1` Job; raises ValueError for a config that no annotation can hold.
+
+    Of the store it sees the folder of the cycle's iterations, read-only, and no other claim.
+    """
+    text = digests.canonical_json(reading.config.to_wire()).decode()
+    if len(text.encode()) > MAX_CONFIG_BYTES:
+        raise ValueError(
+            f"the status takes {len(text.encode())} bytes, of which an annotation holds {MAX_CONFIG_BYTES}"
+        )
+    pods = reading.pods
+    labels = {
+        "app.kubernetes.io/name": "alignment-worker",
+        "app.kubernetes.io/component": "report",
+        "app.kubernetes.io/instance": owner.name,
+        "app.kubernetes.io/part-of": "alignment-operator",
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": reading.name,
+            "namespace": owner.namespace,
+            "labels": labels | ({names.LABEL_QUEUE: pods.queue_name} if pods.queue_name else {}),
+            "ownerReferences": [owner_reference(names.CYCLE_KIND, owner)],
+        },
+        "spec": {
+            **({"suspend": True} if pods.queue_name else {}),  # Kueue admits it
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": SECONDS,
+            "ttlSecondsAfterFinished": _TTL_SECONDS,
+            "template": {
+                "metadata": {
+                    "labels": {**(pods.pod_labels or {}), **labels},
+                    "annotations": {**(pods.pod_annotations or {}), names.ANNOTATION_REPORT_CONFIG: text},
+                },
+                "spec": _pod_spec(reading),
+            },
+        },
+    }
+
+
+def _pod_spec(reading: Reading) -> dict[str, Any]:
+    pods, own = reading.pods, scratch(None)
+    store = uris.parse(reading.config.iterations)
+    volumes, mounts, flags = (
+        [config_volume(names.ANNOTATION_REPORT_CONFIG), *own.volumes],
+        list(own.mounts),
+        [],
+    )
+    if store.claim:
+        folder = f"{CLAIMS_FOLDER}/{store.claim}"
+        volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": store.claim}})
+        mounts.append(
+            {
+                "name": "store",
+                "mountPath": f"{folder}/{store.path}",
+                "subPath": str(store.path),
+                "readOnly": True,
+            }
+        )
+        flags = ["--claim", f"{store.claim}={folder}"]
+    container: dict[str, Any] = {
+        "name": WORKER,
+        "image": pods.image,
+        "command": ["python", "-m", "alignment_worker.iteration_report"],
+        "args": ["--config", CONFIG_FILE, *flags, "--framed"],
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - an emptyDir of this pod alone
+        "volumeMounts": [CONFIG_MOUNT, *mounts],
+        "securityContext": RESTRICTED,
+    }
+    if pods.resources is not None:
+        container["resources"] = pods.resources.to_wire()
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security_context(pods),
+        "containers": [container],
+        "volumes": volumes,
+        **scheduling(pods),
+    }
