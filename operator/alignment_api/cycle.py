@@ -446,6 +446,16 @@ class RewardHackingGate(Model):
     """Does the training judge's win come without any gain that counts?"""
 
 
+class ContaminationGate(Model):
+    """Are gold or held-out prompts in what is trained on?"""
+
+    action: Literal["Exclude", "Fail"] = Field(
+        "Exclude",
+        description="They are left out of training, and counted, in any case. Fail: the iteration is refused too, by "
+        "the first stage that finds one.",
+    )
+
+
 class Gates(Model):
     """What a candidate must pass. Each may be left out, except goldSet and lengthDrift."""
 
@@ -468,6 +478,11 @@ class Gates(Model):
     reward_hacking: RewardHackingGate | None = Field(
         None,
         description="Refuses a reward that rises without any gain that counts; it has no settings. Absent: not judged.",
+    )
+    contamination: ContaminationGate | None = Field(
+        None,
+        description="What to do where prompts or datasets hold gold or held-out prompts. Absent: they are left out, "
+        "and no gate tells of it.",
     )
     on_inconclusive: Literal["Hold", "Reject"] = Field(
         "Hold", description="What becomes of a candidate that no gate failed and some gate could not pass."

@@ -14,6 +14,7 @@ from alignment_api.model import Model
 class Gate(StrEnum):
     """One check of the candidate on measurements."""
 
+    CONTAMINATION = "contamination"
     GOLD_SET = "goldSet"
     LENGTH_DRIFT = "lengthDrift"
     COLLAPSE = "collapse"
@@ -34,6 +35,7 @@ class Verdict(StrEnum):
 class GateReason(StrEnum):
     """Why a gate did not pass; the reason of an iteration that it refused."""
 
+    CONTAMINATED = "Contaminated"
     GOLD_REGRESSION = "GoldRegression"
     GOLD_SET_TOO_SMALL = "GoldSetTooSmall"
     GOLD_UNDECIDED = "GoldUndecided"

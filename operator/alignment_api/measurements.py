@@ -26,6 +26,10 @@ class Measurement(Model):
     )
 
 
+# Of the gate contamination: how many are left out of training, of `n` that would be in it.
+LEAKED_PROMPTS = "leakedPrompts"
+LEAKED_ROWS = "leakedRows"  # of datasets
+
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
 MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
 SCORE_SPREAD = "scoreSpread"  # within-prompt standard deviation of the judge's scores

@@ -616,6 +616,8 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.gates.collapse"),
     number("spec.gates.collapse.maxDistinctDropPercent", 0, 100),
     number("spec.gates.collapse.maxDistinctDropFromInitialPercent", 0, 100),
+    mapping("spec.gates.contamination"),
+    choice("spec.gates.contamination.action", "Exclude", "Fail"),
     mapping("spec.gates.divergence"),
     number("spec.gates.divergence.maxNatsPerToken", 0, 100, above=True),
     number("spec.gates.divergence.maxNatsPerTokenFromInitial", 0, 100, above=True),

@@ -172,6 +172,7 @@ CYCLE: Manifest = {
                 "maxDecreasePercent": 80,
             },
             "collapse": {"maxDistinctDropPercent": 20, "maxDistinctDropFromInitialPercent": 40},
+            "contamination": {"action": "Fail"},
             "divergence": {"maxNatsPerToken": 0.2, "maxNatsPerTokenFromInitial": 0.4},
             "winRate": {"minPercent": 55},
             "rewardHacking": {},

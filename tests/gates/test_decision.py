@@ -10,6 +10,7 @@ from alignment_api.gates import Gate, GateReason, GateResult, Verdict
 from alignment_operator.gates.decision import DecisionKind, decide
 
 REASONS = {
+    Gate.CONTAMINATION: GateReason.CONTAMINATED,
     Gate.GOLD_SET: GateReason.GOLD_REGRESSION,
     Gate.LENGTH_DRIFT: GateReason.LENGTH_DRIFT,
     Gate.COLLAPSE: GateReason.COLLAPSE,
@@ -35,7 +36,7 @@ def test_what_passes_every_gate_is_promoted() -> None:
     decision = decide(all_gates(), "Hold", "Automatic")
     assert (decision.kind, decision.reason) == (DecisionKind.PROMOTE, "AllGatesPassed")
     assert decision.message == (
-        "all 6 gates passed: goldSet, lengthDrift, collapse, divergence, winRate, rewardHacking"
+        "all 7 gates passed: contamination, goldSet, lengthDrift, collapse, divergence, winRate, rewardHacking"
     )
 
 

@@ -38,7 +38,13 @@ REWARD_MODEL: dict[str, Any] = {"rewardModel": {"uri": "pvc://models/reward"}}
 LLM: dict[str, Any] = {"llm": {"baseURL": "https://api.openai.com/v1", "model": "gpt-4o"}}
 OTHER_MODEL: dict[str, Any] = {"rewardModel": {"uri": "pvc://models/other"}}
 
-EVERY: dict[str, Any] = {"collapse": {}, "divergence": {}, "winRate": {}, "rewardHacking": {}}
+EVERY: dict[str, Any] = {
+    "contamination": {},
+    "collapse": {},
+    "divergence": {},
+    "winRate": {},
+    "rewardHacking": {},
+}
 
 EVALUATED: dict[str, Measurement] = {
     GOLD_POOLED: within(5, 2, 8, n=900),
@@ -85,7 +91,7 @@ def results(**models: Located | None) -> dict[Stage, StageResult]:
         return StageResult(manifest=MANIFEST, model=models.get(stage, CANDIDATE), **fields)
 
     return {
-        Stage.TRAIN: of("train"),
+        Stage.TRAIN: of("train", counts={"rowsGiven": 2000, "droppedLeaked": 3}),
         Stage.EVALUATE: of(
             "evaluate",
             measurements=EVALUATED,
@@ -149,7 +155,7 @@ def test_a_measurement_that_could_not_be_computed_survives_it_as_such() -> None:
     ("stage", "blamed"),
     [
         ("train", set(Gate)),
-        ("evaluate", set(Gate)),
+        ("evaluate", set(Gate) - {Gate.CONTAMINATION}),
         ("compare", {Gate.WIN_RATE, Gate.REWARD_HACKING}),
     ],
 )

@@ -59,6 +59,18 @@ def test_a_good_candidate_is_promoted_and_its_target_follows() -> None:
     assert condition(world, "TargetsSynced")["status"] == "True"
 
 
+def test_what_is_contaminated_is_refused_by_the_first_stage_that_finds_it() -> None:
+    world = started(gates={"contamination": {"action": "Fail"}})
+    (sample,) = world.active()
+    world.succeed(sample, promptsGiven=400, excluded=2)
+    world.settle()
+    assert stages(world) == ["sample"]
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Rejected", "Contaminated")
+    assert world.iteration["message"].startswith("refused by contamination: 2 of 400 prompts hold gold")
+    assert [gate["name"] for gate in world.iteration["gates"]] == ["contamination"]
+    assert condition(world, "Ready")["status"] == "True"
+
+
 def test_a_refused_candidate_leaves_the_incumbent_and_a_healthy_cycle() -> None:
     world = World(annotations=dict(RUN), quality="hacked")
     world.settle()

@@ -67,7 +67,7 @@ def test_the_loss_is_the_likelihood_of_bradley_and_terry(tmp_path: Path, llama: 
     with without_known_warnings():
         trainer = RewardModelTrainer(
             models.load_backbone("backbone", llama),
-            Gathered(batch, [], Counter()).rows(),
+            Gathered(batch, [], Counter(), len(batch)).rows(),
             args=settings,
             tokenizer=models.load_tokenizer(llama),
             checkpoints=Checkpoints(tmp_path / "checkpoints", "identity"),

@@ -227,8 +227,8 @@ def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
         (3, 2, []),
     ]
     assert made.counts("answers") == {
-        "answers": 2, "answersOnPolicy": 1, "answersFromDatasets": 1, "droppedTooLong": 2, "droppedLeaked": 0,
-        "droppedLearned": 0, "droppedUnpaired": 0, "droppedTies": 0,
+        "answers": 2, "answersOnPolicy": 1, "answersFromDatasets": 1, "rowsGiven": 2, "droppedTooLong": 2,
+        "droppedLeaked": 0, "droppedLearned": 0, "droppedUnpaired": 0, "droppedTies": 0,
     }  # fmt: skip
 
 

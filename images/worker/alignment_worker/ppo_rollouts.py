@@ -28,12 +28,12 @@ class Pool:
     rows: list[Row]
     ids: list[list[int]]
     where: str
-    excluded: int
+    left_out: dict[str, int]
     too_long: int
 
     @property
     def counts(self) -> dict[str, int]:
-        return {"prompts": len(self.rows), "excluded": self.excluded, "droppedTooLong": self.too_long}
+        return {"prompts": len(self.rows), **self.left_out, "droppedTooLong": self.too_long}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def pool(inputs: Inputs, parameters: TrainParameters, known: Vocabulary) -> Pool
     """
     online = parameters.online
     assert online is not None
-    usable, excluded = sample.allowed(inputs)
+    usable, left_out = sample.allowed(inputs)
     drawn = sample.draw(usable, online.per_iteration, online.sampling.seed or 0)
     file = inputs.path("prompts")
     encoded = prompts.encode_rows(known.tokenizer, drawn, file, known.max_positions, known.size)
@@ -66,7 +66,7 @@ def pool(inputs: Inputs, parameters: TrainParameters, known: Vocabulary) -> Pool
             "(spec.sampling.maxNewTokens). Raise the first or lower the second."
         )
     kept_rows, ids = zip(*kept, strict=True)
-    return Pool(list(kept_rows), list(ids), f"{file}: {rows.where(file)}", excluded, len(drawn) - len(kept))
+    return Pool(list(kept_rows), list(ids), f"{file}: {rows.where(file)}", left_out, len(drawn) - len(kept))
 
 
 def order(batch: int, size: int, count: int, seed: int) -> list[int]:

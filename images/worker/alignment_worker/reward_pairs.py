@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from alignment_worker import exclusion, prompts, rows, scoring, unseen
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.failures import TooFewPairsError
 from alignment_worker.inputs import Inputs
-from alignment_worker.rows import Pair
+from alignment_worker.rows import Pair, Preference
 from alignment_worker.scoring import Question
 from alignment_worker.train_columns import Rows
 
@@ -52,6 +52,7 @@ class Gathered:
     trained: list[ReadPair]
     held_out: list[ReadPair]
     dropped: Counter[str]
+    given: int
 
     def rows(self) -> Rows:
         """What is trained on: a row for each pair."""
@@ -65,6 +66,7 @@ class Gathered:
             {
                 "pairs": len(self.trained),
                 "heldOutPairs": len(self.held_out),
+                "rowsGiven": self.given,
                 **{name: self.dropped[name] for name in names},
             },
         )
@@ -86,7 +88,8 @@ def gather(
     dropped: Counter[str] = Counter()
     forbidden = exclusion.forbidden(inputs)
     found: list[ReadPair] = []
-    for pair, where in _drawn(inputs, parameters, forbidden, dropped):
+    given = {role: list(rows.read_preferences(inputs.file(role, PAIRS))) for role in inputs.roles("dataset")}
+    for pair, where in _drawn(inputs, given, parameters, forbidden, dropped):
         read = _read(tokenizer, pair, where, embeddings)
         if read.length > limit:
             dropped["droppedTooLong"] += 1
@@ -106,20 +109,24 @@ def gather(
             f"{dropped['droppedTies']} have two answers of the same tokens{unpaired}. Give more pairs in "
             "spec.datasets, or lower minPairs."
         )
-    return _split(found, parameters.training.seed, seen, dropped)
+    trained, held_out = _split(found, parameters.training.seed, seen)
+    return Gathered(trained, held_out, dropped, sum(map(len, given.values())))
 
 
 def _drawn(
-    inputs: Inputs, parameters: RewardParameters, forbidden: frozenset[str], dropped: Counter[str]
+    inputs: Inputs,
+    given: Mapping[str, list[Preference]],
+    parameters: RewardParameters,
+    forbidden: exclusion.Forbidden,
+    dropped: Counter[str],
 ) -> Iterator[tuple[Pair, str]]:
     """In the order of the datasets' rows, at most so many of each as the user wants."""
     wanted = {reference.name: reference.max_pairs for reference in parameters.datasets}
-    for role in inputs.roles("dataset"):
+    for role, read in given.items():
         name, file = role.partition("/")[2], inputs.file(role, PAIRS)
-        read = list(rows.read_preferences(file))
         there = [row for row in read if isinstance(row, Pair)]
         dropped["droppedUnpaired"] += len(read) - len(there)
-        allowed = exclusion.allowed((pair.prompt for pair in there), forbidden)
+        allowed = exclusion.allowed(there, forbidden)
         clean = [pair for pair, use in zip(there, allowed, strict=True) if use]
         dropped["droppedLeaked"] += len(there) - len(clean)
         most = min(wanted.get(name) or len(clean), len(clean))
@@ -137,8 +144,10 @@ def _read(tokenizer: Any, pair: Pair, where: str, embeddings: int) -> ReadPair:
     return ReadPair(chosen, rejected, both, asked, unseen.mark(pair.prompt))
 
 
-def _split(found: Sequence[ReadPair], seed: int, seen: Collection[str], dropped: Counter[str]) -> Gathered:
-    """By prompt: which are held out depends on the seed and on them alone, so that more pairs change little."""
+def _split(
+    found: Sequence[ReadPair], seed: int, seen: Collection[str]
+) -> tuple[list[ReadPair], list[ReadPair]]:
+    """What is trained on, and what is held out: prompts by seed and text alone, so that more pairs change little."""
     marks = {pair.mark for pair in found}
     if len(marks) < 2:
         raise TooFewPairsError(
@@ -154,4 +163,4 @@ def _split(found: Sequence[ReadPair], seed: int, seen: Collection[str], dropped:
     held_out = set(fresh[: max(1, min(unseen.MOST, len(marks) // _HELD_OUT_SHARE))])
     newest = {pair.mark: pair for pair in found if pair.mark in held_out}
     trained = [pair for pair in found if pair.mark not in held_out]
-    return Gathered(trained, list(newest.values()), dropped)
+    return trained, list(newest.values())

@@ -181,9 +181,14 @@ def to_wire(row: Row) -> dict[str, Any]:
 
 def normalised(prompt: Prompt) -> str:
     """Equal for prompts that ask the same: what people said, NFKC, casefolded, without outer punctuation."""
-    if not isinstance(prompt, str):
-        prompt = "\n".join(message["content"] for message in prompt if message["role"] != "system")
-    return graders.normalised(prompt)
+    return graders.normalised(said(prompt))
+
+
+def said(prompt: Prompt) -> str:
+    """What people and models said in it, without the system's messages."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n".join(message["content"] for message in prompt if message["role"] != "system")
 
 
 def row_of(raw: Raw) -> Row:

@@ -30,7 +30,7 @@ def run(workspace: Workspace) -> Outcome:
     parameters = workspace.config.parameters
     assert isinstance(parameters, SampleParameters)
     file = workspace.inputs.path("prompts")
-    usable, excluded = allowed(workspace.inputs)
+    usable, left_out = allowed(workspace.inputs)
     drawn = draw(usable, parameters.per_iteration, workspace.config.seed)
     if workspace.shard:
         drawn = workspace.shard.part(drawn)
@@ -59,27 +59,27 @@ def run(workspace: Workspace) -> Outcome:
             "completions": len(answers),
             "tokens": sum(len(answer.ids) for answer in answers),
             "truncated": sum(answer.truncated for answer in answers),
-            "excluded": excluded,
+            **left_out,
         },
         whole=workspace.shard is None,
     )
 
 
-def allowed(inputs: Inputs) -> tuple[list[Row], int]:
-    """The prompts that may be trained on, and how many may not.
+def allowed(inputs: Inputs) -> tuple[list[Row], dict[str, int]]:
+    """The prompts that may be trained on, and the counts of those that were given and that may not.
 
     Raises NoPromptsError if none may, InvalidRowError, TooManyCategoriesError.
     """
     file = inputs.path("prompts")
     there = rows.read(file, inputs.kinds["prompts"])
-    may = exclusion.allowed((row.prompt for row in there), exclusion.forbidden(inputs))
+    may = exclusion.allowed(there, exclusion.forbidden(inputs))
     usable = [row for row, use in zip(there, may, strict=True) if use]
     if not usable:
         raise NoPromptsError(
-            f"{file}: all {len(there)} prompts are also in the gold set or among the held-out prompts, which must not "
-            "be trained on; give other prompts"
+            f"{file}: all {len(there)} prompts are in the gold set or among the held-out prompts too, as a whole or by "
+            f"{exclusion.WORDS} words in a row, and these must not be trained on; give other prompts"
         )
-    return usable, len(there) - len(usable)
+    return usable, {"promptsGiven": len(there), "excluded": len(there) - len(usable)}
 
 
 _Sampled = tuple[
@@ -116,7 +116,10 @@ def merge(parts: Sequence[SealedFolder], run_folder: Path) -> Outcome:
         for lines in itertools.zip_longest(*files, fillvalue=""):
             whole.writelines(lines)
     summed = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
-    return _outcome(summed | {"excluded": parts[0].counts["excluded"]}, whole=True)
+    of_all = {
+        name: parts[0].counts[name] for name in ("promptsGiven", "excluded")
+    }  # each part looks at all of them
+    return _outcome(summed | of_all, whole=True)
 
 
 def _outcome(counts: dict[str, int], *, whole: bool) -> Outcome:

@@ -78,7 +78,7 @@ class Gathered:
     """The pairs and unpaired rows, those of this iteration's own sampling first, and what became of the others.
 
     `learned` names the rows of the datasets, as they are now, that the start's lineage was trained on. `sampled` counts
-    what judging made, None if nothing was judged.
+    what judging made, None if nothing was judged; `given` the datasets' rows.
     """
 
     on_policy: list[TokenPair]
@@ -87,6 +87,7 @@ class Gathered:
     dropped: Dropped = Dropped()
     learned: frozenset[str] = frozenset()
     sampled: int | None = None
+    given: int = 0
 
     @property
     def pairs(self) -> list[TokenPair]:
@@ -101,6 +102,7 @@ class Gathered:
             what: len(self.pairs),
             f"{what}OnPolicy": len(self.on_policy),
             f"{what}FromDatasets": len(self.from_datasets),
+            "rowsGiven": self.given,
             "droppedTooLong": self.dropped.too_long,
             "droppedLeaked": self.dropped.leaked,
             "droppedLearned": self.dropped.learned,
@@ -136,6 +138,7 @@ def gather(
         + Dropped(too_long=len(distinct) - len(on_policy), ties=len(sampled) - len(distinct)),
         learned=frozenset(source.learned_there),
         sampled=len(sampled) if "pairs" in inputs else None,
+        given=source.read + source.dropped.unpaired,
     )
     if len(gathered.pairs) < LEAST:
         raise _too_few(gathered, limit, parameters)
@@ -175,7 +178,7 @@ class _Datasets:
         there = list(rows.read_preferences(file))
         found = there if self._takes_unpaired else [row for row in there if isinstance(row, Pair)]
         self.read += len(found)
-        allowed = exclusion.allowed((row.prompt for row in found), self._forbidden)
+        allowed = exclusion.allowed(found, self._forbidden)
         clean = [row for row, use in zip(found, allowed, strict=True) if use]
         keys = [train_rows.key_of(row) for row in clean]
         # One that this method passes over was learned from all the same.

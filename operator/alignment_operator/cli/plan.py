@@ -278,6 +278,9 @@ def named(judge: ComparisonJudge | None) -> str:
 
 def limits(gates: Gates) -> Iterator[tuple[str, str]]:
     """Each gate that is asked, and what it asks."""
+    if gates.contamination:
+        what = "left out" if gates.contamination.action == "Exclude" else "reason to refuse"
+        yield "contamination", f"gold and held-out prompts in what is trained on are {what}"
     gold = gates.gold_set
     own = "".join(f", {item.name} {item.max_drop_points:g}" for item in gold.categories or [])
     initial = _from_initial(gold.max_drop_from_initial_points, "points")

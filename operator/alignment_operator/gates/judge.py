@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.gates import Gate, GateReason, GateResult
+from alignment_api.gates import Gate, GateReason, GateResult, Verdict
 from alignment_api.stage import Located, Stage, StageResult
 from alignment_operator.gates import (
     collapse,
+    contamination,
     divergence,
     gold_set,
     length_drift,
@@ -33,8 +34,17 @@ def judge_all(
     return tuple(_judged(gate, spec, results, inputs, candidate) for gate in Gate if gate in _gates_of(spec))
 
 
+def refused_early(spec: AlignmentCycleSpec, results: Mapping[Stage, StageResult]) -> GateResult | None:
+    """What fails by the stages that are done already, so that the others would compute in vain."""
+    if spec.gates.contamination is None:
+        return None
+    found = contamination.judge(spec.gates.contamination, results)
+    return found if found.verdict == Verdict.FAILED else None
+
+
 def _gates_of(spec: AlignmentCycleSpec) -> set[Gate]:
     optional = {
+        Gate.CONTAMINATION: spec.gates.contamination,
         Gate.COLLAPSE: spec.gates.collapse,
         Gate.DIVERGENCE: spec.gates.divergence,
         Gate.WIN_RATE: spec.gates.win_rate,
@@ -52,12 +62,15 @@ def _judged(
     inputs: Mapping[str, str],
     candidate: Located,
 ) -> GateResult:
-    stages = [Stage.EVALUATE]
+    stages = [] if gate == Gate.CONTAMINATION else [Stage.EVALUATE]
     if gate in {Gate.WIN_RATE, Gate.REWARD_HACKING}:
         stages.append(Stage.COMPARE)
     problem = _unbound(stages, results, candidate)
     if problem:
         return wording.error(gate, *problem)
+    if gate == Gate.CONTAMINATION:
+        assert spec.gates.contamination is not None
+        return contamination.judge(spec.gates.contamination, results)
     evaluated = results[Stage.EVALUATE]
     compared = results[Stage.COMPARE].measurements if Stage.COMPARE in stages else {}
     limits = spec.gates

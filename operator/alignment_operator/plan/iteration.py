@@ -11,9 +11,9 @@ from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, Outcome, StageStatus
 from alignment_api.gates import GateResult
 from alignment_api.pods import PodDefaults, settled
-from alignment_api.stage import ExitCode, Located, Stage, StageConfig
+from alignment_api.stage import ExitCode, Located, Stage, StageConfig, StageResult
+from alignment_operator.gates import judge
 from alignment_operator.gates.decision import Decision, DecisionKind, decide
-from alignment_operator.gates.judge import judge_all
 from alignment_operator.observed import Frozen, ObservedCycle
 from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension
 from alignment_operator.plan.verbs import Request
@@ -113,6 +113,9 @@ def _stage(
         return replace(plan, actions=(*progress.actions, *plan.actions))
     if after.state == "Succeeded":
         status = _learned(status, frozen, iteration, after)
+        if refused := judge.refused_early(frozen.spec, _results(iteration)):
+            plan = _refused(observed, status, refused, now)
+            return replace(plan, actions=(*progress.actions, *plan.actions))
     return CyclePlan(progress.actions, status, _stage_events(entry, after, iteration), progress.wake_at)
 
 
@@ -186,8 +189,21 @@ def _judged(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, now: 
 
 def _verdicts(frozen: Frozen, iteration: Iteration) -> Sequence[GateResult]:
     assert iteration.candidate is not None
-    results = {entry.name: entry.result for entry in iteration.stages if entry.result}
-    return judge_all(frozen.spec, results, iteration.inputs, iteration.candidate)
+    return judge.judge_all(frozen.spec, _results(iteration), iteration.inputs, iteration.candidate)
+
+
+def _results(iteration: Iteration) -> dict[Stage, StageResult]:
+    return {entry.name: entry.result for entry in iteration.stages if entry.result}
+
+
+def _refused(
+    observed: ObservedCycle, status: AlignmentCycleStatus, gate: GateResult, now: datetime
+) -> CyclePlan:
+    """By one gate, before the others had anything to look at."""
+    assert status.iteration is not None
+    iteration = status.iteration.model_copy(update={"gates": [gate]})
+    message = f"refused by {gate.name}: {gate.message}"
+    return _end(observed, status, iteration, "Rejected", gate.reason or gate.name, message, now)
 
 
 def _decided(

@@ -1,0 +1,61 @@
+"""Gate contamination: are gold or held-out prompts in what is trained on?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from alignment_api.cycle import ContaminationGate
+from alignment_api.gates import Gate, GateReason, GateResult, Verdict
+from alignment_api.measurements import LEAKED_PROMPTS, LEAKED_ROWS, Measurement
+from alignment_api.stage import Stage, StageResult
+from alignment_operator.gates import wording
+
+_ASKED = {LEAKED_PROMPTS: "prompts", LEAKED_ROWS: "rows of datasets"}
+
+
+def judge(limits: ContaminationGate, results: Mapping[Stage, StageResult]) -> GateResult:
+    """DESIGN §6, contamination. `results`: of the stages that are done; one that is not has found nothing yet."""
+    found = _found(results)
+    if not found:
+        return wording.error(
+            Gate.CONTAMINATION, GateReason.MEASUREMENT_MISSING, "no stage says what it looked at"
+        )
+    told = " and ".join(
+        f"{measured.estimate:.0f} of {measured.n} {_ASKED[name]}" for name, measured in found.items()
+    )
+    leaked = any(measured.estimate for measured in found.values())
+    fails = leaked and limits.action == "Fail"
+    what = (
+        f"{told} hold gold or held-out prompts"
+        if leaked
+        else f"none of {_looked_at(found)} holds a gold or held-out prompt"
+    )
+    advice = (
+        ": take them out, or write action: Exclude"
+        if fails
+        else ", and are left out of training"
+        if leaked
+        else ""
+    )
+    return GateResult(
+        name=Gate.CONTAMINATION,
+        verdict=Verdict.FAILED if fails else Verdict.PASSED,
+        reason=GateReason.CONTAMINATED if fails else None,
+        measurements=found,
+        limit=0.0 if limits.action == "Fail" else None,
+        message=what + advice,
+    )
+
+
+def _looked_at(found: Mapping[str, Measurement]) -> str:
+    return " and ".join(f"{measured.n} {_ASKED[name]}" for name, measured in found.items())
+
+
+def _found(results: Mapping[Stage, StageResult]) -> dict[str, Measurement]:
+    """Prompts are looked at by the stage that samples, rows of datasets by those that train on them."""
+    counted = {LEAKED_PROMPTS: ("excluded", "promptsGiven"), LEAKED_ROWS: ("droppedLeaked", "rowsGiven")}
+    return {
+        name: Measurement(estimate=max(each[leaked] for each in told), n=max(each[given] for each in told))
+        for name, (leaked, given) in counted.items()
+        if (told := [result.counts for result in results.values() if given in result.counts])
+    }
