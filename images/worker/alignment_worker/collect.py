@@ -58,6 +58,9 @@ def sealed(ledger: Path) -> list[int]:
 
 def delete(folder: Path) -> None:
     """Renamed first: killed half-way, it leaves no folder that looks whole. Raises OSError."""
+    if folder.is_file():  # a report
+        folder.unlink()
+        return
     trash = folder.with_name(f"{_TRASH}{folder.name}-{secrets.token_hex(4)}")
     folder.rename(trash)
     shutil.rmtree(trash)

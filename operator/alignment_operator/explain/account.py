@@ -17,7 +17,7 @@ from alignment_api.iteration_report import Explanation, ReportConfig
 from alignment_api.stage import Stage, StageResult
 from alignment_operator.explain.explanation import explained
 from alignment_operator.gates.decision import decide
-from alignment_operator.gates.judge import judge_all
+from alignment_operator.gates.judge import judge_all, refused_early
 from alignment_operator.observed import Frozen, Owner
 from alignment_operator.plan import pipeline
 
@@ -68,6 +68,8 @@ def of_an_earlier(
         gates = judge_all(frozen.spec, results, _inputs(frozen.spec, results), candidate)
         told = "status keeps those of the last iteration alone"
         unknown.append(f"The verdicts are judged anew, by this version, from the stages' results: {told}.")
+    elif frozen is not None and (refused := refused_early(frozen.spec, results)):
+        gates = (refused,)
     return Account(
         iteration=_iteration(row, status, frozen, results, gates),
         spec=frozen.spec if frozen else None,

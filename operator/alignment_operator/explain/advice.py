@@ -42,6 +42,9 @@ BY_REASON: Mapping[GateReason, str] = {
         "reward model"
     ),
     GateReason.REWARD_HACKING_UNDECIDED: "enlarge the gold set, and read the wins that the training judge saw",
+    GateReason.CONTAMINATED: (
+        "take out of the prompts or datasets what the message counts, or set gates.contamination.action: Exclude"
+    ),
     GateReason.MEASUREMENT_MISSING: "see why it was not measured: the log of evaluate or compare",
     GateReason.WRONG_CANDIDATE: "start another iteration; if it happens again, somebody else writes to the store",
     GateReason.TOO_LITTLE_WORK: "add held-out prompts, or lower evaluation.comparison.minComparisons",

@@ -56,6 +56,8 @@ _KIND: Mapping[str, Mapping[str, Any]] = {
         "digits": 4,
         "even": 0.0,
     },
+    names.LEAKED_PROMPTS: {"label": "prompts that hold gold or held-out ones", "digits": 0},
+    names.LEAKED_ROWS: {"label": "rows of datasets that do", "digits": 0},
     names.WIN_RATE: {"label": "win rate", "unit": "%", "even": 50.0},
     names.WIN_RATE_NOT_LONGER: {"label": "win rate where not longer", "unit": "%", "even": 50.0},
     names.REWARD_WIN_RATE: {"label": "win rate by the training judge", "unit": "%", "even": 50.0},
@@ -147,6 +149,11 @@ def _reward_hacking(name: str, spec: AlignmentCycleSpec) -> Range:
     return suspicious.get(name, {})
 
 
+def _contamination(_: str, spec: AlignmentCycleSpec) -> Range:
+    limits = spec.gates.contamination
+    return {"most": 0.0} if limits and limits.action == "Fail" else {}
+
+
 _ALLOWED: Mapping[Gate, Callable[[str, AlignmentCycleSpec], Range]] = {
     Gate.GOLD_SET: _gold_set,
     Gate.LENGTH_DRIFT: _length_drift,
@@ -154,4 +161,5 @@ _ALLOWED: Mapping[Gate, Callable[[str, AlignmentCycleSpec], Range]] = {
     Gate.DIVERGENCE: _divergence,
     Gate.WIN_RATE: _win_rate,
     Gate.REWARD_HACKING: _reward_hacking,
+    Gate.CONTAMINATION: _contamination,
 }

@@ -172,8 +172,11 @@ def strip(data: Strip, description: str, tone: str) -> Markup:
         )
     limits = [x(limit) for limit in (data.least, data.most) if limit is not None]
     parts += [f'<line class="limit" x1="{at}" x2="{at}" y1="1" y2="{_STRIP_HEIGHT - 1}"/>' for at in limits]
-    start, end = (low if data.low is None else data.low), (high if data.high is None else data.high)
-    parts.append(f'<line class="whisker {tone}" x1="{x(start)}" x2="{x(end)}" y1="{middle}" y2="{middle}"/>')
+    if data.low is not None or data.high is not None:
+        start, end = (low if data.low is None else data.low), (high if data.high is None else data.high)
+        parts.append(
+            f'<line class="whisker {tone}" x1="{x(start)}" x2="{x(end)}" y1="{middle}" y2="{middle}"/>'
+        )
     parts.append(f'<circle class="dot {tone}" cx="{x(data.estimate)}" cy="{middle}" r="4.5"/>')
     return _labelled(description, _STRIP_WIDTH, _STRIP_HEIGHT, parts, "strip")
 

@@ -58,7 +58,7 @@ def win_rate(comparisons: Artifact, confidence_percent: float, floor: float) -> 
     last, mean, low, high = steps[-1]
     side = "above" if low > floor else "below" if high < floor else "not yet on one side of"
     caption = (
-        f"{number(mean)} % after {count(last)} comparisons. With {confidence_percent:g} % confidence, however early "
+        f"{number(mean)} % after {_of(last, 'comparison')}. With {confidence_percent:g} % confidence, however early "
         f"one stops, the win rate lies from {number(low)} to {number(high)} %: {side} the "
         f"{floor:g} % that it must exceed."
     )
@@ -80,6 +80,10 @@ def win_rate(comparisons: Artifact, confidence_percent: float, floor: float) -> 
         for at, value, below, above in _thinned(steps, _TABLE_ROWS)
     ]
     return Figure(name, title, caption, drawing, Table(["comparisons", "win rate, %", "low", "high"], told))
+
+
+def _of(amount: int, thing: str) -> str:
+    return f"{count(amount)} {thing}" if amount == 1 else f"{count(amount)} {thing}s"
 
 
 def _sequence(scores: Sequence[float], confidence: float) -> list[tuple[int, float, float, float]]:

@@ -227,6 +227,8 @@ def _side(measured: Measured, tone: str) -> str:
     inside = (least is None or value.estimate >= least) and (most is None or value.estimate <= most)
     if not inside:
         return "failed" if tone == "failed" else "inconclusive"
+    if value.low is None and value.high is None:
+        return "passed"
     low_inside = least is None or (value.low is not None and value.low >= least)
     high_inside = most is None or (value.high is not None and value.high <= most)
     return "passed" if low_inside and high_inside else "inconclusive"
