@@ -10,7 +10,7 @@ from typing import Any
 
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.iteration_report import ReportConfig
-from alignment_api.stage import Stage, StageConfig, StageResult
+from alignment_api.stage import Stage, StageResult
 from alignment_operator.explain.account import of_the_last, report_config
 from alignment_operator.observed import Owner
 from alignment_worker import rows
@@ -122,7 +122,8 @@ class Stored:
         return self
 
     def _sealed(self, stage: Stage, result: StageResult, artifacts: dict[str, list[Row]]) -> StageResult:
-        config = StageConfig.model_construct(stage=stage, output=result.manifest.uri)
+        configs = (job.config for job in self.world.jobs.values())
+        config = next(config for config in configs if config.output == result.manifest.uri)
         folder = StageFolder(self.path(stage), config, "0" * 64)
         with folder.run() as run:
             for name, content in artifacts.items():

@@ -15,12 +15,13 @@ from alignment_operator.cli.errors import CommandError
 from alignment_operator.cli.inputs import folders_of
 from alignment_operator.cli.options import claims_option, iteration_option, namespace_option, state_option
 from alignment_operator.cli.place import Place, place
-from alignment_operator.cli.store import Cycle, accounts_of, config_of, store_of
+from alignment_operator.cli.store import PATIENCE_SECONDS, Cycle, accounts_of, config_of, store_of
 from alignment_operator.explain.account import iterations_uri
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.directory import Directory
 from alignment_operator.local.files import CorruptFileError, write_atomically
 from alignment_operator.local.reading import ReadingError
+from alignment_operator.render.reading import SECONDS
 
 
 @click.command("report")
@@ -32,6 +33,13 @@ from alignment_operator.local.reading import ReadingError
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="The file; - is stdout.  [default: report.html beside the iteration's stages; of a cluster NAME-N.html here]",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1, max=SECONDS),
+    default=PATIENCE_SECONDS,
+    show_default=True,
+    help="Seconds that a cluster may take to start the Job and read.",
+)
 @state_option
 @claims_option
 @namespace_option
@@ -39,6 +47,7 @@ def command(
     name: str,
     number: int | None,
     output: Path | None,
+    timeout: float,
     state: Path | None,
     claims: tuple[str, ...],
     namespace: str | None,
@@ -48,7 +57,7 @@ def command(
     Of a cluster, a Job of your own reads the store, prints the file and is deleted. That takes leave to create, get and
     delete jobs, to list pods and to get their logs.
     """
-    file = asyncio.run(_report(name, number, output, state, folders_of(claims), namespace))
+    file = asyncio.run(_report(name, number, output, timeout, state, folders_of(claims), namespace))
     if file is not None:
         click.echo(file)
 
@@ -57,6 +66,7 @@ async def _report(
     name: str,
     number: int | None,
     output: Path | None,
+    patience: float,
     state: Path | None,
     claims: Mapping[str, Path],
     namespace: str | None,
@@ -66,7 +76,7 @@ async def _report(
         click.echo(where.heading(), err=True)
         cycle = await Cycle.of(where, await where.one(CYCLE, name))
         chosen = cycle.chosen(number)
-        html = await _html(cycle, chosen, claims)
+        html = await _html(cycle, chosen, claims, patience)
     if output is not None and str(output) == "-":
         sys.stdout.buffer.write(html)
         return None
@@ -85,10 +95,12 @@ async def of_a_run(manifest: Manifest, state: Path) -> Path:
     return _written(file, await _html(cycle, number, {}))
 
 
-async def _html(cycle: Cycle, number: int, claims: Mapping[str, Path]) -> bytes:
+async def _html(
+    cycle: Cycle, number: int, claims: Mapping[str, Path], patience: float = PATIENCE_SECONDS
+) -> bytes:
     (account,) = await accounts_of(cycle, [number], claims)
     try:
-        return await store_of(cycle, claims, number).read(config_of(cycle, account))
+        return await store_of(cycle, claims, number, patience).read(config_of(cycle, account))
     except (ReadingError, CorruptFileError) as error:
         raise CommandError(str(error)) from error
 
