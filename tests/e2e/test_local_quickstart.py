@@ -74,10 +74,12 @@ def everything_is_sealed(folder: Path) -> None:
     assert {file.name for file in files} >= {"000001.json", "evidence.json", "README.md", "model.safetensors"}
     for file in files:
         whole = file.read_bytes()
-        for place in {0, len(whole) - 1, *(draw.randrange(len(whole)) for _ in range(3))}:
-            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        places = {0, len(whole) - 1, *draw.choices(range(len(whole)), k=3)} if whole else set()
+        changed = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in places]
+        for other in (*changed, whole + b"x"):
+            file.write_bytes(other)
             (found,) = verification.verify(folder)
-            assert found.problems, f"{file}, byte {place}"
+            assert found.problems, file
         file.write_bytes(whole)
     (found,) = verification.verify(folder)
     assert not found.problems
