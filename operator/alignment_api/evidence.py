@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alignment_api import digests
 from alignment_api.gates import GateResult
 from alignment_api.measurements import Measurement
@@ -25,7 +27,7 @@ class Evidence(Model):
     cycle: str
     cycle_uid: str
     iteration: int
-    spec_digest: str
+    spec: dict[str, Any]  # as the iteration froze it: by it the verdicts can be given again
     incumbent_digest: str
     candidate_uri: str
     candidate_digest: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from alignment_api import digests
+from alignment_operator import verification
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "examples" / "quickstart" / "quickstart-assets"
@@ -60,6 +62,27 @@ def test_a_sound_judge_leads_to_a_promotion(tmp_path: Path) -> None:
     assert json.loads(target.read_text())["data"] == {"uri": promoted["uri"]}
     for name in verdicts(iteration):
         assert name in done.stdout
+    everything_is_sealed(local(promoted["uri"].partition("/iterations/")[0], tmp_path))
+
+
+def everything_is_sealed(folder: Path) -> None:
+    """The cycle's folder in the store: `alignctl verify` passes it, and no byte of it can be changed unseen."""
+    verify = [str(Path(sys.prefix) / "bin" / "alignctl"), "verify", str(folder)]
+    assert subprocess.run(verify, check=False).returncode == 0
+    draw = random.Random(0)
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    assert {file.name for file in files} >= {"000001.json", "evidence.json", "README.md", "model.safetensors"}
+    for file in files:
+        whole = file.read_bytes()
+        places = {0, len(whole) - 1, *draw.choices(range(len(whole)), k=3)} if whole else set()
+        changed = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in places]
+        for other in (*changed, whole + b"x"):
+            file.write_bytes(other)
+            (found,) = verification.verify(folder)
+            assert found.problems, file
+        file.write_bytes(whole)
+    (found,) = verification.verify(folder)
+    assert not found.problems
 
 
 def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class Loop:
             "cycle": "tiny",
             "cycle_uid": OWNER,
             "iteration": 1,
-            "spec_digest": digest,
+            "spec": {},
             "incumbent_digest": digests.of_folder(self.policy),
             "candidate_uri": f"file://{self.candidate}",
             "candidate_digest": digest,

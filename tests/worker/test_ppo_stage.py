@@ -202,7 +202,10 @@ def test_adapters_are_merged_into_a_whole_model(tmp_path: Path) -> None:
     assert done.steps[0]["kl"] == pytest.approx(0, abs=1e-6)
     assert done.steps[-1]["kl"] != done.steps[0]["kl"]
     start = tmp_path / "start"
-    assert {file.name for file in done.model.iterdir()} == {file.name for file in start.iterdir()}
+    assert {file.name for file in done.model.iterdir()} == {
+        "README.md",
+        *(file.name for file in start.iterdir()),
+    }
     assert train_weights.change(start, done.model).changed > 0
 
 

@@ -263,7 +263,7 @@ def test_the_evidence_is_sealed_in_the_bytes_of_its_digest(loop: Loop) -> None:
 def test_a_ledger_is_never_rewritten(loop: Loop) -> None:
     loop.run(loop.promote())
     before = (loop.folder / "ledger" / "000001.json").read_bytes()
-    other = loop.promote(spec_digest="another").model_copy(update={"output": f"file://{loop.folder}/again"})
+    other = loop.promote(spec={"other": 1}).model_copy(update={"output": f"file://{loop.folder}/again"})
     done = loop.run(other)
     assert done.code == ExitCode.STORE_CONFLICT
     assert "records another promotion of iteration 1" in done.failure.message

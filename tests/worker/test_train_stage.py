@@ -102,7 +102,10 @@ def test_training_moves_the_stored_weights(
     for file in start.iterdir():
         if file.suffix != ".safetensors":
             assert (done.model / file.name).read_bytes() == file.read_bytes()
-    assert {file.name for file in done.model.iterdir()} == {file.name for file in start.iterdir()}
+    assert {file.name for file in done.model.iterdir()} == {
+        "README.md",
+        *(file.name for file in start.iterdir()),
+    }
 
 
 def test_the_report_measures_loss_and_margin_of_the_last_steps(tmp_path: Path, llama: Path) -> None:

@@ -90,7 +90,14 @@ def _done(arguments: Arguments, config: StageConfig, folder: StageFolder, shard:
             preflight.check(opened, config.expected)
             with folder.run() as run_folder:
                 workspace = Workspace(
-                    config, opened, arguments.places, folder.path, run_folder, progress, shard
+                    config,
+                    folder.config_hash,
+                    opened,
+                    arguments.places,
+                    folder.path,
+                    run_folder,
+                    progress,
+                    shard,
                 )
                 outcome: Outcome = _module(config.stage).run(workspace)
                 return folder.seal(run_folder, outcome, dict(opened.found))
@@ -103,7 +110,9 @@ def _helped(arguments: Arguments, config: StageConfig, folder: StageFolder) -> S
     opened = inputs.opened(config, arguments.places, Progress())
     with tempfile.TemporaryDirectory() as scratch:
         _module(config.stage).help_with(
-            Workspace(config, opened, arguments.places, folder.path, Path(scratch), Progress())
+            Workspace(
+                config, folder.config_hash, opened, arguments.places, folder.path, Path(scratch), Progress()
+            )
         )
     return StageReport(part=gang.rank())
 

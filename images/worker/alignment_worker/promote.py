@@ -1,7 +1,8 @@
 """The stage `promote`: seals the evidence and appends to the cycle's ledger. Nothing is promoted without it.
 
-Makes evidence.json, whose bytes are the canonical JSON that the evidence's digest is of, and, beside the iterations,
-`ledger/NNNNNN.json`, written once for an iteration.
+Makes evidence.json, whose bytes are the canonical JSON that the evidence's digest is of, a model card, and, beside the
+iterations, `ledger/NNNNNN.json`, written once for an iteration: what was promoted over what, and the digests of the
+evidence and of all that this stage seals.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from alignment_api import digests, names
 from alignment_api.stage import PromoteParameters
+from alignment_worker import model_card
 from alignment_worker.failures import DigestMismatchError, InvalidConfigError, StoreConflictError
 from alignment_worker.store import Outcome, create_exclusively
 from alignment_worker.workspace import Workspace
@@ -23,7 +25,10 @@ def run(workspace: Workspace) -> Outcome:
     parameters = workspace.config.parameters
     assert isinstance(parameters, PromoteParameters)
     check(workspace, parameters)
-    (workspace.run_folder / FILE).write_bytes(digests.canonical_json(parameters.evidence.to_wire()))
+    evidence, folder = parameters.evidence, workspace.run_folder
+    (folder / FILE).write_bytes(digests.canonical_json(evidence.to_wire()))
+    card = model_card.of_promotion(evidence, parameters.evidence_digest, workspace.inputs.path("candidate"))
+    (folder / model_card.FILE).write_text(card)
     append(workspace, parameters)
     return Outcome(counts={"sealed": 1})
 
@@ -55,7 +60,7 @@ def append(workspace: Workspace, parameters: PromoteParameters) -> None:
     folder = workspace.places.path(names.ledger_prefix(parameters.cycle_prefix))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{parameters.evidence.iteration:06d}.json"
-    entry = entry_of(parameters)
+    entry = entry_of(workspace, parameters)
     if not create_exclusively(file, digests.canonical_json(entry)) and _there(file.read_bytes()) != entry:
         raise StoreConflictError(
             f"{file} records another promotion of iteration {parameters.evidence.iteration}; two cycles must not share "
@@ -63,13 +68,15 @@ def append(workspace: Workspace, parameters: PromoteParameters) -> None:
         )
 
 
-def entry_of(parameters: PromoteParameters) -> dict[str, Any]:
+def entry_of(workspace: Workspace, parameters: PromoteParameters) -> dict[str, Any]:
     evidence = parameters.evidence
     return {
         "iteration": evidence.iteration,
         "candidate": {"uri": evidence.candidate_uri, "digest": evidence.candidate_digest},
         "incumbentDigest": evidence.incumbent_digest,
         "evidenceDigest": parameters.evidence_digest,
+        "sealed": digests.of_folder(workspace.run_folder),
+        "configHash": workspace.config_hash,
     }
 
 

@@ -67,7 +67,7 @@ class StageFolder:
     def __init__(self, path: Path, config: StageConfig, config_hash: str) -> None:
         self.path = path
         self._config = config
-        self._hash = config_hash
+        self.config_hash = config_hash
 
     def finished(self) -> StageResult | None:
         """What an earlier run, or another pod, has sealed; None if nothing is sealed yet.
@@ -80,11 +80,11 @@ class StageFolder:
         except FileNotFoundError:
             return None
         manifest = parse_manifest(file, data)
-        if manifest["configHash"] != self._hash:
+        if manifest["configHash"] != self.config_hash:
             raise StoreConflictError(
                 f"{file} belongs to another run of the stage {manifest['stage']} (config "
-                f"{manifest['configHash'][:12]}, this one is {self._hash[:12]}). Two cycles must not share a folder; "
-                "if the folder is not needed, delete it."
+                f"{manifest['configHash'][:12]}, this one is {self.config_hash[:12]}). Two cycles must not share "
+                "a folder; if the folder is not needed, delete it."
             )
         self._keep_only(manifest["run"])
         return result_of(manifest, Located(uri=self._config.output, digest=digests.of_bytes(data)))
@@ -93,7 +93,7 @@ class StageFolder:
         """Where the shard of that index seals its part."""
         inside = ("shards", str(index))
         config = self._config.model_copy(update={"output": uris.join(self._config.output, *inside)})
-        return StageFolder(self.path.joinpath(*inside), config, self._hash)
+        return StageFolder(self.path.joinpath(*inside), config, self.config_hash)
 
     def sealed(self) -> SealedFolder | None:
         """None if nothing is sealed yet. Raises StoreConflictError as `finished`."""
@@ -125,7 +125,7 @@ class StageFolder:
         manifest = {
             "contractVersion": CONTRACT_VERSION,
             "stage": self._config.stage.value,
-            "configHash": self._hash,
+            "configHash": self.config_hash,
             "run": name,
             "files": {f"{name}/{file}": digest for file, digest in files.items()},
             "result": self._result(name, run, outcome, inputs, files),

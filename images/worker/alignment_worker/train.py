@@ -19,9 +19,11 @@ import torch
 from transformers import TrainingArguments
 
 from alignment_api.cycle import Training
+from alignment_api.measurements import Measurement
 from alignment_api.stage import TrainParameters
 from alignment_worker import (
     lora,
+    model_card,
     models,
     ppo_training,
     train_best_of_n,
@@ -107,7 +109,7 @@ def run(workspace: Workspace) -> Outcome:
         }
     )
     measurements = train_log.measured(steps[: done["steps"]]) | (reference.measured if reference else {})
-    return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
+    return _candidate(workspace, counts, measurements)
 
 
 def _run_online(workspace: Workspace, parameters: TrainParameters, start: Path) -> Outcome:
@@ -121,7 +123,15 @@ def _run_online(workspace: Workspace, parameters: TrainParameters, start: Path) 
     del trained
     change = _change(workspace, start, counts["steps"], training)
     counts |= {"parameters": change.parameters, "parametersChanged": change.changed}
-    return Outcome(counts, measurements, model=workspace.run_folder / MODEL)
+    return _candidate(workspace, counts, measurements)
+
+
+def _candidate(workspace: Workspace, counts: dict[str, int], measurements: dict[str, Measurement]) -> Outcome:
+    """With its card."""
+    folder, inputs = workspace.run_folder / MODEL, workspace.inputs
+    card = model_card.of_checkpoint(workspace.config, inputs.digests, counts, inputs.path("start"))
+    (folder / model_card.FILE).write_text(card)
+    return Outcome(counts, measurements, model=folder)
 
 
 def help_with(workspace: Workspace) -> None:

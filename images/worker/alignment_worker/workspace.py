@@ -21,6 +21,7 @@ class Workspace:
     """
 
     config: StageConfig
+    config_hash: str  # what the manifest names it by
     inputs: Inputs
     places: Places
     stage_folder: Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from alignment_api import digests
 from alignment_api.cycle_status import Iteration
 from alignment_api.evidence import Evidence, EvidenceStage
 from alignment_api.stage import Stage
@@ -18,7 +17,7 @@ def of(owner: Owner, frozen: Frozen, iteration: Iteration) -> Evidence:
         cycle=owner.name,
         cycle_uid=owner.uid,
         iteration=iteration.number,
-        spec_digest=digests.of_json(frozen.spec.to_wire()),
+        spec=frozen.spec.to_wire(),
         incumbent_digest=iteration.incumbent.digest,
         candidate_uri=iteration.candidate.uri,
         candidate_digest=iteration.candidate.digest,

@@ -1,0 +1,226 @@
+"""Whether what was promoted is what its evidence says: every digest and every verdict, from the store's files alone.
+
+A cycle's folder in the store has `ledger/NNNNNN.json`, which names the evidence of a promotion by digest, and
+`iterations/N/STAGE/`, each with a manifest over its files. The evidence names the manifests, and they the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from alignment_api import digests
+from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.evidence import Evidence
+from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageReport, StageResult
+from alignment_operator.gates.judge import judge_all
+
+_MANIFEST = "manifest.json"
+_EVIDENCE = "evidence.json"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What the ledger has of one iteration, and what is not as it says."""
+
+    iteration: int
+    candidate: str = ""  # digests
+    evidence: str = ""
+    collected: bool = False  # its artifacts are gone: retention lets them go
+    files: int = 0  # that were digested
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(folder: Path) -> list[Promotion]:
+    """Every promotion of the cycle whose folder in the store this is, the oldest first. Raises OSError."""
+    found: list[Promotion] = []
+    for file in sorted((folder / "ledger").glob("*.json")):
+        found.append(_promotion(folder, file, found))
+    return found
+
+
+class _TamperedError(Exception):
+    """Something cannot even be read as what it should be."""
+
+
+def _promotion(folder: Path, file: Path, before: list[Promotion]) -> Promotion:
+    try:
+        number, entry = int(file.stem), _object(file)
+        candidate, evidence = entry["candidate"]["digest"], entry["evidenceDigest"]
+    except (_TamperedError, ValueError, KeyError, TypeError) as error:
+        return Promotion(
+            int(file.stem) if file.stem.isdigit() else 0, problems=[f"{file}: is no entry: {error}"]
+        )
+    problems: list[str] = []
+    if entry.get("iteration") != number or digests.canonical_json(entry) != file.read_bytes():
+        problems.append(f"{file}: is not what the stage promote wrote")
+    known = {promotion.candidate for promotion in before}
+    if before and entry.get("incumbentDigest") not in known:
+        problems.append(
+            f"{file}: incumbentDigest {entry.get('incumbentDigest')} was promoted by no entry before it"
+        )
+    iteration = folder / "iterations" / str(number)
+    if not iteration.is_dir():
+        return Promotion(number, candidate, evidence, collected=True, problems=problems)
+    checked = _Iteration(iteration, entry)
+    problems += checked.problems()
+    return Promotion(number, candidate, evidence, files=checked.files, problems=problems)
+
+
+class _Iteration:
+    """One iteration's folder against its entry in the ledger."""
+
+    def __init__(self, folder: Path, entry: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._entry = entry
+        self.files = 0
+
+    def problems(self) -> Iterator[str]:
+        """In the order in which one thing names the next."""
+        try:
+            evidence = self._evidence()
+            yield from self._stage_files(Stage.PROMOTE.value, None)
+            yield from self._sealing()
+            yield from self._contradictions(evidence)
+            results = {}
+            for stage in evidence.stages:
+                yield from self._stage_files(stage.name, stage.manifest_digest)
+                result = self._result(stage.name)
+                if (result.counts, result.measurements, result.by_category) != (
+                    stage.counts,
+                    stage.measurements,
+                    stage.by_category,
+                ):
+                    yield f"{self._folder / stage.name / _MANIFEST}: its result is not what the evidence says"
+                results[Stage(stage.name)] = result
+            yield from self._candidate(evidence)
+            yield from _verdicts(evidence, results, self._folder)
+        except _TamperedError as error:
+            yield str(error)
+
+    def _evidence(self) -> Evidence:
+        manifest = self._manifest(Stage.PROMOTE.value)
+        file = self._folder / Stage.PROMOTE.value / str(manifest.get("run")) / _EVIDENCE
+        data = _bytes(file)
+        if digests.of_bytes(data) != self._entry["evidenceDigest"]:
+            raise _TamperedError(
+                f"{file}: has not the digest that the ledger names, {self._entry['evidenceDigest']}"
+            )
+        try:
+            return Evidence.from_wire(json.loads(data))
+        except ValidationError as error:  # its digest is right: another version wrote it
+            raise _TamperedError(f"{file}: cannot be read by this version: {error}") from error
+
+    def _contradictions(self, evidence: Evidence) -> Iterator[str]:
+        entry, candidate = self._entry, self._entry["candidate"]
+        said = (
+            evidence.iteration,
+            evidence.candidate_uri,
+            evidence.candidate_digest,
+            evidence.incumbent_digest,
+        )
+        if said != (
+            entry["iteration"],
+            candidate.get("uri"),
+            candidate["digest"],
+            entry.get("incumbentDigest"),
+        ):
+            yield f"{self._folder / Stage.PROMOTE.value}: the evidence is of another promotion than the ledger's entry"
+
+    def _sealing(self) -> Iterator[str]:
+        """The manifest of `promote`, which no evidence names: all of it follows from the ledger's entry."""
+        file = self._folder / Stage.PROMOTE.value / _MANIFEST
+        manifest = self._manifest(Stage.PROMOTE.value)
+        listing = {name.partition("/")[2]: digest for name, digest in manifest["files"].items()}
+        sealed = digests.of_listing(listing)
+        expected = {
+            "contractVersion": CONTRACT_VERSION,
+            "stage": Stage.PROMOTE.value,
+            "configHash": self._entry.get("configHash"),
+            "run": f"run-{digests.short(sealed, 8)}",
+            "files": {f"run-{digests.short(sealed, 8)}/{name}": digest for name, digest in listing.items()},
+            "result": {"byCategory": {}, "counts": {"sealed": 1}, "inputs": {}, "measurements": {}},
+        }
+        if sealed != self._entry.get("sealed") or digests.canonical_json(expected) != _bytes(file):
+            yield f"{file}: is not what the ledger's entry says"
+
+    def _stage_files(self, stage: str, expected: str | None) -> Iterator[str]:
+        """Each file that the manifest names, and no other beside them."""
+        folder, manifest = self._folder / stage, self._manifest(stage)
+        if expected is not None and digests.of_bytes(_bytes(folder / _MANIFEST)) != expected:
+            yield f"{folder / _MANIFEST}: has not the digest that the evidence names, {expected}"
+        for name, digest in manifest["files"].items():
+            self.files += 1
+            try:
+                found = digests.of_file(folder / name)
+            except OSError as error:
+                yield f"{folder / name}: cannot be read: {error.strerror}"
+                continue
+            if found != digest:
+                yield f"{folder / name}: has not the digest that its manifest names, {digest}"
+        run = folder / str(manifest["run"])
+        there = {file.relative_to(folder).as_posix() for file in run.rglob("*") if file.is_file()}
+        yield from (
+            f"{folder / name}: no manifest names it" for name in sorted(there - set(manifest["files"]))
+        )
+
+    def _candidate(self, evidence: Evidence) -> Iterator[str]:
+        _, _, inside = evidence.candidate_uri.partition(f"/iterations/{evidence.iteration}/")
+        if not inside or digests.of_folder(self._folder / inside) != evidence.candidate_digest:
+            yield f"{self._folder / inside}: is not the candidate that the evidence is of, {evidence.candidate_digest}"
+
+    def _result(self, stage: str) -> StageResult:
+        """As its report brought it to the operator: some digits of the manifest's are lost on that way."""
+        manifest = self._manifest(stage)
+        here = {"uri": str(self._folder / stage), "digest": digests.of_bytes(b"")}
+        try:
+            result = StageResult.from_wire({**manifest["result"], "manifest": here})
+            told = StageReport.decode(StageReport(result=result).encode()).result
+        except (ValidationError, ValueError, TypeError, KeyError) as error:
+            raise _TamperedError(f"{self._folder / stage / _MANIFEST}: holds no result: {error}") from error
+        assert told is not None
+        return told
+
+    def _manifest(self, stage: str) -> dict[str, Any]:
+        file = self._folder / stage / _MANIFEST
+        manifest = _object(file)
+        if not isinstance(manifest.get("files"), dict):
+            raise _TamperedError(f"{file}: is no manifest")
+        return manifest
+
+
+def _verdicts(evidence: Evidence, results: Mapping[Stage, StageResult], folder: Path) -> Iterator[str]:
+    """Given again by this version's gates, from the same measurements and limits."""
+    try:
+        spec = AlignmentCycleSpec.from_wire(evidence.spec)
+    except ValidationError as error:
+        yield f"{folder}: the spec in the evidence cannot be read by this version: {error}"
+        return
+    candidate = Located(uri=evidence.candidate_uri, digest=evidence.candidate_digest)
+    again = {result.name: result.verdict for result in judge_all(spec, results, evidence.inputs, candidate)}
+    said = {gate.name: gate.verdict for gate in evidence.gates}
+    for name in sorted({*again, *said}):
+        if again.get(name) != said.get(name):
+            yield f"{folder}: gate {name}: the evidence says {said.get(name)}, its measurements give {again.get(name)}"
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_bytes(file))
+    except ValueError as error:
+        raise _TamperedError(f"{file}: is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise _TamperedError(f"{file}: is no JSON object")
+    return found
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise _TamperedError(f"{file}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,75 @@
+"""`alignctl verify` on what is no cycle's folder, and on a ledger alone; the whole of it is tried on the quickstart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from alignment_api import digests
+from alignment_operator.cli.main import alignctl
+
+DIGESTS = [f"sha256:{letter * 64}" for letter in "abcdef"]
+
+
+def entry(folder: Path, number: int, candidate: str, incumbent: str) -> Path:
+    (folder / "ledger").mkdir(exist_ok=True)
+    file = folder / "ledger" / f"{number:06d}.json"
+    wire = {
+        "iteration": number,
+        "candidate": {"uri": f"pvc://models/iterations/{number}/train/run-1/model", "digest": candidate},
+        "incumbentDigest": incumbent,
+        "evidenceDigest": DIGESTS[5],
+    }
+    file.write_bytes(digests.canonical_json(wire))
+    return file
+
+
+def verify(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(alignctl, ["verify", *words])
+    return done.exit_code, done.output
+
+
+def test_a_folder_without_a_ledger_is_named(tmp_path: Path) -> None:
+    code, said = verify(str(tmp_path))
+    assert code != 0
+    assert f"{tmp_path}: has no folder `ledger`; name the cycle's own folder" in said
+    (tmp_path / "ledger").mkdir()
+    code, said = verify(str(tmp_path))
+    assert code != 0
+    assert "holds no promotion" in said
+
+
+def test_what_retention_has_let_go_is_no_fault(tmp_path: Path) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0])
+    entry(tmp_path, 3, DIGESTS[2], DIGESTS[1])
+    code, said = verify(str(tmp_path))
+    assert code == 0
+    assert said.count("collected") == 2
+    assert verify(str(tmp_path), "--evidence", DIGESTS[5])[0] == 0
+
+
+@pytest.mark.parametrize("digest", [DIGESTS[4], "", "sha256:"])
+def test_evidence_that_no_entry_names_is_missed(tmp_path: Path, digest: str) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0])
+    code, said = verify(str(tmp_path), "--evidence", digest)
+    assert code == 1
+    assert f"no entry names the evidence {digest}" in said
+
+
+def test_an_incumbent_that_was_never_promoted_is_told(tmp_path: Path) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0])
+    entry(tmp_path, 2, DIGESTS[2], DIGESTS[3])
+    code, said = verify(str(tmp_path))
+    assert code == 1
+    assert f"incumbentDigest {DIGESTS[3]} was promoted by no entry before it" in said
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", json.dumps({"candidate": 1}), "\x00"])
+def test_an_entry_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0]).write_text(content)
+    code, said = verify(str(tmp_path))
+    assert code == 1
+    assert "000001.json: is no entry" in said
