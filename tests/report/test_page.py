@@ -74,6 +74,12 @@ def test_a_promotion_says_so_with_its_gates_and_every_section_filled(tmp_path: P
         assert number in page.text
 
 
+def test_the_settings_are_those_that_were_trained_with(tmp_path: Path) -> None:
+    text = page_of(Stored(tmp_path, world()).settle()).text
+    assert "learning rate5e-07" in text
+    assert "beta0.1" in text
+
+
 def test_a_refusal_names_the_gates_and_what_to_do(tmp_path: Path) -> None:
     page = page_of(Stored(tmp_path, world("hacked")).settle())
     assert (
@@ -81,7 +87,6 @@ def test_a_refusal_names_the_gates_and_what_to_do(tmp_path: Path) -> None:
         in page.text
     )
     assert "do not train on with this judge" in page.text
-    assert "nothing: harm is shown" in page.text
 
 
 def test_a_held_one_asks_a_person_with_the_command_and_what_would_settle_it(tmp_path: Path) -> None:

@@ -151,8 +151,14 @@ def report_config(
         cycle=owner.name,
         iterations=iterations_uri(owner, account.spec or store),
         iteration=account.iteration,
-        spec=account.spec,
+        spec=_settled(account.spec) if account.spec else None,
         explanation=account.explanation(approve, reject),
         history=status.history,
         unknown=list(account.unknown),
     )
+
+
+def _settled(spec: AlignmentCycleSpec) -> AlignmentCycleSpec:
+    """With the rates that the stage train was given, where the spec leaves them to the method."""
+    rates = {"learning_rate": pipeline.learning_rate(spec), "beta": pipeline.beta(spec)}
+    return spec.model_copy(update={"training": spec.training.model_copy(update=rates)})

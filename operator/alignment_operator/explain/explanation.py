@@ -60,7 +60,7 @@ def _deciding(outcome: str, gates: Sequence[GateResult]) -> list[GateResult]:
 def _in_short(gate: GateResult) -> str:
     """The first of what it says; the gates' own section says the rest."""
     first, *others = gate.message.split("; ")
-    return f"{first} (and {len(others)} more)" if len(others) > 1 else gate.message
+    return f"{first}; more below" if len(others) > 1 else gate.message
 
 
 def _gate(gate: GateResult, spec: AlignmentCycleSpec | None) -> ExplainedGate:

@@ -200,7 +200,7 @@ def _gate(gate: ExplainedGate) -> GateView:
         warnings=gate.warnings,
         note=gate.note,
         detectable=gate.detectable,
-        settles=gate.settles,
+        settles="" if gate.verdict is Verdict.FAILED else gate.settles,
         rows=[_measured(measured, tone) for measured in gate.measured],
     )
 
@@ -293,8 +293,8 @@ def _settings(config: ReportConfig) -> list[tuple[str, str]]:
         ("epochs", f"{training.epochs:g}"),
     ]
     trained = next((entry for entry in config.iteration.stages if entry.name is Stage.TRAIN), None)
-    for label, value in (("learning rate", training.learning_rate), ("beta", training.beta)):
-        told.append((label, f"{value:g}" if value is not None else "the method's default"))
+    rates = (("learning rate", training.learning_rate), ("beta", training.beta))
+    told += [(label, f"{value:g}") for label, value in rates if value is not None]
     told.append(("LoRA", f"rank {training.lora.rank}" if training.lora else "no, all weights"))
     if spec.judge:
         told.append(("training judge", _judge(spec.judge)))
