@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from alignment_api import digests
+from alignment_api.iteration_report import FILE
 from alignment_operator import verification
+from tests.report.markup import Page
 
 ROOT = Path(__file__).parents[2]
 ASSETS = ROOT / "examples" / "quickstart" / "quickstart-assets"
@@ -46,6 +48,18 @@ def verdicts(iteration: dict[str, Any]) -> dict[str, str]:
     return {gate["name"]: gate["verdict"] for gate in iteration["gates"]}
 
 
+def report(done: subprocess.CompletedProcess[str], state: Path) -> Page:
+    """The HTML report that a run names, with every section filled."""
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("report:"))
+    file = Path(line.removeprefix("report:").strip())
+    assert file.is_relative_to(state / "claims")
+    page = Page(file.read_text())
+    assert page.faults == []
+    missing = [attributes for attributes in page.with_tag("p") if attributes.get("class") == "missing"]
+    assert len(missing) == 1, "there is no other iteration for a trend"
+    return page
+
+
 def test_a_sound_judge_leads_to_a_promotion(tmp_path: Path) -> None:
     before = digests.of_folder(ASSETS / "policy")
     done = run("quickstart/cycle.yaml", tmp_path)
@@ -62,15 +76,19 @@ def test_a_sound_judge_leads_to_a_promotion(tmp_path: Path) -> None:
     assert json.loads(target.read_text())["data"] == {"uri": promoted["uri"]}
     for name in verdicts(iteration):
         assert name in done.stdout
+    assert "The candidate is promoted: all 5 gates passed." in report(done, tmp_path).text
     everything_is_sealed(local(promoted["uri"].partition("/iterations/")[0], tmp_path))
 
 
 def everything_is_sealed(folder: Path) -> None:
-    """The cycle's folder in the store: `alignctl verify` passes it, and no byte of it can be changed unseen."""
+    """The cycle's folder in the store: `alignctl verify` passes it, and no byte of it can be changed unseen.
+
+    But for the report, which is no evidence and may be written anew.
+    """
     verify = [str(Path(sys.prefix) / "bin" / "alignctl"), "verify", str(folder)]
     assert subprocess.run(verify, check=False).returncode == 0
     draw = random.Random(0)
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != FILE]
     assert {file.name for file in files} >= {"000001.json", "evidence.json", "README.md", "model.safetensors"}
     for file in files:
         whole = file.read_bytes()
@@ -98,6 +116,7 @@ def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
     assert iteration["message"].index("rewardHacking") < iteration["message"].index("lengthDrift")
     assert "promoted" not in status
     assert "The incumbent stays." in done.stdout
+    assert "refused by rewardHacking" in report(done, tmp_path).text
     assert local(iteration["candidate"]["uri"], tmp_path).is_dir()
 
 

@@ -36,6 +36,13 @@ def test_promoted_is_0_and_tells_the_gates_and_the_model(alignctl: Alignctl, sta
     assert "train: done in" in done.stderr
 
 
+def test_a_report_that_cannot_be_made_changes_nothing_else(alignctl: Alignctl, stand_in: StandIn) -> None:
+    """The stand-in has none."""
+    done = run(alignctl)
+    assert done.returncode == 0
+    assert "the HTML report could not be made: " in done.stderr.splitlines()[-1]
+
+
 def test_rejected_is_3_and_tells_why(alignctl: Alignctl, stand_in: StandIn) -> None:
     stand_in("evaluate", {"lengthRatio": 2.0})
     done = run(alignctl)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 _VOID = {"meta", "link", "br", "hr", "img", "input"}
 _LOADS = {"src", "href", "srcset", "data", "poster", "action", "formaction", "background", "xlink:href"}
 _KNOWN = """
     html head meta title style body a header main nav section article figure figcaption table caption thead tbody tr th
-    td p h1 h2 h3 h4 h5 ul li dl dt dd div span strong mark details summary
+    td p h1 h2 h3 h4 ul li dl dt dd div span strong mark details summary
     svg desc line rect circle polygon polyline text
 """
 
@@ -27,6 +28,7 @@ class Page(HTMLParser):
         self.feed(html)
         self.close()
         self.faults += [f"<{tag}> is not closed" for tag in self._open]
+        self._check_headings()
         self._check_references()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -59,6 +61,14 @@ class Page(HTMLParser):
 
     def with_tag(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
+
+    def _check_headings(self) -> None:
+        """One h1, and none deeper by more than a level than the one before it."""
+        levels = [int(tag[1]) for tag, _ in self.elements if re.fullmatch("h[1-6]", tag)]
+        deeper = [(one, other) for one, other in pairwise(levels) if other > one + 1]
+        self.faults += [f"h{other} follows h{one}" for one, other in deeper]
+        if levels.count(1) != 1:
+            self.faults.append(f"{levels.count(1)} h1")
 
     def _check_references(self) -> None:
         ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
