@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pydantic_core import PydanticCustomError
-
 from alignment_api import wording
+from alignment_api.model import refused
 from alignment_api.trainer_fields import ALLOWED, OURS
 
 MOST = max(map(len, ALLOWED.values()))
@@ -31,14 +30,14 @@ _ANY = (0, math.inf)
 
 
 def scalar(value: object) -> Value:
-    """Raises PydanticCustomError if it is none."""
+    """Raises `pydantic_core.PydanticCustomError` if it is none."""
     if isinstance(value, float) and not math.isfinite(value):
         message = "must be a finite number"
     elif isinstance(value, bool | int | float | str):
         return value
     else:
         message = "must be a number, text, or true or false"
-    raise PydanticCustomError("rule", "{message}", {"message": message, "path": ""})
+    raise refused(("", message))
 
 
 def problem(method: str, name: str, value: Value) -> str:

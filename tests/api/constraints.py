@@ -765,6 +765,12 @@ _NOT_TRAINED = "is required without spec.reward, which would train one: name a r
 _RESOURCES_OF = "spec.defaults.resources"
 _TOLERATIONS = "spec.defaults.tolerations"
 
+_BEST_OF_N = {
+    "spec.training.method": "BestOfN",
+    "spec.training.beta": MISSING,
+    "spec.training.arguments": MISSING,
+}
+
 RULES: tuple[SpanningRow, ...] = (
     SpanningRow(
         CYCLE,
@@ -772,6 +778,13 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.training.beta",
         ({"spec.training.method": "BestOfN", "spec.training.beta": MISSING},),
         ({"spec.training.method": "BestOfN", "spec.training.beta": 0.1},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "is of no use to BestOfN, which anchors to no reference; leave it out",
+        "spec.policy.reference",
+        ({**_BEST_OF_N, "spec.policy.reference": "Previous"}, {"spec.policy.reference": "Initial"}),
+        ({**_BEST_OF_N, "spec.policy.reference": "Initial"},),
     ),
     SpanningRow(
         CYCLE,

@@ -406,6 +406,33 @@ def test_ppo_has_no_trainer_that_an_argument_could_be_for() -> None:
     )
 
 
+def test_every_problem_of_one_place_is_told() -> None:
+    arguments = {"loss_type": "sigmoid", "weight_decay": "0.01", "warmup_ratio": 0.1, "optim": "adam"}
+    values: dict[str, object] = {"spec.training.arguments": arguments, "spec.training.method": "IPO"}
+    found = [problem.path for problem in check_manifest(with_values("AlignmentCycle", values))]
+    assert found == [f"spec.training.arguments.{name}" for name in arguments]
+    values = {"spec.training.method": "KTO", "spec.training.perDeviceBatchSize": 1} | {
+        "spec.training.arguments": {"use_weighting": True, "desirable_weight": -1}
+    }
+    found = [problem.path for problem in check_manifest(with_values("AlignmentCycle", values))]
+    assert found == [
+        "spec.training.perDeviceBatchSize",
+        "spec.training.arguments.use_weighting",
+        "spec.training.arguments.desirable_weight",
+    ]
+
+
+def test_best_of_n_has_no_reference_to_name() -> None:
+    values = {
+        "spec.training.method": "BestOfN",
+        "spec.training.beta": MISSING,
+        "spec.training.arguments": MISSING,
+        "spec.policy.reference": "Initial",
+    }
+    (problem,) = check_manifest(with_values("AlignmentCycle", values))
+    assert str(problem).startswith('spec.policy.reference: "Initial": is of no use to BestOfN')
+
+
 def test_kto_learns_from_one_label_at_least() -> None:
     weights = {"desirable_weight": 0, "undesirable_weight": 0}
     values = {"spec.training.method": "KTO", "spec.training.arguments": weights}

@@ -35,8 +35,8 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
     if not good or not bad:
         raise TooFewPairsError(
             f"KTO needs desirable and undesirable answers to at least two prompts: of {len(pairs)} pairs and "
-            f"{len(gathered.pairs) - len(pairs)} unpaired rows came {good} and {bad} that it can use. Give more "
-            "prompts or rows, or train on pairs by DPO."
+            f"{len(gathered.pairs) - len(pairs)} unpaired rows came {good} and {bad} that it can use. "
+            f"{_remedy(gathered.pairs)}"
         )
     others = list(chain.from_iterable(mismatched(batch, limit) for batch in batches))
     columns: dict[str, list[Any]] = {
@@ -65,6 +65,16 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         "undesirable_weight": max(1.0, good / bad),
     }
     return Rows(columns, lengths, counts, settings, origins=_origins(gathered.pairs, kept))
+
+
+def _remedy(pairs: Sequence[TokenPair]) -> str:
+    for label, has_it in (
+        ("true", any(pair.chosen for pair in pairs)),
+        ("false", any(pair.rejected for pair in pairs)),
+    ):
+        if not has_it:
+            return f"No row has the label {label}: add some to spec.datasets."
+    return "Give more prompts or rows in spec.datasets, or train on pairs by DPO."
 
 
 def unpaired(pairs: Sequence[TokenPair]) -> tuple[list[KtoRow], int]:

@@ -1,4 +1,4 @@
-"""Rollback: what an earlier iteration promoted, or M_0, is promoted again; the next promotion then takes an approval."""
+"""Rollback: what an earlier iteration promoted, or M_0, is promoted again; the next promotion takes an approval."""
 
 from __future__ import annotations
 
