@@ -239,7 +239,7 @@ class Training(Model):
     processes_per_node: int | None = Field(
         None, ge=1, le=64, description="Absent: one for each GPU that the pod sees, or one."
     )
-    sharding: Literal["None", "FSDP"] = Field(
+    sharding: Literal["None", "FSDP", "ZeRO3"] = Field(
         "None",
         description="FSDP: weights, gradients and optimizer are divided among the processes. None: each has all.",
     )

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from trl import RewardConfig
 
 from alignment_api.cycle import RewardTraining, Training
-from alignment_worker import gang, precision
+from alignment_worker import gang, precision, train_zero3
 from alignment_worker.failures import InvalidConfigError
 
 _ACTIVATION_BYTES = 34  # a token, layer and hidden unit in 16 bits: Korthikanti et al. 2022, equation 2
@@ -50,17 +50,20 @@ def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, 
     Raises InvalidConfigError without a learning rate, or if this machine cannot compute in the precision asked for.
     """
     where, dtype = precision.device(), computed_in(training)
+    by_deepspeed = training.sharding == "ZeRO3"
     return {
         "output_dir": str(folder),
         "learning_rate": learning_rate(training),
         "num_train_epochs": training.epochs,
         "per_device_train_batch_size": training.per_device_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
-        "use_cpu": where.type == "cpu",
+        "use_cpu": where.type == "cpu" and not by_deepspeed,
         "ddp_backend": "gloo" if where.type == "cpu" and gang.member() else None,
-        "bf16": dtype is torch.bfloat16,
+        "bf16": dtype is torch.bfloat16 and not by_deepspeed,
         "fp16": dtype is torch.float16,
         "activation_checkpointing": recompute,
+        "deepspeed": train_zero3.config(dtype) if by_deepspeed else None,
+        "accelerator_config": {"use_configured_state": by_deepspeed},
         "save_strategy": "steps",
         "save_steps": training.checkpoint_every_steps,
         "save_only_model": training.sharding != "None",  # transformers' own checkpoints; ours hold everything
@@ -77,7 +80,7 @@ def reward_configuration(
     reward: RewardTraining, training: Training, folder: Path, *, recompute: bool
 ) -> RewardConfig:
     """Of the stage `reward`, which computes in one process and on one GPU. Raises InvalidConfigError."""
-    own = {"learning_rate": reward.learning_rate, "epochs": reward.epochs}
+    own = {"learning_rate": reward.learning_rate, "epochs": reward.epochs, "sharding": "None"}
     shared = settings(training.model_copy(update=own), folder, recompute=recompute)
     config = RewardConfig(max_length=None, disable_dropout=False, **shared)  # both are seen to
     config._n_gpu = min(config.n_gpu, 1)

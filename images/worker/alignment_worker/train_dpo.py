@@ -92,19 +92,20 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         mine = share(batches, self.args.world_size)
         self._progress.begin(sum(map(len, mine)), "pairs", "reference log-probabilities")
-        for batch in mine:
-            inputs = self._prepare_inputs(self.data_collator([dataset[index] for index in batch]))
-            chosen_first = self._token_log_probs(inputs)
-            for place, index in enumerate(batch):
-                yield index, (chosen_first[place], chosen_first[place + len(batch)])
-            self._progress.advance(len(batch))
+        with self.referring() as model:
+            for batch in mine:
+                inputs = self._prepare_inputs(self.data_collator([dataset[index] for index in batch]))
+                chosen_first = self._token_log_probs(model, inputs)
+                for place, index in enumerate(batch):
+                    yield index, (chosen_first[place], chosen_first[place + len(batch)])
+                self._progress.advance(len(batch))
 
-    def _token_log_probs(self, inputs: Mapping[str, torch.Tensor]) -> list[list[float]]:
+    def _token_log_probs(self, model: Any, inputs: Mapping[str, torch.Tensor]) -> list[list[float]]:
         """By completion and token: TRL computes them, and gives the sums alone."""
         seen: list[torch.Tensor] = []
 
         def forward(**arguments: Any) -> Any:
-            outputs = (self.ref_model or self.model)(**arguments)
+            outputs = model(**arguments)
             seen.append(outputs.log_probs)
             return outputs
 

@@ -121,15 +121,16 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
         return inputs["completion_mask"][inputs["label"]]
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
-        def scored(batch: list[Row]) -> Sequence[list[float]]:
-            inputs = self._prepare_inputs(self.data_collator(batch))
-            both = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-            return [values.tolist() for values in both]
-
         names = ("ref_logps", "ref_KL_logps")
-        return with_reference(
-            dataset, names, _length, scored, batch_size, self.args.world_size, self._progress
-        )
+        with self.referring() as model:
+
+            def scored(batch: list[Row]) -> Sequence[list[float]]:
+                inputs = self._prepare_inputs(self.data_collator(batch))
+                return [values.tolist() for values in self.compute_ref_log_probs(model, inputs)]
+
+            return with_reference(
+                dataset, names, _length, scored, batch_size, self.args.world_size, self._progress
+            )
 
 
 def _length(row: Row) -> int:
