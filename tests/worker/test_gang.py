@@ -26,6 +26,7 @@ from tests.worker import training
 from tests.worker.training import Finished
 
 DEADLINE_SECONDS = 400
+DIVIDED = ("FSDP", "ZeRO3")
 
 # Its whole node is gone behind the checkpoint of step 4: the launcher, and with it its ranks.
 LOSES_ITS_NODE = """
@@ -153,7 +154,7 @@ from alignment_worker import main, train_checkpoints, train_sharding
 held, gathered, keep = Path(sys.argv.pop(1)), train_sharding.gathered, train_checkpoints.Checkpoints.keep
 
 def numbers(tensors):
-    return sum(getattr(each, "_local_tensor", each).numel() for each in tensors)
+    return sum(train_sharding.own_part(each).numel() for each in tensors)
 
 def gathered_and_counted(model, optimizer):
     state = [each for moments in optimizer.state.values() for each in moments.values() if each.ndim]
@@ -171,12 +172,13 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.parametrize("sharding", DIVIDED)
 def test_a_divided_training_dies_and_ends_as_an_undivided_one(
-    inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
+    sharding: str, inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
 ) -> None:
     script, held = tmp_path / "dies_divided.py", tmp_path / "held"
     script.write_text(DIES_DIVIDED)
-    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding="FSDP")
+    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding=sharding)
     launcher = [
         sys.executable,
         "-c",

@@ -127,6 +127,7 @@ def gathered_optimizer(model: Any, optimizer: Any) -> dict[str, Any]:
 def restore_weights(model: Any, folder: Path) -> None:
     """What `gathered_weights` gave, from the first process to all. Raises OSError."""
     from deepspeed.runtime.zero import GatheredParameters  # noqa: PLC0415 - as above
+    from deepspeed.utils import safe_set_local_fp32_param  # noqa: PLC0415 - as above
 
     with safe_open(folder / SAFE_WEIGHTS_NAME, framework="pt") as file:
         stored = set(file.keys())
@@ -134,6 +135,7 @@ def restore_weights(model: Any, folder: Path) -> None:
             with GatheredParameters([weight], modifier_rank=0), torch.no_grad():
                 if gang.rank() == 0:
                     weight.copy_(file.get_tensor(next(name for name in names if name in stored)))
+            safe_set_local_fp32_param(weight, weight.ds_tensor)  # the optimizer has a copy of its own
 
 
 def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
