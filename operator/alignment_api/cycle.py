@@ -241,7 +241,8 @@ class Training(Model):
     )
     sharding: Literal["None", "FSDP", "ZeRO3"] = Field(
         "None",
-        description="FSDP: weights, gradients and optimizer are divided among the processes. None: each has all.",
+        description="FSDP, ZeRO3: weights, gradients and optimizer are divided among the processes, by PyTorch or by "
+        "DeepSpeed. None: each has all.",
     )
     arguments: Annotated[dict[str, Scalar], Field(max_length=trainer_arguments.MOST)] | None = Field(
         None,
