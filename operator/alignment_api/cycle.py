@@ -286,8 +286,7 @@ class Training(Model):
     def _arguments_are_known(self) -> Self:
         for name, value in (self.arguments or {}).items():
             problem = trainer_arguments.problem(self.method, name, value)
-            if self.sharding != "None":
-                problem = problem or trainer_arguments.problem_divided(name, value)
+            problem = problem or trainer_arguments.problem_divided(self.sharding, name, value)
             if problem:
                 context = {"message": problem, "path": f".arguments.{name}"}
                 raise PydanticCustomError("rule", "{message}", context)

@@ -128,21 +128,24 @@ def test_two_nodes_train_as_one_process_does_with_the_same_batch(
 
 
 @pytest.mark.parametrize(("method", "near"), [("IPO", 1e-5), ("KTO", 1e-2), ("BestOfN", 1e-5)])
-def test_every_method_trains_in_two_processes_as_in_one(
+def test_every_method_trains_in_two_processes_as_in_one_divided_or_not(
     method: str, near: float, inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
 ) -> None:
     """But for KTO's KL: two processes estimate it from both their batches, one from each of them."""
     pairs = training.sealed(tmp_path / "judge", training.file_for(method), training.sampled_pairs(32))
     own = inputs | {"pairs": (pairs, InputKind.STAGE)}
-    two, one = (
+    two, *divided, one = (
         training.finish(config(own, tmp_path / name, method=method, **settings), tmp_path / f"job-{name}")
-        for name, settings in (
-            ("two", {"processes_per_node": 2}),
-            ("one", {"gradient_accumulation_steps": 2}),
-        )
+        for name, settings in {
+            "two": {"processes_per_node": 2},
+            **{how: {"processes_per_node": 2, "sharding": how} for how in DIVIDED},
+            "one": {"gradient_accumulation_steps": 2},
+        }.items()
     )
     assert (two.code, one.code) == (0, 0)
     assert losses(two) == pytest.approx(losses(one), abs=near)
+    for each in divided:
+        assert losses(each) == pytest.approx(losses(two), abs=1e-5)
 
 
 # Says what rank 0 holds of weights and optimizer, and dies behind the checkpoint of step 4.
@@ -209,26 +212,28 @@ def test_adapters_on_a_divided_model_train_as_on_a_whole_one(
     )
     own = inputs | {"start": (start, InputKind.MODEL), "reference": (reference, InputKind.MODEL)}
     settings = {"method": "KTO", "lora": Lora(rank=4, alpha=8)}
-    divided, whole = (
+    whole, *divided = (
         training.finish(
             config(own, tmp_path / sharding, **settings, processes_per_node=2, sharding=sharding),
             tmp_path / f"job-{sharding}",
         )
-        for sharding in ("FSDP", "None")
+        for sharding in ("None", *DIVIDED)
     )
-    assert losses(divided) == pytest.approx(losses(whole), abs=1e-5)
-    assert divided.report.result is not None
     assert whole.report.result is not None
-    assert divided.report.result.counts == whole.report.result.counts
+    for each in divided:
+        assert losses(each) == pytest.approx(losses(whole), abs=1e-5)
+        assert each.report.result is not None
+        assert each.report.result.counts == whole.report.result.counts
 
 
+@pytest.mark.parametrize("sharding", DIVIDED)
 def test_one_process_has_nobody_to_divide_a_model_with(
-    inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
+    sharding: str, inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
 ) -> None:
-    done = training.finish(config(inputs, tmp_path / "out", sharding="FSDP"), tmp_path / "job")
+    done = training.finish(config(inputs, tmp_path / "out", sharding=sharding), tmp_path / "job")
     assert done.report.failure is not None
     assert (done.code, done.report.failure.reason) == (64, "InvalidConfig")
-    assert "training.sharding: FSDP divides a model among processes" in done.report.failure.message
+    assert f"training.sharding: {sharding} divides a model among processes" in done.report.failure.message
 
 
 def test_a_model_of_unknown_layers_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +250,7 @@ def test_a_model_of_unknown_layers_is_not_divided(monkeypatch: pytest.MonkeyPatc
     assert found.fsdp_size == 2
     assert not found.fsdp_mixed_precision
     assert train_sharding.layout(training.training(), unknown) is None
+    assert train_sharding.layout(training.training(sharding="ZeRO3"), unknown) is None  # it needs no names
 
 
 def test_every_process_computes_as_many_batches_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

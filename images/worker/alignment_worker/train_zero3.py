@@ -57,9 +57,9 @@ def connect(where: torch.device) -> None:
     """The processes of the gang, before the trainer's settings are made, which know no DeepSpeed on CPUs."""
     os.environ["DS_ACCELERATOR"] = where.type  # or it looks for devices of all makes
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
-    import deepspeed  # noqa: PLC0415 - takes seconds, and it acts on the environment
+    import deepspeed  # noqa: PLC0415 - it acts on the environment, and few trainings need it
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # for CPUs, and would be compiled here
+    deepspeed.ops.__compatible_ops__ = {}  # none is compiled, for the image has no compiler
     PartialState(backend="gloo" if where.type == "cpu" else None, timeout=_PATIENCE)
 
 
