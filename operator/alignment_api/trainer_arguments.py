@@ -54,7 +54,9 @@ def problem_divided(sharding: str, name: str, value: Value) -> str:
     able = _DIVIDED.get(sharding, ())
     if name != "optim" or not able or value in able:
         return ""
-    return f"{value} does not train with sharding: {sharding}; choose {', '.join(able)}, or write sharding: None"
+    return (
+        f"{value} does not train with sharding: {sharding}; choose {', '.join(able)}, or write sharding: None"
+    )
 
 
 def _fits(kind: type, value: Value) -> bool:

@@ -1079,7 +1079,9 @@ RULES: tuple[SpanningRow, ...] = (
         CYCLE,
         "must not be FP16 with sharding; write Auto, BF16 or FP32",
         "spec.training.precision",
-        tuple({"spec.training.precision": each} | how for each in ("Auto", "BF16", "FP32") for how in _DIVIDED),
+        tuple(
+            {"spec.training.precision": each} | how for each in ("Auto", "BF16", "FP32") for how in _DIVIDED
+        ),
         tuple({"spec.training.precision": "FP16"} | how for how in _DIVIDED),
     ),
     SpanningRow(

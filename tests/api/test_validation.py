@@ -365,8 +365,14 @@ def test_an_unknown_argument_is_refused_with_those_that_the_method_has() -> None
 @pytest.mark.parametrize(
     ("sharding", "optim", "able"),
     [
-        *(("FSDP", optim, "adamw_torch, adamw_torch_fused, adagrad, rmsprop") for optim in ("adafactor", "sgd")),
-        *(("ZeRO3", optim, "adamw_torch, adamw_torch_fused, rmsprop, sgd") for optim in ("adafactor", "adagrad")),
+        *(
+            ("FSDP", optim, "adamw_torch, adamw_torch_fused, adagrad, rmsprop")
+            for optim in ("adafactor", "sgd")
+        ),
+        *(
+            ("ZeRO3", optim, "adamw_torch, adamw_torch_fused, rmsprop, sgd")
+            for optim in ("adafactor", "adagrad")
+        ),
     ],
 )
 def test_an_optimizer_that_cannot_be_divided_is_refused_with_those_that_can(

@@ -134,13 +134,14 @@ def test_every_method_trains_in_two_processes_as_in_one_divided_or_not(
     """But for KTO's KL: two processes estimate it from both their batches, one from each of them."""
     pairs = training.sealed(tmp_path / "judge", training.file_for(method), training.sampled_pairs(32))
     own = inputs | {"pairs": (pairs, InputKind.STAGE)}
+    together: dict[str, object] = {"processes_per_node": 2}
     two, *divided, one = (
         training.finish(config(own, tmp_path / name, method=method, **settings), tmp_path / f"job-{name}")
-        for name, settings in {
-            "two": {"processes_per_node": 2},
-            **{how: {"processes_per_node": 2, "sharding": how} for how in DIVIDED},
-            "one": {"gradient_accumulation_steps": 2},
-        }.items()
+        for name, settings in (
+            ("two", together),
+            *((sharding, together | {"sharding": sharding}) for sharding in DIVIDED),
+            ("one", {"gradient_accumulation_steps": 2}),
+        )
     )
     assert (two.code, one.code) == (0, 0)
     assert losses(two) == pytest.approx(losses(one), abs=near)

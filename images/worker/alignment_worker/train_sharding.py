@@ -147,6 +147,8 @@ def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
 def united(model: Any, weights: Weights, start: Any) -> Any:
     """`start`, undivided, with what was trained: the weights that were gathered of the model, or its adapters."""
     adapted = get_peft_model(start, model.peft_config["default"]) if isinstance(model, PeftModel) else start
-    unknown = adapted.load_state_dict(weights, strict=False).unexpected_keys  # in place: what is tied stays so
+    unknown = adapted.load_state_dict(
+        weights, strict=False
+    ).unexpected_keys  # in place: what is tied stays so
     assert not unknown, unknown
     return adapted

@@ -31,8 +31,8 @@ _PATIENCE = timedelta(minutes=30)  # as in other trainings; the first process ma
 def config(computed_in: torch.dtype) -> dict[str, Any]:
     """DeepSpeed's settings. transformers fills `auto` in: what spec.training says, and what fits the model's width.
 
-    Weights stay in FP32, and BF16 is torch's autocast, as in an undivided training. DeepSpeed's own `bf16` would take the
-    first weights of the optimizer from those that it has rounded. No module sums its gradients in BF16.
+    Weights stay in FP32, and BF16 is torch's autocast, as in an undivided training: DeepSpeed's own `bf16` would start
+    the optimizer's weights from those that it has rounded. No module sums its gradients in BF16.
     """
     return {
         "zero_optimization": {
@@ -78,8 +78,9 @@ def divided(weight: Any) -> bool:
 
 
 def own_part(weight: Any) -> torch.Tensor:
-    """What this process has of it."""
-    part: torch.Tensor = weight.ds_tensor
+    """What this process has of it, without what fills it up where it cannot be divided evenly: that is any number."""
+    size = weight.ds_tensor.numel()
+    part: torch.Tensor = weight.ds_tensor[: max(0, weight.ds_numel - size * gang.rank())]
     return part
 
 
@@ -97,7 +98,7 @@ def gathered_weights(model: Any) -> dict[str, torch.Tensor]:
     """Those that are trained, on the CPU of the first process; all processes must ask, and the others get none."""
     from deepspeed.runtime.zero import GatheredParameters  # noqa: PLC0415 - as above
 
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for weight, names in _trained(model):
         with GatheredParameters([weight]):
             if gang.rank() == 0:
@@ -145,12 +146,16 @@ def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
     found = torch.load(folder / OPTIMIZER_NAME, map_location="cpu", mmap=True, weights_only=True)
     inner = optimizer.optimizer
     some = next(iter(found["state"].values()))
-    for flat in inner.fp32_partitioned_groups_flat:
-        inner.state[flat] = {
-            key: torch.zeros_like(flat) if value.ndim else value.clone() for key, value in some.items()
-        }
+    inner._set_fp32_optimizer_param_groups()  # its groups are empty between two steps
+    state = {}
     for group, stored in zip(inner.param_groups, found["param_groups"], strict=True):
-        group |= {**stored, "params": []}
+        stored["params"] = range(len(state), len(state) + len(group["params"]))
+        state |= {
+            number: {key: torch.zeros_like(flat) if value.ndim else value for key, value in some.items()}
+            for number, flat in zip(stored["params"], group["params"], strict=True)
+        }
+    inner.optimizer.load_state_dict({"state": state, "param_groups": found["param_groups"]})
+    inner._clear_fp32_optimizer_param_groups()
     for weight, names in _trained(model):
         for key, value in found["state"][names[0]].items():
             if value.ndim:
@@ -167,10 +172,10 @@ def _trained(model: Any) -> list[tuple[Any, list[str]]]:
 
 
 def _is_divided(value: Any, flat: torch.Tensor) -> bool:
-    return torch.is_tensor(value) and value.shape == flat.shape
+    return isinstance(value, torch.Tensor) and bool(value.shape == flat.shape)
 
 
 def _part(whole: torch.Tensor, size: int) -> torch.Tensor:
-    """This process's own. DeepSpeed fills the last one up, where a weight cannot be divided evenly."""
+    """This process's own, filled up as DeepSpeed does."""
     own = whole.flatten()[size * gang.rank() :][:size]
     return torch.nn.functional.pad(own, (0, size - own.numel()))
