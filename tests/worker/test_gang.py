@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from alignment_api.cycle import Lora
 from alignment_api.stage import InputKind, StageConfig, StageReport, TrainParameters
-from alignment_worker import gang, train_sharding
+from alignment_worker import gang, train_sharding, train_zero3
 from alignment_worker.failures import InvalidConfigError
 from alignment_worker.main import main
 from alignment_worker.train_columns import share
@@ -134,14 +135,14 @@ def test_every_method_trains_in_two_processes_as_in_one_divided_or_not(
     """But for KTO's KL: two processes estimate it from both their batches, one from each of them."""
     pairs = training.sealed(tmp_path / "judge", training.file_for(method), training.sampled_pairs(32))
     own = inputs | {"pairs": (pairs, InputKind.STAGE)}
-    together: dict[str, object] = {"processes_per_node": 2}
+    ways: dict[str, dict[str, Any]] = {
+        "two": {"processes_per_node": 2},
+        **{sharding: {"processes_per_node": 2, "sharding": sharding} for sharding in DIVIDED},
+        "one": {"gradient_accumulation_steps": 2},
+    }
     two, *divided, one = (
-        training.finish(config(own, tmp_path / name, method=method, **settings), tmp_path / f"job-{name}")
-        for name, settings in (
-            ("two", together),
-            *((sharding, together | {"sharding": sharding}) for sharding in DIVIDED),
-            ("one", {"gradient_accumulation_steps": 2}),
-        )
+        training.finish(config(own, tmp_path / way, method=method, **settings), tmp_path / f"job-{way}")
+        for way, settings in ways.items()
     )
     assert (two.code, one.code) == (0, 0)
     assert losses(two) == pytest.approx(losses(one), abs=near)
@@ -225,6 +226,46 @@ def test_adapters_on_a_divided_model_train_as_on_a_whole_one(
         assert losses(each) == pytest.approx(losses(whole), abs=1e-5)
         assert each.report.result is not None
         assert each.report.result.counts == whole.report.result.counts
+
+
+RECOMPUTES = """
+import sys
+from alignment_worker import main, train_config
+
+train_config.must_recompute = lambda *_: True
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("sharding", DIVIDED)
+def test_a_divided_training_that_recomputes_activations_in_bf16_ends_near_one_that_does_neither(
+    sharding: str, inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
+) -> None:
+    script = tmp_path / "recomputes.py"
+    script.write_text(RECOMPUTES)
+    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding=sharding, precision="BF16")
+    launcher = [sys.executable, "-c", _launching(script), *training.arguments(made, tmp_path / "job")]
+    done = subprocess.run(
+        launcher, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=DEADLINE_SECONDS
+    )
+    assert done.returncode == 0
+    assert losses(Finished(0, together.reports[0], tmp_path / "out")) == pytest.approx(
+        losses(together.done), abs=1e-3
+    )
+
+
+def test_a_weight_that_cannot_be_divided_evenly_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "gang")
+    weight = torch.nn.Parameter(torch.empty(0))
+    weight.ds_id, weight.ds_numel, weight.ds_tensor = 0, 5, torch.empty(2)
+    held = []
+    for rank in range(4):
+        monkeypatch.setenv("RANK", str(rank))
+        held.append(train_sharding.own_part(weight).numel())
+        assert (
+            train_zero3.part_of(torch.arange(5.0), weight).tolist() == [[0, 1], [2, 3], [4, 0], [0, 0]][rank]
+        )
+    assert held == [2, 2, 1, 0]
 
 
 @pytest.mark.parametrize("sharding", DIVIDED)

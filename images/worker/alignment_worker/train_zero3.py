@@ -84,6 +84,13 @@ def own_part(weight: Any) -> torch.Tensor:
     return part
 
 
+def part_of(whole: torch.Tensor, weight: Any) -> torch.Tensor:
+    """Likewise, of something as large as the weight, filled up as DeepSpeed does."""
+    size = weight.ds_tensor.numel()
+    own = whole.flatten()[size * gang.rank() :][:size]
+    return torch.nn.functional.pad(own, (0, size - own.numel()))
+
+
 @contextmanager
 def forward(model: Any, accelerator: Any) -> Iterator[Any]:
     """What computes with the model before it is trained: only an engine of DeepSpeed collects its layers' weights."""
@@ -147,7 +154,7 @@ def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
     inner = optimizer.optimizer
     some = next(iter(found["state"].values()))
     inner._set_fp32_optimizer_param_groups()  # its groups are empty between two steps
-    state = {}
+    state: dict[int, dict[str, Any]] = {}
     for group, stored in zip(inner.param_groups, found["param_groups"], strict=True):
         stored["params"] = range(len(state), len(state) + len(group["params"]))
         state |= {
@@ -159,7 +166,7 @@ def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
     for weight, names in _trained(model):
         for key, value in found["state"][names[0]].items():
             if value.ndim:
-                safe_set_local_optimizer_state(weight, _part(value, weight.ds_tensor.numel()), key)
+                safe_set_local_optimizer_state(weight, part_of(value, weight), key)
 
 
 def _trained(model: Any) -> list[tuple[Any, list[str]]]:
@@ -173,9 +180,3 @@ def _trained(model: Any) -> list[tuple[Any, list[str]]]:
 
 def _is_divided(value: Any, flat: torch.Tensor) -> bool:
     return isinstance(value, torch.Tensor) and bool(value.shape == flat.shape)
-
-
-def _part(whole: torch.Tensor, size: int) -> torch.Tensor:
-    """This process's own, filled up as DeepSpeed does."""
-    own = whole.flatten()[size * gang.rank() :][:size]
-    return torch.nn.functional.pad(own, (0, size - own.numel()))
