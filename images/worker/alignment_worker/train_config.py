@@ -50,20 +50,17 @@ def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, 
     Raises InvalidConfigError without a learning rate, or if this machine cannot compute in the precision asked for.
     """
     where, dtype = precision.device(), computed_in(training)
-    by_deepspeed = training.sharding == "ZeRO3"
-    return {
+    common = {
         "output_dir": str(folder),
         "learning_rate": learning_rate(training),
         "num_train_epochs": training.epochs,
         "per_device_train_batch_size": training.per_device_batch_size,
         "gradient_accumulation_steps": training.gradient_accumulation_steps,
-        "use_cpu": where.type == "cpu" and not by_deepspeed,
+        "use_cpu": where.type == "cpu",
         "ddp_backend": "gloo" if where.type == "cpu" and gang.member() else None,
-        "bf16": dtype is torch.bfloat16 and not by_deepspeed,
+        "bf16": dtype is torch.bfloat16,
         "fp16": dtype is torch.float16,
         "activation_checkpointing": recompute,
-        "deepspeed": train_zero3.config(dtype) if by_deepspeed else None,
-        "accelerator_config": {"use_configured_state": by_deepspeed},
         "save_strategy": "steps",
         "save_steps": training.checkpoint_every_steps,
         "save_only_model": training.sharding != "None",  # transformers' own checkpoints; ours hold everything
@@ -74,6 +71,7 @@ def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, 
         "disable_tqdm": True,
         "dataloader_pin_memory": where.type == "cuda",
     }
+    return common | (train_zero3.settings(dtype) if training.sharding == "ZeRO3" else {})
 
 
 def reward_configuration(

@@ -53,6 +53,16 @@ def config(computed_in: torch.dtype) -> dict[str, Any]:
     }
 
 
+def settings(computed_in: torch.dtype) -> dict[str, Any]:
+    """Of the trainer, where they differ from those of other trainings."""
+    return {
+        "deepspeed": config(computed_in),
+        "accelerator_config": {"use_configured_state": True},  # that of `connect`
+        "use_cpu": False,  # or Accelerate does without DeepSpeed; it takes the CPU where there is no GPU
+        "bf16": False,  # DeepSpeed has it from its config
+    }
+
+
 def connect(where: torch.device) -> None:
     """The processes of the gang, before the trainer's settings are made, which know no DeepSpeed on CPUs."""
     os.environ["DS_ACCELERATOR"] = where.type  # or it looks for devices of all makes
