@@ -168,7 +168,9 @@ def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
     for group, stored in zip(inner.param_groups, found["param_groups"], strict=True):
         stored["params"] = range(len(state), len(state) + len(group["params"]))
         state |= {
-            number: {key: torch.zeros_like(flat) if value.ndim else value for key, value in some.items()}
+            number: {
+                key: torch.zeros_like(flat) if value.ndim else value.clone() for key, value in some.items()
+            }
             for number, flat in zip(stored["params"], group["params"], strict=True)
         }
     inner.optimizer.load_state_dict({"state": state, "param_groups": found["param_groups"]})
