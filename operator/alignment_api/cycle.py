@@ -239,9 +239,10 @@ class Training(Model):
     processes_per_node: int | None = Field(
         None, ge=1, le=64, description="Absent: one for each GPU that the pod sees, or one."
     )
-    sharding: Literal["None", "FSDP"] = Field(
+    sharding: Literal["None", "FSDP", "ZeRO3"] = Field(
         "None",
-        description="FSDP: weights, gradients and optimizer are divided among the processes. None: each has all.",
+        description="FSDP, ZeRO3: weights, gradients and optimizer are divided among the processes, by PyTorch or by "
+        "DeepSpeed. None: each has all.",
     )
     arguments: Annotated[dict[str, Scalar], Field(max_length=trainer_arguments.MOST)] | None = Field(
         None,
@@ -286,8 +287,7 @@ class Training(Model):
         arguments = self.arguments or {}
         for name, value in arguments.items():
             problem = trainer_arguments.problem(self.method, name, value)
-            if self.sharding != "None":
-                problem = problem or trainer_arguments.problem_divided(name, value)
+            problem = problem or trainer_arguments.problem_divided(self.sharding, name, value)
             if problem:
                 yield f".arguments.{name}", problem
         name, problem = trainer_arguments.problem_together(arguments)

@@ -388,14 +388,27 @@ def test_an_unknown_argument_is_refused_with_those_that_the_method_has() -> None
         assert problem.message.endswith(", ".join(trainer_fields.ALLOWED[method]))
 
 
-@pytest.mark.parametrize("optim", ["adafactor", "sgd"])
-def test_an_optimizer_that_cannot_be_divided_is_refused_with_those_that_can(optim: str) -> None:
-    values = {"spec.training.arguments": {"optim": optim}, "spec.training.sharding": "FSDP"}
+@pytest.mark.parametrize(
+    ("sharding", "optim", "able"),
+    [
+        *(
+            ("FSDP", optim, "adamw_torch, adamw_torch_fused, adagrad, rmsprop")
+            for optim in ("adafactor", "sgd")
+        ),
+        *(
+            ("ZeRO3", optim, "adamw_torch, adamw_torch_fused, rmsprop, sgd")
+            for optim in ("adafactor", "adagrad")
+        ),
+    ],
+)
+def test_an_optimizer_that_cannot_be_divided_is_refused_with_those_that_can(
+    sharding: str, optim: str, able: str
+) -> None:
+    values = {"spec.training.arguments": {"optim": optim}, "spec.training.sharding": sharding}
     (problem,) = check_manifest(with_values("AlignmentCycle", values))
     assert problem.path == "spec.training.arguments.optim"
     assert problem.message == (
-        f"{optim} does not train with sharding; choose adamw_torch, adamw_torch_fused, adagrad, rmsprop, or write "
-        "sharding: None"
+        f"{optim} does not train with sharding: {sharding}; choose {able}, or write sharding: None"
     )
     assert not check_manifest(with_values("AlignmentCycle", values | {"spec.training.sharding": "None"}))
 

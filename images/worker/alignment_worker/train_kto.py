@@ -133,13 +133,18 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
         return inputs["completion_mask"][inputs["label"]]
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
-        def score(batch: list[Row]) -> Iterable[tuple[float, float]]:
-            inputs = self._prepare_inputs(self.data_collator(batch))
-            own, others = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-            return zip(own.tolist(), others.tolist(), strict=True)
-
         everything, processes = range(len(dataset)), self.args.world_size
-        part = dict(scored(dataset, everything, self._lengths, score, batch_size, processes, self._progress))
+        with self.referring() as model:
+
+            def score(batch: list[Row]) -> Iterable[tuple[float, float]]:
+                own, others = self.compute_ref_log_probs(
+                    model, self._prepare_inputs(self.data_collator(batch))
+                )
+                return zip(own.tolist(), others.tolist(), strict=True)
+
+            part = dict(
+                scored(dataset, everything, self._lengths, score, batch_size, processes, self._progress)
+            )
         found = {index: both for of_process in gang.gathered(part) for index, both in of_process.items()}
         own, others = (list(column) for column in zip(*(found[index] for index in everything), strict=True))
         return dataset.add_column("ref_logps", own).add_column("ref_KL_logps", others)
