@@ -50,6 +50,7 @@ class Reason(StrEnum):
     REJECTED_BY_PERSON = "RejectedByPerson"
     INCONCLUSIVE = "Inconclusive"
     CANCELLED = "Cancelled"
+    ROLLED_BACK = "RolledBack"
     INCUMBENT_CHANGED = "IncumbentChanged"
     EVIDENCE_MISMATCH = "EvidenceMismatch"
     # stages

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
 
 from alignment_api import names, trainer_arguments
 from alignment_api.judges import ComparisonJudge, Uri, trained_here
@@ -239,9 +239,10 @@ class Training(Model):
     processes_per_node: int | None = Field(
         None, ge=1, le=64, description="Absent: one for each GPU that the pod sees, or one."
     )
-    sharding: Literal["None", "FSDP"] = Field(
+    sharding: Literal["None", "FSDP", "ZeRO3"] = Field(
         "None",
-        description="FSDP: weights, gradients and optimizer are divided among the processes. None: each has all.",
+        description="FSDP, ZeRO3: weights, gradients and optimizer are divided among the processes, by PyTorch or by "
+        "DeepSpeed. None: each has all.",
     )
     arguments: Annotated[dict[str, Scalar], Field(max_length=trainer_arguments.MOST)] | None = Field(
         None,
@@ -281,21 +282,17 @@ class Training(Model):
         ),
     )
 
-    @model_validator(mode="after")
-    def _arguments_are_known(self) -> Self:
+    def further_problems(self) -> Iterator[tuple[str, str]]:
+        """Of `arguments`, by their trainer."""
         arguments = self.arguments or {}
-        problems = [
-            (name, trainer_arguments.problem(self.method, name, arguments[name])) for name in arguments
-        ]
-        if self.sharding != "None":
-            problems += [
-                (name, trainer_arguments.problem_divided(name, arguments[name])) for name in arguments
-            ]
-        for name, problem in [*problems, trainer_arguments.problem_together(arguments)]:
+        for name, value in arguments.items():
+            problem = trainer_arguments.problem(self.method, name, value)
+            problem = problem or trainer_arguments.problem_divided(self.sharding, name, value)
             if problem:
-                context = {"message": problem, "path": f".arguments.{name}"}
-                raise PydanticCustomError("rule", "{message}", context)
-        return self
+                yield f".arguments.{name}", problem
+        name, problem = trainer_arguments.problem_together(arguments)
+        if problem:
+            yield f".arguments.{name}", problem
 
 
 class GoldSet(Model):
@@ -637,6 +634,13 @@ class AlignmentCycleSpec(Model):
                 or spec.evaluation.comparison is None
                 or not trained_here(spec.evaluation.comparison.judge)
             ),
+        ),
+        Rule(
+            cel="!has(self.training) || !has(self.training.method) || self.training.method != 'BestOfN' || "
+            "!has(self.policy.reference) || self.policy.reference != 'Initial'",
+            message="is of no use to BestOfN, which anchors to no reference; leave it out",
+            field_path=".policy.reference",
+            holds=lambda spec: spec.training.method != "BestOfN" or spec.policy.reference != "Initial",
         ),
         Rule(
             cel="!has(self.prompts) || has(self.judge)",

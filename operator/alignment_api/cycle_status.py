@@ -13,7 +13,7 @@ from alignment_api.model import ListMap, Model
 from alignment_api.stage import Digest, Key, Located, Stage, StageResult
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
-Outcome = Literal["Promoted", "Rejected", "Failed", "Cancelled"]
+Outcome = Literal["Promoted", "Rejected", "Failed", "Cancelled", "RolledBack"]
 StartedBy = Literal["Schedule", "NewPairs", "Manual"]
 
 
@@ -117,6 +117,9 @@ class Promoted(Model):
     at: str = Field(max_length=32, description="When.")
     evidence_digest: str | None = Field(
         None, max_length=71, description="Of the evidence in the store; absent after adopt."
+    )
+    rolled_back: bool | None = Field(
+        None, description="It came by a rollback, so that the next promotion needs an approval."
     )
     datasets: list[LearnedFrom] = Field(
         [], max_length=16, description="What its lineage has worked from; the rest of each dataset is new."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -63,13 +63,15 @@ class ListMap:
         for index, item in enumerate(items):
             key = getattr(item, self._key)
             if key in seen:
-                context = {
-                    "message": "is there twice; each must differ",
-                    "path": f"[{index}].{to_camel(self._key)}",
-                }
-                raise PydanticCustomError("rule", "{message}", context)
+                raise refused((f"[{index}].{to_camel(self._key)}", "is there twice; each must differ"))
             seen.add(key)
         return items
+
+
+def refused(*problems: tuple[str, str]) -> PydanticCustomError:
+    """The error of one place with several problems, each a path below it and a message."""
+    told = [{"path": path, "message": message} for path, message in problems]
+    return PydanticCustomError("rule", "{message}", told[0] | {"more": told[1:]})
 
 
 class Model(BaseModel):
@@ -97,12 +99,15 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:
-        for rule in self.rules:
-            if rule.holds is not None and not rule.holds(self):
-                raise PydanticCustomError(
-                    "rule", "{message}", {"message": rule.message, "path": rule.field_path}
-                )
+        broken = [rule for rule in self.rules if rule.holds is not None and not rule.holds(self)]
+        problems = [*((rule.field_path, rule.message) for rule in broken), *self.further_problems()]
+        if problems:
+            raise refused(*problems)
         return self
+
+    def further_problems(self) -> Iterable[tuple[str, str]]:
+        """Path below the model and message of what no rule can say, since CEL could not judge it."""
+        return ()
 
     def to_wire(self) -> dict[str, Any]:
         """As YAML or JSON shows it: camelCase, absent fields left out."""

@@ -26,7 +26,7 @@ LABEL_KEY_PATTERN = f"^({DOMAIN}/)?{QUALIFIED}$"
 ANNOTATION_KEY_PATTERN = f"^({DOMAIN.replace('a-z', 'A-Za-z')}/)?{QUALIFIED}$"
 MAX_KEY_LENGTH = 253 + 1 + 63
 
-VERBS = ("run", "approve", "reject", "cancel", "adopt")
+VERBS = ("run", "approve", "reject", "cancel", "rollback", "adopt")
 
 LABEL_OWNER_UID = f"{GROUP}/owner-uid"
 LABEL_CYCLE = f"{GROUP}/cycle"

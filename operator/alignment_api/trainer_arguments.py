@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pydantic_core import PydanticCustomError
-
 from alignment_api import wording
+from alignment_api.model import refused
 from alignment_api.trainer_fields import ALLOWED, OURS
 
 MOST = max(map(len, ALLOWED.values()))
 Value = bool | int | float | str
 
-# Not adafactor, which mixes divided and whole tensors, nor sgd, which has no state to go on from.
-_DIVIDED = ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop")
+# By spec.training.sharding. Adafactor needs whole matrices. FSDP2 cannot go on from the state of sgd, which is empty,
+# and ZeRO-3 makes adagrad anew, with one group of weights.
+_DIVIDED = {
+    "FSDP": ("adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop"),
+    "ZeRO3": ("adamw_torch", "adamw_torch_fused", "rmsprop", "sgd"),
+}
 _KINDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 # From the first, and below the second; the others are from 0.
@@ -31,14 +34,14 @@ _ANY = (0, math.inf)
 
 
 def scalar(value: object) -> Value:
-    """Raises PydanticCustomError if it is none."""
+    """Raises `pydantic_core.PydanticCustomError` if it is none."""
     if isinstance(value, float) and not math.isfinite(value):
         message = "must be a finite number"
     elif isinstance(value, bool | int | float | str):
         return value
     else:
         message = "must be a number, text, or true or false"
-    raise PydanticCustomError("rule", "{message}", {"message": message, "path": ""})
+    raise refused(("", message))
 
 
 def problem(method: str, name: str, value: Value) -> str:
@@ -68,11 +71,14 @@ def problem_together(arguments: Mapping[str, Value]) -> tuple[str, str]:
     return "undesirable_weight", "must be above 0 when desirable_weight is 0, or nothing is learned"
 
 
-def problem_divided(name: str, value: Value) -> str:
+def problem_divided(sharding: str, name: str, value: Value) -> str:
     """Likewise, of a model that is divided among processes (spec.training.sharding)."""
-    if name != "optim" or value in _DIVIDED:
+    able = _DIVIDED.get(sharding, ())
+    if name != "optim" or not able or value in able:
         return ""
-    return f"{value} does not train with sharding; choose {', '.join(_DIVIDED)}, or write sharding: None"
+    return (
+        f"{value} does not train with sharding: {sharding}; choose {', '.join(able)}, or write sharding: None"
+    )
 
 
 def _fits(kind: type, value: Value) -> bool:

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -103,7 +103,7 @@ def _parsed(
         parsed = model.model_validate(spec, strict=True, by_alias=True, by_name=False)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return None, (*problems, *(_problem(detail, spec, _schema(model)) for detail in details))
+        return None, (*problems, *_problems(details, spec, _schema(model)))
     return (None if problems else parsed), tuple(problems)
 
 
@@ -173,6 +173,18 @@ def _schema(model: type[Model]) -> Schema:
     return crd.structural(model)
 
 
+def _problems(details: Iterable[ErrorDetails], spec: object, schema: Schema) -> Iterator[Problem]:
+    for detail in details:
+        yield _problem(detail, spec, schema)
+        for further in detail.get("ctx", {}).get("more", ()):
+            yield _ruled(detail["loc"], further, spec)
+
+
+def _ruled(place: Path, told: Mapping[str, str], spec: object) -> Problem:
+    path = (*place, *_steps(told["path"]))
+    return Problem(_spelt(("spec", *path)), _shown(_at(spec, path)), told["message"])
+
+
 def _problem(error: ErrorDetails, spec: object, schema: Schema) -> Problem:
     path: Path = error["loc"]
     kind, written = error["type"], error["input"]
@@ -184,8 +196,7 @@ def _problem(error: ErrorDetails, spec: object, schema: Schema) -> Problem:
             return _unknown_field(path, _at(spec, path), known, schema)
         return _key_problem(path, error)
     if kind == "rule":
-        path = (*path, *_steps(context["path"]))
-        return Problem(_spelt(("spec", *path)), _shown(_at(spec, path)), context["message"])
+        return _ruled(path, context, spec)
     if kind == "missing":
         description = _node(schema, path).get("description", "")
         return Problem(_spelt(("spec", *path)), "", f"is required: {description}")

@@ -161,6 +161,7 @@ _WITHOUT_PAIRS: dict[str, object] = {
     "spec.training.arguments": MISSING,
 }
 _ONE_NODE: dict[str, object] = {"spec.training.nodes": MISSING}
+_DIVIDED: tuple[dict[str, object], ...] = tuple({"spec.training.sharding": how} for how in ("FSDP", "ZeRO3"))
 _PPO = {"spec.training.method": "PPO"} | _WITHOUT_PAIRS
 
 URI_FORMS = Row(
@@ -559,7 +560,7 @@ ROWS: tuple[Row, ...] = (
     whole("spec.training.seed", 0, 2_147_483_647),
     whole("spec.training.nodes", 1, 64),
     whole("spec.training.processesPerNode", 1, 64),
-    choice("spec.training.sharding", "None", "FSDP"),
+    choice("spec.training.sharding", "None", "FSDP", "ZeRO3"),
     Row(
         CYCLE,
         "spec.training.arguments",
@@ -765,6 +766,12 @@ _NOT_TRAINED = "is required without spec.reward, which would train one: name a r
 _RESOURCES_OF = "spec.defaults.resources"
 _TOLERATIONS = "spec.defaults.tolerations"
 
+_BEST_OF_N = {
+    "spec.training.method": "BestOfN",
+    "spec.training.beta": MISSING,
+    "spec.training.arguments": MISSING,
+}
+
 RULES: tuple[SpanningRow, ...] = (
     SpanningRow(
         CYCLE,
@@ -772,6 +779,13 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.training.beta",
         ({"spec.training.method": "BestOfN", "spec.training.beta": MISSING},),
         ({"spec.training.method": "BestOfN", "spec.training.beta": 0.1},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "is of no use to BestOfN, which anchors to no reference; leave it out",
+        "spec.policy.reference",
+        ({**_BEST_OF_N, "spec.policy.reference": "Previous"}, {"spec.policy.reference": "Initial"}),
+        ({**_BEST_OF_N, "spec.policy.reference": "Initial"},),
     ),
     SpanningRow(
         CYCLE,
@@ -1061,7 +1075,7 @@ RULES: tuple[SpanningRow, ...] = (
         "must be None with PPO: it trains in one process",
         "spec.training.sharding",
         (_PPO | {"spec.training.sharding": "None"},),
-        (_PPO | {"spec.training.sharding": "FSDP"},),
+        tuple(_PPO | how for how in _DIVIDED),
     ),
     SpanningRow(
         CYCLE,
@@ -1071,16 +1085,19 @@ RULES: tuple[SpanningRow, ...] = (
             _ONE_NODE | {"spec.training.processesPerNode": 2},
             _ONE_NODE | {"spec.training.processesPerNode": MISSING},
             {"spec.training.nodes": 2, "spec.training.processesPerNode": 1},
+            _ONE_NODE | {"spec.training.processesPerNode": 2, "spec.training.sharding": "ZeRO3"},
             _ONE_NODE | {"spec.training.processesPerNode": 1, "spec.training.sharding": "None"},
         ),
-        (_ONE_NODE | {"spec.training.processesPerNode": 1},),
+        tuple(_ONE_NODE | {"spec.training.processesPerNode": 1} | each for each in _DIVIDED),
     ),
     SpanningRow(
         CYCLE,
         "must not be FP16 with sharding; write Auto, BF16 or FP32",
         "spec.training.precision",
-        tuple({"spec.training.precision": each} for each in ("Auto", "BF16", "FP32")),
-        ({"spec.training.precision": "FP16"},),
+        tuple(
+            {"spec.training.precision": each} | how for each in ("Auto", "BF16", "FP32") for how in _DIVIDED
+        ),
+        tuple({"spec.training.precision": "FP16"} | how for how in _DIVIDED),
     ),
     SpanningRow(
         CYCLE,

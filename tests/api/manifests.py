@@ -97,7 +97,7 @@ CYCLE: Manifest = {
             "newPairs": 500,
             "cooldownSeconds": 3600,
         },
-        "policy": {"model": "pvc://models/m0", "reference": "Initial", "start": "Initial"},
+        "policy": {"model": "pvc://models/m0", "reference": "Previous", "start": "Initial"},
         "store": {"uri": "pvc://models/cycles"},
         "prompts": {"uri": "pvc://models/prompts.jsonl", "perIteration": 128},
         "datasets": [{"name": "human-feedback", "maxPairs": 500}],

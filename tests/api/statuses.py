@@ -72,6 +72,7 @@ _PROMOTED = {
     "digest": _DIGEST,
     "at": _ENDED,
     "evidenceDigest": _DIGEST,
+    "rolledBack": True,
     "datasets": [{"name": "human-feedback", "pairs": 9362}],
 }
 

@@ -388,14 +388,27 @@ def test_an_unknown_argument_is_refused_with_those_that_the_method_has() -> None
         assert problem.message.endswith(", ".join(trainer_fields.ALLOWED[method]))
 
 
-@pytest.mark.parametrize("optim", ["adafactor", "sgd"])
-def test_an_optimizer_that_cannot_be_divided_is_refused_with_those_that_can(optim: str) -> None:
-    values = {"spec.training.arguments": {"optim": optim}, "spec.training.sharding": "FSDP"}
+@pytest.mark.parametrize(
+    ("sharding", "optim", "able"),
+    [
+        *(
+            ("FSDP", optim, "adamw_torch, adamw_torch_fused, adagrad, rmsprop")
+            for optim in ("adafactor", "sgd")
+        ),
+        *(
+            ("ZeRO3", optim, "adamw_torch, adamw_torch_fused, rmsprop, sgd")
+            for optim in ("adafactor", "adagrad")
+        ),
+    ],
+)
+def test_an_optimizer_that_cannot_be_divided_is_refused_with_those_that_can(
+    sharding: str, optim: str, able: str
+) -> None:
+    values = {"spec.training.arguments": {"optim": optim}, "spec.training.sharding": sharding}
     (problem,) = check_manifest(with_values("AlignmentCycle", values))
     assert problem.path == "spec.training.arguments.optim"
     assert problem.message == (
-        f"{optim} does not train with sharding; choose adamw_torch, adamw_torch_fused, adagrad, rmsprop, or write "
-        "sharding: None"
+        f"{optim} does not train with sharding: {sharding}; choose {able}, or write sharding: None"
     )
     assert not check_manifest(with_values("AlignmentCycle", values | {"spec.training.sharding": "None"}))
 
@@ -404,6 +417,33 @@ def test_ppo_has_no_trainer_that_an_argument_could_be_for() -> None:
     assert trainer_arguments.problem("PPO", "warmup_steps", 10) == (
         "is for the trainers of DPO, IPO, KTO, BestOfN; leave it out with PPO"
     )
+
+
+def test_every_problem_of_one_place_is_told() -> None:
+    arguments = {"loss_type": "sigmoid", "weight_decay": "0.01", "warmup_ratio": 0.1, "optim": "adam"}
+    values: dict[str, object] = {"spec.training.arguments": arguments, "spec.training.method": "IPO"}
+    found = [problem.path for problem in check_manifest(with_values("AlignmentCycle", values))]
+    assert found == [f"spec.training.arguments.{name}" for name in arguments]
+    values = {"spec.training.method": "KTO", "spec.training.perDeviceBatchSize": 1} | {
+        "spec.training.arguments": {"use_weighting": True, "desirable_weight": -1}
+    }
+    found = [problem.path for problem in check_manifest(with_values("AlignmentCycle", values))]
+    assert found == [
+        "spec.training.perDeviceBatchSize",
+        "spec.training.arguments.use_weighting",
+        "spec.training.arguments.desirable_weight",
+    ]
+
+
+def test_best_of_n_has_no_reference_to_name() -> None:
+    values = {
+        "spec.training.method": "BestOfN",
+        "spec.training.beta": MISSING,
+        "spec.training.arguments": MISSING,
+        "spec.policy.reference": "Initial",
+    }
+    (problem,) = check_manifest(with_values("AlignmentCycle", values))
+    assert str(problem).startswith('spec.policy.reference: "Initial": is of no use to BestOfN')
 
 
 def test_kto_learns_from_one_label_at_least() -> None:

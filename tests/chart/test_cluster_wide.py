@@ -24,6 +24,7 @@ SERVED = ("serving.kserve.io/v1beta1", "inferenceservices")
 INFERENCE_SERVICES = REPOSITORY / "tests" / "operator" / "inference_service_crd.yaml"
 
 EDITOR, APPROVER, VIEWER = "erin", "ada", "victor"
+ROLLBACK = "alignment.dev/rollback=0@ticket-123"
 APPROVAL = f"alignment.dev/approve=1@sha256:{'a' * 64}"
 
 pytestmark = pytest.mark.timeout(1800)
@@ -141,6 +142,8 @@ def test_who_edits_cycles_does_not_approve(people: Namespace) -> None:
     refusal = annotate(people, EDITOR, APPROVAL)
     assert "metadata.annotations[alignment.dev/approve]: erin may not approve" in refusal
     assert "the verb approve on alignmentcycles in namespace people" in refusal
+    refusal = annotate(people, EDITOR, ROLLBACK)
+    assert "metadata.annotations[alignment.dev/rollback]: erin may not roll back" in refusal
 
 
 def test_an_approval_does_not_slip_in_with_a_new_cycle(people: Namespace) -> None:
@@ -158,6 +161,7 @@ def test_who_approves_does_not_edit(people: Namespace) -> None:
 
 def test_an_approval_hinders_neither_editors_nor_the_operator(people: Namespace) -> None:
     assert annotate(people, APPROVER, APPROVAL) == ""
+    assert annotate(people, APPROVER, ROLLBACK) == ""
     assert annotate(people, EDITOR, "alignment.dev/reject=1") == ""
     assert change_history(people, EDITOR, 12) == ""
     # The operator, which may not approve, wrote the status of a cycle that carries an approval.

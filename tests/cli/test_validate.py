@@ -101,7 +101,7 @@ BROKEN = {
         CYCLE.replace("  name: assistant", "  name: assistant\n  annotations: {alignment.dev/runn: '1'}"),
         [
             'm.yaml:5: metadata.annotations["alignment.dev/runn"]: "1": is not an annotation of alignment.dev here; '
-            "did you mean 'run'? annotations: run, approve, reject, cancel, adopt"
+            "did you mean 'run'? annotations: run, approve, reject, cancel, rollback, adopt"
         ],
     ),
     "a verb that datasets do not know": (

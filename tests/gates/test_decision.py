@@ -33,7 +33,7 @@ def all_gates(**verdicts: Verdict) -> list[GateResult]:
 
 
 def test_what_passes_every_gate_is_promoted() -> None:
-    decision = decide(all_gates(), "Hold", "Automatic")
+    decision = decide(all_gates(), "Hold", "")
     assert (decision.kind, decision.reason) == (DecisionKind.PROMOTE, "AllGatesPassed")
     assert decision.message == (
         "all 7 gates passed: contamination, goldSet, lengthDrift, collapse, divergence, winRate, rewardHacking"
@@ -41,13 +41,13 @@ def test_what_passes_every_gate_is_promoted() -> None:
 
 
 def test_manual_promotion_waits_for_a_person() -> None:
-    decision = decide(all_gates(), "Reject", "Manual")
+    decision = decide(all_gates(), "Reject", "promotion.mode is Manual")
     assert (decision.kind, decision.reason) == (DecisionKind.HOLD, "WaitingForApproval")
 
 
 def test_reward_hacking_is_named_first() -> None:
     failed = all_gates(LENGTH_DRIFT=Verdict.FAILED, REWARD_HACKING=Verdict.FAILED, GOLD_SET=Verdict.FAILED)
-    decision = decide(failed, "Hold", "Automatic")
+    decision = decide(failed, "Hold", "")
     assert (decision.kind, decision.reason) == (DecisionKind.REJECT, "RewardHacking")
     assert decision.message == (
         "refused by rewardHacking, goldSet, lengthDrift. rewardHacking: rewardHacking measured 12.3. "
@@ -56,30 +56,31 @@ def test_reward_hacking_is_named_first() -> None:
 
 
 @pytest.mark.parametrize(("choice", "kind"), [("Hold", DecisionKind.HOLD), ("Reject", DecisionKind.REJECT)])
-@pytest.mark.parametrize("mode", ["Automatic", "Manual"])
+@pytest.mark.parametrize("needs_approval", ["", "promotion.mode is Manual"])
 def test_what_is_inconclusive_holds_or_rejects_as_the_spec_says(
-    choice: str, kind: DecisionKind, mode: str
+    choice: str, kind: DecisionKind, needs_approval: str
 ) -> None:
-    decision = decide(all_gates(WIN_RATE=Verdict.INCONCLUSIVE), choice, mode)  # type: ignore[arg-type]
+    undecided = all_gates(WIN_RATE=Verdict.INCONCLUSIVE)
+    decision = decide(undecided, choice, needs_approval)  # type: ignore[arg-type]
     assert (decision.kind, decision.reason) == (kind, "Inconclusive")
     assert "winRate: winRate measured 12.3" in decision.message
 
 
 def test_an_error_fails_the_iteration_unless_a_gate_refuses_anyway() -> None:
     mixed = all_gates(COLLAPSE=Verdict.ERROR, WIN_RATE=Verdict.INCONCLUSIVE)
-    decision = decide(mixed, "Hold", "Automatic")
+    decision = decide(mixed, "Hold", "")
     assert (decision.kind, decision.reason) == (DecisionKind.FAIL, "Collapse")
     mixed = all_gates(COLLAPSE=Verdict.ERROR, REWARD_HACKING=Verdict.FAILED, WIN_RATE=Verdict.INCONCLUSIVE)
-    decision = decide(mixed, "Hold", "Automatic")
+    decision = decide(mixed, "Hold", "")
     assert (decision.kind, decision.reason) == (DecisionKind.REJECT, "RewardHacking")
 
 
 @pytest.mark.parametrize("absent", [Gate.GOLD_SET, Gate.LENGTH_DRIFT])
 def test_a_gate_that_must_be_judged_and_was_not_fails_the_iteration(absent: Gate) -> None:
     some = [result for result in all_gates() if result.name != absent]
-    decision = decide(some, "Hold", "Automatic")
+    decision = decide(some, "Hold", "")
     assert (decision.kind, decision.reason) == (DecisionKind.FAIL, "MeasurementMissing")
-    assert decide([], "Hold", "Automatic").kind == DecisionKind.FAIL
+    assert decide([], "Hold", "").kind == DecisionKind.FAIL
 
 
 @settings(deadline=None, derandomize=True)
@@ -91,7 +92,7 @@ def test_a_gate_that_must_be_judged_and_was_not_fails_the_iteration(absent: Gate
 def test_only_what_passes_every_gate_is_ever_promoted(
     verdicts: dict[str, Verdict], choice: str, mode: str
 ) -> None:
-    decision = decide(all_gates(**verdicts), choice, mode)  # type: ignore[arg-type]
+    decision = decide(all_gates(**verdicts), choice, "" if mode == "Automatic" else "a person")  # type: ignore[arg-type]
     if decision.kind == DecisionKind.PROMOTE:
         assert set(verdicts.values()) == {Verdict.PASSED}
         assert mode == "Automatic"
@@ -106,6 +107,6 @@ def test_long_messages_fit() -> None:
         GateResult(name=gate, verdict=Verdict.FAILED, reason=REASONS[gate], message="9" * 1024)
         for gate in Gate
     ]
-    decision = decide(failed, "Hold", "Automatic")
+    decision = decide(failed, "Hold", "")
     assert len(decision.message) <= 4096
     assert all(f"{gate}: 9" in decision.message for gate in Gate)

@@ -206,6 +206,20 @@ def test_an_approval_is_told_with_what_could_not_tell() -> None:
     )
 
 
+def test_a_rollback_is_told_of_what_it_took_back_and_of_what_waits_after_it() -> None:
+    world = World(annotations={"alignment.dev/run": "1"})
+    world.settle()
+    world.annotations["alignment.dev/rollback"] = "0@worse"
+    world.settle()
+    told = explained(iteration_of(world), world.spec, "", "")
+    assert told.sentence == "The candidate was promoted, and a person has rolled it back since."
+    assert "the next promotion waits for a person" in told.next[0]
+    world.annotations["alignment.dev/run"] = "2"
+    world.settle()
+    told = explained(iteration_of(world), world.spec, "APPROVE", "REJECT")
+    assert "all 5 gates passed, and what is promoted came by a rollback." in told.sentence
+
+
 def test_a_rejection_by_a_person_is_told_as_such() -> None:
     world = World(quality="unclear", annotations={"alignment.dev/run": "1"})
     world.settle()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from alignment_api.cycle import Lora
 from alignment_api.stage import InputKind, StageConfig, StageReport, TrainParameters
-from alignment_worker import gang, train_sharding
+from alignment_worker import gang, train_sharding, train_zero3
 from alignment_worker.failures import InvalidConfigError
 from alignment_worker.main import main
 from alignment_worker.train_columns import share
@@ -26,6 +27,7 @@ from tests.worker import training
 from tests.worker.training import Finished
 
 DEADLINE_SECONDS = 400
+DIVIDED = ("FSDP", "ZeRO3")
 
 # Its whole node is gone behind the checkpoint of step 4: the launcher, and with it its ranks.
 LOSES_ITS_NODE = """
@@ -127,21 +129,25 @@ def test_two_nodes_train_as_one_process_does_with_the_same_batch(
 
 
 @pytest.mark.parametrize(("method", "near"), [("IPO", 1e-5), ("KTO", 1e-2), ("BestOfN", 1e-5)])
-def test_every_method_trains_in_two_processes_as_in_one(
+def test_every_method_trains_in_two_processes_as_in_one_divided_or_not(
     method: str, near: float, inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
 ) -> None:
     """But for KTO's KL: two processes estimate it from both their batches, one from each of them."""
     pairs = training.sealed(tmp_path / "judge", training.file_for(method), training.sampled_pairs(32))
     own = inputs | {"pairs": (pairs, InputKind.STAGE)}
-    two, one = (
-        training.finish(config(own, tmp_path / name, method=method, **settings), tmp_path / f"job-{name}")
-        for name, settings in (
-            ("two", {"processes_per_node": 2}),
-            ("one", {"gradient_accumulation_steps": 2}),
-        )
+    ways: dict[str, dict[str, Any]] = {
+        "two": {"processes_per_node": 2},
+        **{sharding: {"processes_per_node": 2, "sharding": sharding} for sharding in DIVIDED},
+        "one": {"gradient_accumulation_steps": 2},
+    }
+    two, *divided, one = (
+        training.finish(config(own, tmp_path / way, method=method, **settings), tmp_path / f"job-{way}")
+        for way, settings in ways.items()
     )
     assert (two.code, one.code) == (0, 0)
     assert losses(two) == pytest.approx(losses(one), abs=near)
+    for each in divided:
+        assert losses(each) == pytest.approx(losses(two), abs=1e-5)
 
 
 # Says what rank 0 holds of weights and optimizer, and dies behind the checkpoint of step 4.
@@ -153,7 +159,7 @@ from alignment_worker import main, train_checkpoints, train_sharding
 held, gathered, keep = Path(sys.argv.pop(1)), train_sharding.gathered, train_checkpoints.Checkpoints.keep
 
 def numbers(tensors):
-    return sum(getattr(each, "_local_tensor", each).numel() for each in tensors)
+    return sum(train_sharding.own_part(each).numel() for each in tensors)
 
 def gathered_and_counted(model, optimizer):
     state = [each for moments in optimizer.state.values() for each in moments.values() if each.ndim]
@@ -171,12 +177,13 @@ sys.exit(main.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.parametrize("sharding", DIVIDED)
 def test_a_divided_training_dies_and_ends_as_an_undivided_one(
-    inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
+    sharding: str, inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
 ) -> None:
     script, held = tmp_path / "dies_divided.py", tmp_path / "held"
     script.write_text(DIES_DIVIDED)
-    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding="FSDP")
+    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding=sharding)
     launcher = [
         sys.executable,
         "-c",
@@ -207,26 +214,68 @@ def test_adapters_on_a_divided_model_train_as_on_a_whole_one(
     )
     own = inputs | {"start": (start, InputKind.MODEL), "reference": (reference, InputKind.MODEL)}
     settings = {"method": "KTO", "lora": Lora(rank=4, alpha=8)}
-    divided, whole = (
+    whole, *divided = (
         training.finish(
             config(own, tmp_path / sharding, **settings, processes_per_node=2, sharding=sharding),
             tmp_path / f"job-{sharding}",
         )
-        for sharding in ("FSDP", "None")
+        for sharding in ("None", *DIVIDED)
     )
-    assert losses(divided) == pytest.approx(losses(whole), abs=1e-5)
-    assert divided.report.result is not None
     assert whole.report.result is not None
-    assert divided.report.result.counts == whole.report.result.counts
+    for each in divided:
+        assert losses(each) == pytest.approx(losses(whole), abs=1e-5)
+        assert each.report.result is not None
+        assert each.report.result.counts == whole.report.result.counts
 
 
-def test_one_process_has_nobody_to_divide_a_model_with(
-    inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
+RECOMPUTES = """
+import sys
+from alignment_worker import main, train_config
+
+train_config.must_recompute = lambda *_: True
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("sharding", DIVIDED)
+def test_a_divided_training_that_recomputes_activations_in_bf16_ends_near_one_that_does_neither(
+    sharding: str, inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
 ) -> None:
-    done = training.finish(config(inputs, tmp_path / "out", sharding="FSDP"), tmp_path / "job")
+    script = tmp_path / "recomputes.py"
+    script.write_text(RECOMPUTES)
+    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding=sharding, precision="BF16")
+    launcher = [sys.executable, "-c", _launching(script), *training.arguments(made, tmp_path / "job")]
+    done = subprocess.run(
+        launcher, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=DEADLINE_SECONDS
+    )
+    assert done.returncode == 0
+    assert losses(Finished(0, together.reports[0], tmp_path / "out")) == pytest.approx(
+        losses(together.done), abs=1e-3
+    )
+
+
+def test_a_weight_that_cannot_be_divided_evenly_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "gang")
+    weight = torch.nn.Parameter(torch.empty(0))
+    weight.ds_id, weight.ds_numel, weight.ds_tensor = 0, 5, torch.empty(2)
+    held = []
+    for rank in range(4):
+        monkeypatch.setenv("RANK", str(rank))
+        held.append(train_sharding.own_part(weight).numel())
+        assert (
+            train_zero3.part_of(torch.arange(5.0), weight).tolist() == [[0, 1], [2, 3], [4, 0], [0, 0]][rank]
+        )
+    assert held == [2, 2, 1, 0]
+
+
+@pytest.mark.parametrize("sharding", DIVIDED)
+def test_one_process_has_nobody_to_divide_a_model_with(
+    sharding: str, inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
+) -> None:
+    done = training.finish(config(inputs, tmp_path / "out", sharding=sharding), tmp_path / "job")
     assert done.report.failure is not None
     assert (done.code, done.report.failure.reason) == (64, "InvalidConfig")
-    assert "training.sharding: FSDP divides a model among processes" in done.report.failure.message
+    assert f"training.sharding: {sharding} divides a model among processes" in done.report.failure.message
 
 
 def test_a_model_of_unknown_layers_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +292,7 @@ def test_a_model_of_unknown_layers_is_not_divided(monkeypatch: pytest.MonkeyPatc
     assert found.fsdp_size == 2
     assert not found.fsdp_mixed_precision
     assert train_sharding.layout(training.training(), unknown) is None
+    assert train_sharding.layout(training.training(sharding="ZeRO3"), unknown) is None  # it needs no names
 
 
 def test_every_process_computes_as_many_batches_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

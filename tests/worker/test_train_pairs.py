@@ -243,7 +243,7 @@ def test_kto_draws_unpaired_rows_as_pairs_are_drawn(tmp_path: Path) -> None:
     assert Counter((bool(row.chosen), bool(row.rejected)) for row in made.pairs) == {
         (True, True): 2, (True, False): 1, (False, True): 1,
     }  # fmt: skip
-    assert (made.read, made.dropped) == (6, Dropped(too_long=1, leaked=1))
+    assert (made.read, made.dropped) == (6, Dropped(too_long=1, leaked=1, shortest=14))
     assert len({row.origin.pair for row in made.pairs if row.origin}) == 4
     one = gathered(tmp_path / "most", SINGLE, method="KTO", max_pairs=3)
     by_weight = gathered(tmp_path / "weight", SINGLE, method="KTO", sampled=[(3, 2, 2)] * 2, weight=2)
@@ -263,9 +263,13 @@ def test_other_methods_pass_unpaired_rows_over_and_count_them(method: str, tmp_p
     ("found", "limit", "message"),
     [
         ([], 10, "There is nothing to train on: 0 .* Give more prompts or pairs"),
-        ([("a", "b", "c")], 10, "There is only one of them to train on: 1 .* Give more prompts or pairs"),
+        ([("a", "b", "c")], 10, "There is only one row to train on: 1 .* Give more prompts or pairs"),
         ([("a", "b", "c")], 10, "Judging made none of them: the counts ties and tooClose of stage judge"),
-        ([("abc", "abc", "ab")] * 3, 6, "nothing to train on: 3 .* 3 are longer than 6 .* Raise maxLength"),
+        (
+            [("abc", "abc", "ab")] * 3,
+            6,
+            "nothing to train on: 3 .* 3 are longer than 6 .* Raise maxLength .the shortest of them has 7 tokens",
+        ),
     ],
 )
 def test_too_little_is_refused_with_what_became_of_it(

@@ -26,6 +26,7 @@ from alignment_worker import (
     model_card,
     models,
     ppo_training,
+    precision,
     train_best_of_n,
     train_checkpoints,
     train_config,
@@ -36,6 +37,7 @@ from alignment_worker import (
     train_rows,
     train_sharding,
     train_weights,
+    train_zero3,
 )
 from alignment_worker.artifacts import TRAINING_LOG
 from alignment_worker.failures import NoWorkDoneError
@@ -162,6 +164,8 @@ def _trainer(
     batch = rows.settings.get("per_device_train_batch_size", training.per_device_batch_size)
     recompute = train_config.must_recompute(skeleton.config, rows.tokens_at_once(batch))
     settings = train_config.settings(training, scratch, recompute=recompute)
+    if training.sharding == "ZeRO3":
+        train_zero3.connect(precision.device())
     config = train_config.made(training, method.config, settings | rows.settings)
     trainer = method.trainer(
         models.load_weights("start", start, torch.float32, layout),

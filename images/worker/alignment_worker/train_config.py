@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from trl import RewardConfig
 
 from alignment_api.cycle import RewardTraining, Training
-from alignment_worker import gang, precision
+from alignment_worker import gang, precision, train_zero3
 from alignment_worker.failures import InvalidConfigError
 
 _ACTIVATION_BYTES = 34  # a token, layer and hidden unit in 16 bits: Korthikanti et al. 2022, equation 2
@@ -50,7 +50,7 @@ def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, 
     Raises InvalidConfigError without a learning rate, or if this machine cannot compute in the precision asked for.
     """
     where, dtype = precision.device(), computed_in(training)
-    return {
+    common = {
         "output_dir": str(folder),
         "learning_rate": learning_rate(training),
         "num_train_epochs": training.epochs,
@@ -71,13 +71,14 @@ def settings(training: Training, folder: Path, *, recompute: bool) -> dict[str, 
         "disable_tqdm": True,
         "dataloader_pin_memory": where.type == "cuda",
     }
+    return common | (train_zero3.settings(dtype) if training.sharding == "ZeRO3" else {})
 
 
 def reward_configuration(
     reward: RewardTraining, training: Training, folder: Path, *, recompute: bool
 ) -> RewardConfig:
     """Of the stage `reward`, which computes in one process and on one GPU. Raises InvalidConfigError."""
-    own = {"learning_rate": reward.learning_rate, "epochs": reward.epochs}
+    own = {"learning_rate": reward.learning_rate, "epochs": reward.epochs, "sharding": "None"}
     shared = settings(training.model_copy(update=own), folder, recompute=recompute)
     config = RewardConfig(max_length=None, disable_dropout=False, **shared)  # both are seen to
     config._n_gpu = min(config.n_gpu, 1)

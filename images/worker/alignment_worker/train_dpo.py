@@ -88,19 +88,22 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
     def _reference_log_probs(
         self, dataset: Dataset, some: Sequence[int], batch_size: int
     ) -> Iterator[tuple[int, Tokens]]:
-        def score(batch: list[Row]) -> Iterable[Tokens]:
-            chosen_first = self._token_log_probs(self._prepare_inputs(self.data_collator(batch)))
-            return zip(chosen_first[: len(batch)], chosen_first[len(batch) :], strict=True)
+        with self.referring() as model:
 
-        processes = self.args.world_size
-        return scored(dataset, some, self._lengths, score, batch_size, processes, self._progress)
+            def score(batch: list[Row]) -> Iterable[Tokens]:
+                inputs = self._prepare_inputs(self.data_collator(batch))
+                chosen_first = self._token_log_probs(model, inputs)
+                return zip(chosen_first[: len(batch)], chosen_first[len(batch) :], strict=True)
 
-    def _token_log_probs(self, inputs: Mapping[str, torch.Tensor]) -> list[list[float]]:
+            processes = self.args.world_size
+            yield from scored(dataset, some, self._lengths, score, batch_size, processes, self._progress)
+
+    def _token_log_probs(self, model: Any, inputs: Mapping[str, torch.Tensor]) -> list[list[float]]:
         """By completion and token: TRL computes them, and gives the sums alone."""
         seen: list[torch.Tensor] = []
 
         def forward(**arguments: Any) -> Any:
-            outputs = (self.ref_model or self.model)(**arguments)
+            outputs = model(**arguments)
             seen.append(outputs.log_probs)
             return outputs
 

@@ -35,8 +35,8 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
     if not good or not bad:
         raise TooFewPairsError(
             f"KTO needs desirable and undesirable answers to at least two prompts: of {len(pairs)} pairs and "
-            f"{len(gathered.pairs) - len(pairs)} unpaired rows came {good} and {bad} that it can use. Give more "
-            "prompts or rows, or train on pairs by DPO."
+            f"{len(gathered.pairs) - len(pairs)} unpaired rows came {good} and {bad} that it can use. "
+            f"{_remedy(gathered.pairs)}"
         )
     others = list(chain.from_iterable(mismatched(batch, limit) for batch in batches))
     columns: dict[str, list[Any]] = {
@@ -65,6 +65,16 @@ def rows(gathered: Gathered, training: Training, limit: int) -> Rows:
         "undesirable_weight": max(1.0, good / bad),
     }
     return Rows(columns, lengths, counts, settings, origins=_origins(gathered.pairs, kept))
+
+
+def _remedy(pairs: Sequence[TokenPair]) -> str:
+    for label, has_it in (
+        ("true", any(pair.chosen for pair in pairs)),
+        ("false", any(pair.rejected for pair in pairs)),
+    ):
+        if not has_it:
+            return f"No row has the label {label}: add some to spec.datasets."
+    return "Give more prompts or rows in spec.datasets, or train on pairs by DPO."
 
 
 def unpaired(pairs: Sequence[TokenPair]) -> tuple[list[KtoRow], int]:
@@ -123,13 +133,18 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
         return inputs["completion_mask"][inputs["label"]]
 
     def _precompute_ref_logps(self, dataset: Dataset, _name: str, batch_size: int) -> Dataset:
-        def score(batch: list[Row]) -> Iterable[tuple[float, float]]:
-            inputs = self._prepare_inputs(self.data_collator(batch))
-            own, others = self.compute_ref_log_probs(self.ref_model or self.model, inputs)
-            return zip(own.tolist(), others.tolist(), strict=True)
-
         everything, processes = range(len(dataset)), self.args.world_size
-        part = dict(scored(dataset, everything, self._lengths, score, batch_size, processes, self._progress))
+        with self.referring() as model:
+
+            def score(batch: list[Row]) -> Iterable[tuple[float, float]]:
+                own, others = self.compute_ref_log_probs(
+                    model, self._prepare_inputs(self.data_collator(batch))
+                )
+                return zip(own.tolist(), others.tolist(), strict=True)
+
+            part = dict(
+                scored(dataset, everything, self._lengths, score, batch_size, processes, self._progress)
+            )
         found = {index: both for of_process in gang.gathered(part) for index, both in of_process.items()}
         own, others = (list(column) for column in zip(*(found[index] for index in everything), strict=True))
         return dataset.add_column("ref_logps", own).add_column("ref_KL_logps", others)

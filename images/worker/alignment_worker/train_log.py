@@ -12,7 +12,7 @@ from typing import Any
 from alignment_api.measurements import REWARD_MARGIN, TRAIN_LOSS, Measurement
 
 # By the names of TRL's trainers, which log what their method has. Log-probabilities and rewards are means over the
-# step's pairs or rows; kl is KTO's estimate in nats, tokenAccuracy BestOfN's share of tokens that were the likeliest;
+# step's pairs or rows; kl is KTO's estimate in nats, tokenAccuracy the share of tokens that were the likeliest;
 # margin and accuracy are the stage reward's, of scores.
 _COLUMNS = {
     "step": "step",

@@ -62,6 +62,7 @@ class Dropped:
     learned: int = 0
     unpaired: int = 0
     ties: int = 0
+    shortest: int | None = None  # tokens of what is too long
 
     def __add__(self, other: Dropped) -> Dropped:
         return Dropped(
@@ -70,6 +71,7 @@ class Dropped:
             self.learned + other.learned,
             self.unpaired + other.unpaired,
             self.ties + other.ties,
+            min(filter(None, (self.shortest, other.shortest)), default=None),
         )
 
 
@@ -135,7 +137,11 @@ def gather(
         source.drawn,
         read=len(sampled) + source.read,
         dropped=source.dropped
-        + Dropped(too_long=len(distinct) - len(on_policy), ties=len(sampled) - len(distinct)),
+        + Dropped(
+            too_long=len(distinct) - len(on_policy),
+            ties=len(sampled) - len(distinct),
+            shortest=min((pair.length for pair in distinct if pair.length > limit), default=None),
+        ),
         learned=frozenset(source.learned_there),
         sampled=len(sampled) if "pairs" in inputs else None,
         given=source.read + source.dropped.unpaired,
@@ -211,7 +217,7 @@ class _Datasets:
             if drawn.chosen == drawn.rejected:  # of two texts: a template may trim them
                 self.dropped += Dropped(ties=1)
             elif drawn.length > self._limit:
-                self.dropped += Dropped(too_long=1)
+                self.dropped += Dropped(too_long=1, shortest=drawn.length)
             else:
                 self.drawn.append(drawn)
 
@@ -228,11 +234,13 @@ def _too_few(gathered: Gathered, limit: int, parameters: TrainParameters) -> Too
     what = {"BestOfN": "best answers", "KTO": "pairs and unpaired rows"}.get(
         parameters.training.method, "pairs"
     )
-    left = "only one of them" if gathered.pairs else "nothing"
+    left = "only one row" if gathered.pairs else "nothing"
     dropped = gathered.dropped
-    remedy = (
-        f"Raise maxLength, or give shorter {what}." if dropped.too_long else "Give more prompts or pairs."
-    )
+    remedy = "Give more prompts or pairs."
+    if dropped.too_long:
+        remedy = (
+            f"Raise maxLength (the shortest of them has {dropped.shortest} tokens), or give shorter {what}."
+        )
     learned = weights = unpaired = ties = ""
     if dropped.learned:
         learned = f", {dropped.learned} were trained on already by what the start has come from"

@@ -1,8 +1,8 @@
-"""One model divided among the processes of a gang: weights, gradients and optimizer, by FSDP2.
+"""One model divided among the processes of a gang: weights, gradients and optimizer, by FSDP2 or DeepSpeed's ZeRO-3.
 
 transformers divides the model while it loads it, so that no process ever holds all of it on its device, and sees to
 the gradients. It does not resume such a training: what makes its checkpoints whole, and takes them apart again, is
-here. A checkpoint has the files of an undivided training.
+here for FSDP2, and in train_zero3.py for ZeRO-3. A checkpoint has the files of an undivided training.
 
 https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
 """
@@ -24,7 +24,7 @@ from transformers.trainer import OPTIMIZER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from alignment_api.cycle import Training
-from alignment_worker import gang, train_config
+from alignment_worker import gang, train_config, train_zero3
 from alignment_worker.failures import InvalidConfigError
 
 Weights = dict[str, torch.Tensor]
@@ -45,6 +45,8 @@ def layout(training: Training, skeleton: Any) -> DistributedConfig | None:
             f"spec.training.sharding: {training.sharding} divides a model among processes, and there is one; "
             "raise nodes or processesPerNode, give the pod more GPUs, or write None"
         )
+    if training.sharding == "ZeRO3":
+        return None
     config = DistributedConfig(
         fsdp_size=gang.size(), fsdp_mixed_precision=train_config.computed_in(training) is torch.bfloat16
     )
@@ -59,9 +61,15 @@ def layout(training: Training, skeleton: Any) -> DistributedConfig | None:
     return config
 
 
+def is_divided(model: Any) -> bool:
+    """Whether no process has all of it."""
+    return train_zero3.divides(model) or any(isinstance(weight, DTensor) for weight in model.parameters())
+
+
 def trains_shards(model: Any) -> bool:
-    """Whether what is trained of it is divided. Adapters are not: every process has all of them."""
-    return any(isinstance(weight, DTensor) for weight in model.parameters() if weight.requires_grad)
+    """Whether what is trained of it is divided. ZeRO-3 divides adapters, FSDP2 gives every process all of them."""
+    trained = (weight for weight in model.parameters() if weight.requires_grad)
+    return train_zero3.divides(model) or any(isinstance(weight, DTensor) for weight in trained)
 
 
 def settle(model: Any) -> None:
@@ -71,18 +79,24 @@ def settle(model: Any) -> None:
             module.reshard()
 
 
-def own_part(weight: torch.Tensor) -> torch.Tensor:
+def own_part(weight: Any) -> torch.Tensor:
     """What this process has of it: all, if it is not divided."""
+    if train_zero3.divided(weight):
+        return train_zero3.own_part(weight)
     return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def undivided(model: Any) -> Weights:
-    """Those that this process has all of: of a divided model, the adapters."""
+    """Those that this process has all of: of a model that FSDP2 divided, the adapters."""
     return {name: value for name, value in model.state_dict().items() if not isinstance(value, DTensor)}
 
 
 def gathered_weights(model: Any) -> Weights:
-    """On the CPU of the first process; all processes must ask, and the others get none."""
+    """What was trained, on the CPU of the first process; all processes must ask, and the others get no shards."""
+    if train_zero3.divides(model):
+        return train_zero3.gathered_weights(model)
+    if not trains_shards(model):
+        return undivided(model)
     found: Weights = whole.get_model_state_dict(model, options=_GATHERED)
     return found
 
@@ -103,19 +117,28 @@ class Gathered:
 
 def gathered(model: Any, optimizer: Any) -> Gathered:
     """All processes must ask."""
-    return Gathered(
-        gathered_weights(model), whole.get_optimizer_state_dict(model, optimizer, options=_GATHERED)
+    state = (
+        train_zero3.gathered_optimizer(model, optimizer)
+        if train_zero3.divides(model)
+        else whole.get_optimizer_state_dict(model, optimizer, options=_GATHERED)
     )
+    return Gathered(gathered_weights(model), state)
 
 
 def restore_weights(model: Any, folder: Path) -> None:
     """What `Gathered.write` wrote; all processes must ask. Raises OSError."""
+    if train_zero3.divides(model):
+        train_zero3.restore_weights(model, folder)
+        return
     found = load_file(folder / SAFE_WEIGHTS_NAME) if gang.rank() == 0 else {}
     whole.set_model_state_dict(model, found, options=_SCATTERED)
 
 
 def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
     """Likewise."""
+    if train_zero3.divides(model):
+        train_zero3.restore_optimizer(model, optimizer, folder)
+        return
     file = folder / OPTIMIZER_NAME
     found = torch.load(file, map_location="cpu", weights_only=True) if gang.rank() == 0 else {}
     whole.set_optimizer_state_dict(model, optimizer, found, options=_SCATTERED)
@@ -123,9 +146,9 @@ def restore_optimizer(model: Any, optimizer: Any, folder: Path) -> None:
 
 def united(model: Any, weights: Weights, start: Any) -> Any:
     """`start`, undivided, with what was trained: the weights that were gathered of the model, or its adapters."""
-    if not isinstance(model, PeftModel):
-        start.load_state_dict(weights)  # in place: what is tied stays so
-        return start
-    adapted = get_peft_model(start, model.peft_config["default"])
-    adapted.load_state_dict(undivided(model), strict=False)
+    adapted = get_peft_model(start, model.peft_config["default"]) if isinstance(model, PeftModel) else start
+    unknown = adapted.load_state_dict(
+        weights, strict=False
+    ).unexpected_keys  # in place: what is tied stays so
+    assert not unknown, unknown
     return adapted

@@ -7,6 +7,7 @@ finite from its log, hashes all weights, and scores prompt positions too where t
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from accelerate.utils import other as accelerate_models
 from datasets import Dataset
 from peft import PeftModel
 from transformers import (
@@ -39,6 +41,7 @@ from alignment_worker import (
     train_log,
     train_sharding,
     train_weights,
+    train_zero3,
 )
 from alignment_worker.failures import TrainingDivergedError
 from alignment_worker.progress import Progress
@@ -52,10 +55,18 @@ REMEDY = "Lower spec.training.learningRate: a tenth of it is a good next try."
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """peft and TRL ask for a property by the name that transformers 5 deprecates; nothing here can change that."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        yield
+    """peft and TRL ask for a property by the name that transformers 5 deprecates; nothing here can change that.
+
+    Accelerate loads DeepSpeed, which warns of CPUs, only to see that a model is none of its engines.
+    """
+    loads = accelerate_models.is_deepspeed_available
+    accelerate_models.is_deepspeed_available = lambda: "deepspeed" in sys.modules
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            yield
+    finally:
+        accelerate_models.is_deepspeed_available = loads
 
 
 @contextmanager
@@ -148,9 +159,10 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self.divergence = self._guard.divergence or self._broken_at_the_end()
         if self.divergence:
             self._return_to(self.divergence)
-        if self._trains_shards:
+        if train_sharding.is_divided(self.model):
             self._trained = train_sharding.gathered_weights(self.model)
         gang.leave()
+        train_zero3.leave()
 
     def trained_model(self, start: Callable[[], Any] | None = None) -> Any:
         """The model in FP32, adapters merged; of no use to the trainer afterwards.
@@ -158,7 +170,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         A divided one needs `start`, which loads the model that it started from: it takes up what was trained.
         """
         model = self.accelerator.unwrap_model(self.model)
-        if self.is_distributed_loading_by_transformers:
+        if train_sharding.is_divided(model):
             assert start is not None
             model = train_sharding.united(model, self._trained, start())
         merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
@@ -205,6 +217,15 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         self._load_from_checkpoint(sound)
         self._kept_step = train_checkpoints.step_of(Path(sound))
         train_divergence.tell(divergence, self._kept_step)
+
+    @contextmanager
+    def referring(self) -> Iterator[Any]:
+        """What computes the reference's log-probabilities: a model of its own, or that in training as it is now."""
+        if self.ref_model is None and self.is_deepspeed_enabled:
+            with train_zero3.forward(self.model, self.accelerator) as engine:
+                yield engine
+        else:
+            yield self.ref_model or self.model
 
     def chosen_mask(self, _inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Of the answers that are to become likelier, rows × positions, 1 for a token; None without rewards."""
@@ -257,6 +278,15 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         for name, data in random_states:
             (folder / name).write_bytes(data)
         self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+
+    def _prepare_for_training(self, steps: int, batches: Any, checkpoint: str | None) -> Any:
+        """With DeepSpeed transformers reads none but DeepSpeed's own."""
+        if checkpoint is None or not self.is_deepspeed_enabled:
+            return super()._prepare_for_training(steps, batches, checkpoint)
+        prepared = super()._prepare_for_training(steps, batches, None)
+        self._load_from_checkpoint(checkpoint)
+        self._load_optimizer_and_scheduler(checkpoint)
+        return prepared
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any | None = None) -> None:
         if self._trains_shards:

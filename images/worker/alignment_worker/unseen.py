@@ -72,6 +72,8 @@ def checked(workspace: Workspace, judge: Scorer, confidence_percent: float) -> O
     """
     if not isinstance(judge, RewardModel):
         return Outcome({})
+    if not any(workspace.inputs.roles("dataset")):
+        return Outcome({"unseenPairs": 0})
     pairs = newest_pairs(workspace.inputs, judge)
     accuracy = reward_quality.accuracy(margins(judge, pairs), confidence_percent / 100)
     refuse_if_stale(

@@ -23,6 +23,7 @@ COMMANDS = {
     "approve": "let an iteration that is held promote its candidate",
     "reject": "refuse the candidate of an iteration that is held",
     "cancel": "end the running iteration",
+    "rollback": "promote again what was promoted before",
     "verify": "check what was promoted against its evidence, in the store's files",
 }
 

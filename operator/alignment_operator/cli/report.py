@@ -136,7 +136,7 @@ class _Report:
                 if claim := re.search(r"pvc://([^/\s]+)\S* is not there", self._iteration.get("message", "")):
                     self._say(f"Or give the folder that is pvc://{claim[1]}: --claim {claim[1]}=DIR")
                 self._say(f"When that is mended, start iteration {number + 1}: {self._again}")
-            case "Cancelled":
+            case "Cancelled" | "RolledBack":
                 self._say(f"To start iteration {number + 1}: {self._again}")
 
     def _failed_logs(self) -> list[Path]:

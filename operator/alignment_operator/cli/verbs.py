@@ -1,4 +1,4 @@
-"""What approve, reject and cancel share: an annotation that names the iteration, on a folder or a cluster."""
+"""What approve, reject, cancel and rollback share: an annotation that names the iteration, on a folder or a cluster."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from alignment_api.cycle_status import AlignmentCycleStatus, Iteration
 from alignment_operator.api import CYCLE, Manifest
 from alignment_operator.cli.errors import CommandError
 from alignment_operator.cli.place import Place, place
+from alignment_operator.plan import rollback
+from alignment_operator.plan.verbs import Request
 
 
 def held(cycle: Manifest) -> Iteration:
@@ -32,6 +34,16 @@ def unfinished(cycle: Manifest) -> Iteration:
     if iteration is None or iteration.outcome is not None:
         raise CommandError(f"{_standing(cycle, iteration)}; there is nothing to cancel")
     return iteration
+
+
+def to_go_back_to(cycle: Manifest, wanted: int | None) -> int:
+    """The iteration of a rollback: the last promoted before this one, or M_0. Raises CommandError if there is none."""
+    status = _status_of(cycle)
+    number = wanted if wanted is not None else status.promotions[0].iteration if status.promotions else 0
+    request = Request("rollback", str(number), number)
+    if problem := rollback.problem(status, request):
+        raise CommandError(f"{cycle['metadata']['name']}: {problem}")
+    return number
 
 
 async def say(

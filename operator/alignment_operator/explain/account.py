@@ -129,7 +129,7 @@ def _message(row: HistoryRow, frozen: Frozen | None, gates: tuple[GateResult, ..
     """Of a refusal by gates, which can be said again; what a stage or a person said is not kept."""
     if frozen is None or not gates or row.outcome != "Rejected":
         return None
-    return decide(gates, frozen.spec.gates.on_inconclusive, frozen.spec.promotion.mode).message
+    return decide(gates, frozen.spec.gates.on_inconclusive, needs_approval="").message
 
 
 def iterations_uri(owner: Owner, spec: AlignmentCycleSpec) -> str:

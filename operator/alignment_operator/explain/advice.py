@@ -53,6 +53,7 @@ _INPUT = "mend what the message names, and start another iteration"
 _ENDED: Mapping[str, str] = {
     Reason.REJECTED_BY_PERSON: "nothing is open: a person refused it",
     Reason.CANCELLED: "nothing is open: a person ended it; start another iteration when you like",
+    Reason.ROLLED_BACK: "start another iteration, which compares with what is promoted now",
     Reason.INCUMBENT_CHANGED: "start another iteration, which compares with what is promoted now",
     Reason.EVIDENCE_MISMATCH: "find out who edited the status; the next iteration measures anew",
     Reason.FROZEN_SPEC_LOST: "start another iteration; its ControllerRevision must not be deleted",
@@ -79,6 +80,10 @@ def next_steps(
             return ["wait for the verdict"]
         case "Promoted":
             return ["nothing: the next iteration starts from it"]
+        case "RolledBack":
+            return [
+                "find out what the gates did not see, and add it to the gold set; the next promotion waits for a person"
+            ]
         case "Held":
             return [
                 f"approve it, if what you read convinces you: {approve}",

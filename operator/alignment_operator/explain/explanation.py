@@ -51,7 +51,7 @@ def _weight(gate: GateResult) -> tuple[int, bool]:
 
 
 def _deciding(outcome: str, gates: Sequence[GateResult]) -> list[GateResult]:
-    if outcome == "Promoted":
+    if outcome in {"Promoted", "RolledBack"}:
         return []
     worst = gates[0].verdict if gates else Verdict.PASSED
     return [gate for gate in gates if gate.verdict is worst is not Verdict.PASSED]
@@ -84,8 +84,11 @@ def _sentence(outcome: str, iteration: Iteration, gates: Sequence[GateResult]) -
     match outcome:
         case "Promoted":
             return f"The candidate is promoted: {_approved(gates) if iteration.reason == 'Approved' else passed}."
+        case "RolledBack":
+            return "The candidate was promoted, and a person has rolled it back since."
         case "Held":
-            why = f"{named} could not tell" if named else f"{passed}, and promotion.mode is Manual"
+            asked = (iteration.message or "").rpartition("; ")[2]
+            why = f"{named} could not tell" if named else f"{passed}, and {asked}"
             return f"A person decides: {why}. Until then the incumbent serves."
         case "Running":
             return f"Not decided yet: the stage {iteration.stage or 'to come'} runs."

@@ -35,10 +35,11 @@ class Decision:
 def decide(
     results: Sequence[GateResult],
     on_inconclusive: Literal["Hold", "Reject"],
-    mode: Literal["Automatic", "Manual"],
+    needs_approval: str,
 ) -> Decision:
     """A failed gate rejects, an Error fails the iteration, an inconclusive one holds or rejects, else promote.
 
+    `needs_approval` says why a person has to agree to a promotion; empty: nobody has to.
     One failed gate is reason enough to refuse, whatever else could not be judged.
 
     The reason is that of the first gate that decided, rewardHacking before all others.
@@ -56,10 +57,8 @@ def decide(
         kind = DecisionKind.HOLD if on_inconclusive == "Hold" else DecisionKind.REJECT
         return Decision(kind, Reason.INCONCLUSIVE, _told("inconclusive", undecided))
     message = f"all {len(results)} gates passed: {', '.join(result.name for result in results)}"
-    if mode == "Manual":
-        return Decision(
-            DecisionKind.HOLD, Reason.WAITING_FOR_APPROVAL, f"{message}; promotion.mode is Manual"
-        )
+    if needs_approval:
+        return Decision(DecisionKind.HOLD, Reason.WAITING_FOR_APPROVAL, f"{message}; {needs_approval}")
     return Decision(DecisionKind.PROMOTE, Reason.ALL_GATES_PASSED, message)
 
 

@@ -300,7 +300,10 @@ def _not_ruled_out(finding: Finding) -> str:
 
 
 def _not_shown(finding: Finding) -> str:
+    drop, limit = (wording.number(value) for value in (finding.drop, finding.limit))
+    if drop == limit:
+        drop, limit = (wording.number(value, 2) for value in (finding.drop, finding.limit))
     return (
-        f"{finding.name} dropped by {wording.number(finding.drop)} points, more than "
-        f"{wording.number(finding.limit)}, which may be chance ({wording.chance(finding.change.p)})"
+        f"{finding.name} dropped by {drop} points, more than "
+        f"{limit}, which may be chance ({wording.chance(finding.change.p)})"
     )

@@ -18,6 +18,7 @@ from alignment_operator.plan import (
     lineage,
     record,
     retention,
+    rollback,
     start,
     suspension,
     targets,
@@ -142,6 +143,9 @@ def _step(
         return CyclePlan((), status, (event,), now)
     if lost:
         return CyclePlan((), observed.status)
+    back = requests.get("rollback")
+    if back and not rollback.problem(observed.status, back):
+        return rollback.roll_back(observed, back, now)
     if current and current.outcome is None:
         return iteration.advance(observed, requests, now)
     if cause:
@@ -159,9 +163,10 @@ def _handled(
     for verb, request in requests.items():
         if verb == "run" or handled.get(verb) == request.value:
             continue
-        if request.problem:
+        problem = rollback.problem(observed.status, request) if verb == "rollback" else request.problem
+        if problem:
             events.append(
-                Event(Reason.INVALID_ANNOTATION, f"{verb} {request.value}: {request.problem}", warning=True)
+                Event(Reason.INVALID_ANNOTATION, f"{verb} {request.value}: {problem}", warning=True)
             )
         elif verb == "adopt":
             events.append(

@@ -183,8 +183,16 @@ def _judged(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, now: 
     sealed = evidence.of(observed.owner, frozen, iteration).digest()
     iteration = iteration.model_copy(update={"evidence_digest": sealed})
     status = observed.status.model_copy(update={"iteration": iteration})
-    decision = decide(gates, frozen.spec.gates.on_inconclusive, frozen.spec.promotion.mode)
+    decision = decide(gates, frozen.spec.gates.on_inconclusive, _needs_approval(observed, frozen))
     return _decided(observed, status, iteration, decision, now)
+
+
+def _needs_approval(observed: ObservedCycle, frozen: Frozen) -> str:
+    """Why a person has to agree; empty if nobody has to."""
+    if frozen.spec.promotion.mode == "Manual":
+        return "promotion.mode is Manual"
+    promoted = observed.status.promoted
+    return "what is promoted came by a rollback" if promoted and promoted.rolled_back else ""
 
 
 def _verdicts(frozen: Frozen, iteration: Iteration) -> Sequence[GateResult]:
@@ -249,7 +257,7 @@ def _held(
     requests: dict[str, Request],
     now: datetime,
 ) -> CyclePlan:
-    decision = decide(iteration.gates, frozen.spec.gates.on_inconclusive, frozen.spec.promotion.mode)
+    decision = decide(iteration.gates, frozen.spec.gates.on_inconclusive, _needs_approval(observed, frozen))
     if decision.kind != DecisionKind.HOLD:  # it ended, and somebody took its outcome away
         return _decided(observed, observed.status, iteration, decision, now)
     approve = requests.get("approve")
@@ -316,6 +324,13 @@ def _ended_by_a_person(
     message = f"{outcome.lower()} by a person"
     plan = _end(observed, observed.status, stopped, outcome, reason, message, now)
     return replace(plan, actions=_stop(observed, iteration))
+
+
+def ended_by_rollback(observed: ObservedCycle, now: datetime) -> CyclePlan:
+    """The running iteration, whose candidate would be compared with what is not promoted any more."""
+    iteration = observed.status.iteration
+    assert iteration is not None
+    return _ended_by_a_person(observed, iteration, "Cancelled", Reason.ROLLED_BACK, now)
 
 
 def _stopped(iteration: Iteration, reason: Reason, now: datetime) -> Iteration:

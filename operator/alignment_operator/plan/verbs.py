@@ -9,8 +9,15 @@ from dataclasses import dataclass
 from alignment_api import digests, names
 
 _MAX_LENGTH = 256
-_NUMBER = re.compile(r"[0-9]{1,9}")
-_APPROVAL = re.compile(r"([0-9]{1,9})@(sha256:[0-9a-f]{4,64})")
+_NUMBER = "(?P<number>[0-9]{1,9})"
+# What a verb's value looks like, and how to say so; that of `run` is free.
+_FORMS = {
+    "approve": (f"{_NUMBER}@(?P<digest>sha256:[0-9a-f]{{4,64}})", "write NUMBER@DIGEST, as in 7@sha256:4be1"),
+    "reject": (_NUMBER, "write the iteration's number, as in 7"),
+    "cancel": (_NUMBER, "write the iteration's number, as in 7"),
+    "rollback": (f"{_NUMBER}(@.+)?", "write NUMBER@WHY, as in 5@ticket-123; 0 is M_0"),
+    "adopt": ("(?P<digest>sha256:[0-9a-f]{64})", "write the digest that the targets carry, sha256:…"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,18 +50,12 @@ def asked(annotations: Mapping[str, str], verb: str) -> str:
 
 
 def _parsed(verb: str, value: str) -> Request:
-    match verb:
-        case "approve":
-            if match := _APPROVAL.fullmatch(value):
-                return Request(verb, value, int(match[1]), match[2])
-            return Request(verb, value, problem="write NUMBER@DIGEST, as in 7@sha256:4be1")
-        case "reject" | "cancel":
-            if _NUMBER.fullmatch(value):
-                return Request(verb, value, int(value))
-            return Request(verb, value, problem="write the iteration's number, as in 7")
-        case "adopt":
-            if re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-                return Request(verb, value, digest=value)
-            return Request(verb, value, problem="write the digest that the targets carry, sha256:…")
-        case _:
-            return Request(verb, value)
+    if verb not in _FORMS:
+        return Request(verb, value)
+    form, hint = _FORMS[verb]
+    match = re.fullmatch(form, value)
+    if match is None:
+        return Request(verb, value, problem=hint)
+    named = match.groupdict()
+    number = int(named["number"]) if "number" in named else None
+    return Request(verb, value, number, named.get("digest", ""))

@@ -28,7 +28,7 @@ _TONES = {
     Verdict.INCONCLUSIVE: "inconclusive",
     Verdict.ERROR: "failed",
 }
-_OUTCOMES = {"Promoted": "passed", "Rejected": "failed", "Failed": "failed", "Held": "inconclusive"}
+_OUTCOMES = {"Promoted": "passed", "Rejected": "failed", "Failed": "failed", "RolledBack": "failed"}
 
 
 @dataclass(frozen=True)
