@@ -55,9 +55,10 @@ OVERCONFIDENCE = (
     "overconfidence"  # percentage points: mean of max(σ(margin), 1 − σ(margin)) minus the accuracy
 )
 LENGTH_CORRELATION = "lengthCorrelation"  # Spearman's, of score and tokens over the held-out answers
-JUDGE_ACCURACY = (
-    "judgeAccuracy"  # percent, of the newest pairs that the judge has not seen; the interval is exact
-)
+# Percent of the newest pairs that it has not seen, of which a judge prefers the chosen answer. Of an LLM that answer's
+# share of the win in both orders, a tie being half, with Student's t interval; of a reward model the interval is exact.
+JUDGE_ACCURACY = "judgeAccuracy"
+COMPARISON_JUDGE_ACCURACY = "comparisonJudgeAccuracy"
 
 # Of an LLM judge, from its own judgements: pairs of different answers, in both orders.
 ORDER_AGREEMENT = "orderAgreement"  # percent of pairs with the same preference in both orders; exact interval

@@ -136,7 +136,7 @@ class RewardParameters(Model):
 
 
 class JudgeParameters(Model):
-    """Inputs: samples; if the judge is a reward model, judge and dataset/NAME, whose pairs it is checked on."""
+    """Inputs: samples; judge if a reward model; dataset/NAME, whose pairs it is checked on, unless it is a verifier."""
 
     stage: Literal["judge"] = "judge"
     judge: Judge
@@ -182,7 +182,8 @@ class EvaluateParameters(Model):
 
 
 class CompareParameters(Model):
-    """Inputs: answers (of the evaluate stage), judge and comparisonJudge if reward models."""
+    """Inputs: answers (of the evaluate stage), judge and comparisonJudge if reward models; dataset/NAME, whose pairs a
+    comparison judge is checked on."""
 
     stage: Literal["compare"] = "compare"
     comparison: Comparison

@@ -60,7 +60,8 @@ def newest(folder: Path, judge: Path, *datasets: list[dict[str, Any]]) -> list[t
     }
     config = stages.config(folder / "judge", given, JudgeParameters(judge=Judge(verifier=Verifier())))
     opened = inputs.opened(config, Places({}), Progress())
-    pairs = unseen.newest_pairs(opened, RewardModel("judge", judge, 8))
+    model = RewardModel("judge", judge, 8)
+    pairs = unseen.newest_pairs(opened, unseen.trained_on(judge), model.reads)
     return [(str(chosen.prompt), chosen.text) for chosen, _ in pairs]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from alignment_api import measurements as names
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located
-from alignment_worker import rows
+from alignment_worker import rows, unseen
 from alignment_worker.artifacts import ANSWERS, COMPARISONS
 from alignment_worker.contests import Contest, Referee, referee
 from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
@@ -38,6 +38,7 @@ def run(workspace: Workspace) -> Outcome:
     if not ordered:
         raise NoWorkDoneError("the stage evaluate left no answers to compare")
     judging = _comparing(workspace, parameters)
+    checked = _checked(workspace, parameters, judging)
     match = _fought(workspace, parameters, ordered, judging)
     compared = ordered[: match.result.used]
     contests = match.contests[: match.result.used]
@@ -59,8 +60,9 @@ def run(workspace: Workspace) -> Outcome:
             "ties": won.count(0.5),
             "notLonger": sum(not is_longer(row) for row in compared),
             **_added(said.counts, rewarding.counts),
+            **checked.counts,
         },
-        measurements=found | said.measurements,
+        measurements=found | said.measurements | checked.measurements,
         model=candidate_of(workspace),
     )
 
@@ -82,6 +84,13 @@ def _comparing(workspace: Workspace, parameters: CompareParameters) -> Referee:
     if parameters.judge is None:
         raise InvalidConfigError("parameters.comparison.judge: is missing, and so is judge; name one of them")
     return referee(workspace, parameters.judge, "judge")
+
+
+def _checked(workspace: Workspace, parameters: CompareParameters, judging: Referee) -> Outcome:
+    """By people's labels, as the training judge was. Raises JudgeStaleError, and what the judge raises."""
+    if parameters.comparison.judge is None:
+        return Outcome({})
+    return unseen.checked(workspace, judging.judge, "comparisonJudge", parameters.confidence_percent)
 
 
 def is_longer(row: dict[str, Any]) -> bool:

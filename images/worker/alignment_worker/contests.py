@@ -36,6 +36,11 @@ class Referee(Protocol):
         """Counts and measurements of the judge itself, over all contests so far."""
         ...
 
+    @property
+    def judge(self) -> Scorer | LLMJudge:
+        """Who judges."""
+        ...
+
 
 def referee(workspace: Workspace, judge: ComparisonJudge, role: str) -> Referee:
     """`role` names the input with the reward model, or the LLM's key. Raises InvalidModelError, InvalidConfigError."""
@@ -48,13 +53,13 @@ class ByScore:
     """A judge that scores one answer at a time has no order to be swayed by: a win is 1, a tie ½."""
 
     def __init__(self, judge: Scorer, progress: Progress) -> None:
-        self._judge = judge
+        self.judge = judge
         self._progress = progress
         self._judgements = 0
 
     def contests(self, some: Sequence[dict[str, Any]]) -> list[Contest]:
         questions = [_question(row, row[side]["text"]) for row in some for side in SIDES]
-        scores = self._judge.scores(questions)
+        scores = self.judge.scores(questions)
         self._judgements += len(questions)
         self._progress.count("judgements", len(questions))
         return [_by_score(*scores[place : place + 2]) for place in range(0, len(scores), 2)]
@@ -67,15 +72,15 @@ class ByComparison:
     """An LLM, in both orders: the candidate's share is 0, ¼, ½, ¾ or 1."""
 
     def __init__(self, judge: LLMJudge, progress: Progress) -> None:
-        self._judge = judge
+        self.judge = judge
         self._progress = progress
 
     def contests(self, some: Sequence[dict[str, Any]]) -> list[Contest]:
-        shares = self._judge.shares([_matchup(row) for row in some], self._progress.advance)
+        shares = self.judge.shares([_matchup(row) for row in some], self._progress.advance)
         return [Contest(share, 1 - share, share) for share in shares]
 
     def said(self, confidence: float) -> Outcome:
-        return Outcome(self._judge.counts(), self._judge.measurements(confidence))
+        return Outcome(self.judge.counts(), self.judge.measurements(confidence))
 
 
 def _by_score(candidate: float, incumbent: float) -> Contest:

@@ -80,8 +80,10 @@ def _compared(
     """By an LLM, which sees two answers at a time."""
     assert parameters.judge.llm is not None
     judge = LLMJudge(workspace, parameters.judge.llm, "judge")
+    checked = unseen.checked(workspace, judge, "judge", parameters.confidence_percent)
     scores = llm_ranking.scores(judge, samples, workspace.progress)
-    return scores, Outcome(judge.counts(), judge.measurements(parameters.confidence_percent / 100))
+    said = judge.measurements(parameters.confidence_percent / 100)
+    return scores, Outcome(judge.counts() | checked.counts, said | checked.measurements)
 
 
 def _scored(
@@ -100,7 +102,7 @@ def _scored(
         for answer in row["completions"]
     ]
     judge = scorer(workspace, parameters.judge, "judge")
-    checked = unseen.checked(workspace, judge, parameters.confidence_percent)
+    checked = unseen.checked(workspace, judge, "judge", parameters.confidence_percent)
     workspace.progress.begin(len(questions), "judgements", "judging")
     flat = iter(judge.scores(questions, workspace.progress))
     scores = [[next(flat) for _ in row["completions"]] for row in samples]

@@ -70,7 +70,7 @@ def train(workspace: Workspace, parameters: TrainParameters, adapters: Any | Non
     start = inputs.path("start")
     pool = ppo_rollouts.pool(inputs, parameters, models.vocabulary("start", start))
     judge = scoring.scorer(workspace, online.judge, "judge")
-    checked = unseen.checked(workspace, judge, online.confidence_percent)
+    checked = unseen.checked(workspace, judge, "judge", online.confidence_percent)
     dtype = train_config.computed_in(training)
     torch.manual_seed(training.seed)  # the adapters' first values
     tokenizer = models.load_tokenizer(start, "start")

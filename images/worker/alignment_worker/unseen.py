@@ -1,4 +1,4 @@
-"""What a reward model was trained on, and whether it is any good on what it was not.
+"""Whether a judge agrees with the labels of the datasets: a reward model on what it was not trained on, an LLM on any.
 
 A reward model that the stage `reward` made carries `trained-on.json` in its folder: {"prompts": [...]}, for each prompt
 of its training pairs the first 16 hexadecimal digits of the SHA-256 of its normalised text. Of a model without that
@@ -8,25 +8,46 @@ file nothing is known, and all pairs count as unseen.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from alignment_api import digests
-from alignment_api.measurements import JUDGE_ACCURACY, Measurement
+from alignment_api.measurements import COMPARISON_JUDGE_ACCURACY, JUDGE_ACCURACY, Measurement
 from alignment_worker import rows
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.failures import InvalidModelError, JudgeStaleError
 from alignment_worker.inputs import Inputs
+from alignment_worker.llm_judge import LLMJudge, Matchup
 from alignment_worker.rows import Pair, Prompt
 from alignment_worker.scoring import Question, RewardModel, Scorer
 from alignment_worker.statistics import reward_quality
+from alignment_worker.statistics.mean_change import mean
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
 TRAINED_ON = "trained-on.json"
 MOST = 200  # pairs that a judge is checked on
 FEWEST = 50  # with fewer, a judge that is right in 70 % of all pairs need not clear the limit
-LIMIT_PERCENT = 55.0
+LIMIT_PERCENT = 55.0  # for a reward model, which was trained to agree
+CHANCE_PERCENT = 50.0  # for an LLM, which was not
+
+
+@dataclass(frozen=True)
+class _Role:
+    """What a judge is called in the spec, in counts and in measurements."""
+
+    field: str
+    pairs: str
+    accuracy: str
+
+
+_ROLES = {
+    "judge": _Role("spec.judge", "unseenPairs", JUDGE_ACCURACY),
+    "comparisonJudge": _Role(
+        "spec.evaluation.comparison.judge", "comparisonUnseenPairs", COMPARISON_JUDGE_ACCURACY
+    ),
+}
 _DIGITS = 16
 
 
@@ -65,40 +86,56 @@ def _question(prompt: Prompt, answer: Prompt, where: str) -> Question:
     return Question(where, [*prompt, *answer[:-1]], answer[-1]["content"])
 
 
-def checked(workspace: Workspace, judge: Scorer, confidence_percent: float) -> Outcome:
-    """How well the judge that trains the policy does on the newest pairs of the datasets, if it is a reward model.
+def checked(workspace: Workspace, judge: Scorer | LLMJudge, role: str, confidence_percent: float) -> Outcome:
+    """How well a judge does on the newest pairs of the datasets; a verifier is not asked.
 
-    Raises JudgeStaleError, and what `newest_pairs` raises.
+    `role`: judge or comparisonJudge. Raises JudgeStaleError, and what the judge and `newest_pairs` raise.
     """
-    if not isinstance(judge, RewardModel):
+    if not isinstance(judge, RewardModel | LLMJudge):
         return Outcome({})
+    called = _ROLES[role]
     if not any(workspace.inputs.roles("dataset")):
-        return Outcome({"unseenPairs": 0})
-    pairs = newest_pairs(workspace.inputs, judge)
-    accuracy = reward_quality.accuracy(margins(judge, pairs), confidence_percent / 100)
-    refuse_if_stale(
-        f"The reward model {workspace.config.inputs['judge'].uri}",
-        accuracy,
-        "Train a new one on newer pairs (spec.reward), or name another in spec.judge.rewardModel.uri.",
-    )
-    counts = {"unseenPairs": accuracy.n, "unseenPairsMissing": max(0, FEWEST - accuracy.n)}
-    return Outcome(counts, {JUDGE_ACCURACY: accuracy} if pairs else {})
+        return Outcome({called.pairs: 0})
+    if isinstance(judge, LLMJudge):
+        accuracy = _agreement(workspace, judge, confidence_percent / 100)
+        remedy = f"Name another model in {called.field}.llm, or change the rubric."
+        refuse_if_stale(f"The LLM of {called.field}", accuracy, remedy, CHANCE_PERCENT)
+    else:
+        pairs = newest_pairs(workspace.inputs, trained_on(judge.folder), judge.reads)
+        accuracy = reward_quality.accuracy(margins(judge, pairs), confidence_percent / 100)
+        remedy = f"Train a new one on newer pairs (spec.reward), or name another in {called.field}.rewardModel.uri."
+        refuse_if_stale(f"The reward model {workspace.config.inputs[role].uri}", accuracy, remedy)
+    counts = {called.pairs: accuracy.n, f"{called.pairs}Missing": max(0, FEWEST - accuracy.n)}
+    return Outcome(counts, {called.accuracy: accuracy} if accuracy.n else {})
 
 
-def newest_pairs(inputs: Inputs, judge: RewardModel) -> list[tuple[Question, Question]]:
-    """At most MOST pairs of the datasets that the judge was not trained on and can read, one of each prompt.
+def _agreement(workspace: Workspace, judge: LLMJudge, confidence: float) -> Measurement:
+    """Percent: the chosen answer's share of the win in both orders, a tie being half of one."""
+    pairs = newest_pairs(workspace.inputs)
+    matchups = [
+        Matchup(chosen.prompt, chosen.text, rejected.text, len(chosen.text), len(rejected.text))
+        for chosen, rejected in pairs
+    ]
+    workspace.progress.begin(len(matchups), "pairs", "comparing with people's labels")
+    return mean([100 * share for share in judge.shares(matchups, workspace.progress.advance)], confidence)
 
-    The newest of a dataset is its last row; several datasets take turns. Raises InvalidRowError, InvalidModelError,
-    and what `Inputs.file` raises.
+
+def newest_pairs(
+    inputs: Inputs, seen: Collection[str] = (), reads: Callable[[Question], bool] = lambda _: True
+) -> list[tuple[Question, Question]]:
+    """At most MOST pairs of the datasets whose prompt has none of the marks in `seen`, one of each prompt.
+
+    The newest of a dataset is its last row; several datasets take turns. Raises InvalidRowError, and what `reads` and
+    `Inputs.file` raise.
     """
-    used = set(trained_on(judge.folder))
+    used = set(seen)
     found = []
     for pair, where in _newest_first(inputs):
         marked = mark(pair.prompt)
         if marked in used:
             continue
         both = questions(pair, where)
-        if judge.reads(both[0]) and judge.reads(both[1]):
+        if reads(both[0]) and reads(both[1]):
             used.add(marked)
             found.append(both)
             if len(found) == MOST:
@@ -121,15 +158,15 @@ def margins(judge: RewardModel, pairs: Sequence[tuple[Question, Question]]) -> l
     return [chosen - rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
 
 
-def refuse_if_stale(what: str, accuracy: Measurement, remedy: str) -> None:
-    """`accuracy`: in percent. Raises JudgeStaleError unless it is shown to be above the limit; too few pairs show
+def refuse_if_stale(what: str, accuracy: Measurement, remedy: str, limit: float = LIMIT_PERCENT) -> None:
+    """`accuracy` and `limit`: in percent. Raises JudgeStaleError unless it is shown to be above; too few pairs show
     nothing, and pass.
     """
-    if accuracy.n < FEWEST or accuracy.low is None or accuracy.low > LIMIT_PERCENT:
+    if accuracy.n < FEWEST or accuracy.low is None or accuracy.low > limit:
         return
     raise JudgeStaleError(
         f"{what} prefers the chosen answer in {accuracy.estimate:.1f} % [{accuracy.low:.1f}, {accuracy.high:.1f}] of "
-        f"{accuracy.n} pairs that it has not seen. The lower end must be above {LIMIT_PERCENT:g} %, or its judgements "
+        f"{accuracy.n} pairs that it has not seen. The lower end must be above {limit:g} %, or its judgements "
         f"are little more than chance. {remedy} Or look whether chosen and rejected are the right way round in "
         "spec.datasets."
     )

@@ -137,8 +137,10 @@ def _judge(context: Context, inputs: dict[str, Input]) -> _Work:
 
 
 def _judging(judge: Judge, inputs: dict[str, Input]) -> dict[str, Input]:
-    """A reward model and the pairs that it is checked on; a verifier is neither read nor checked."""
-    return {} if judge.reward_model is None else _select(inputs, "judge", *_datasets(inputs))
+    """A reward model, and the pairs that it or an LLM is checked on; a verifier is neither read nor checked."""
+    if judge.verifier is not None:
+        return {}
+    return _optional(inputs, "judge") | _select(inputs, *_datasets(inputs))
 
 
 def _online(spec: AlignmentCycleSpec) -> bool:
@@ -215,6 +217,9 @@ def _compare(context: Context, inputs: dict[str, Input]) -> _Work:
         confidence_percent=spec.evaluation.confidence_percent,
     )
     needed = _select(inputs, "answers") | _optional(inputs, "judge", "comparisonJudge")
+    other = spec.evaluation.comparison.judge
+    if other is not None and other.verifier is None:  # the training judge is checked before it judges
+        needed |= _select(inputs, *_datasets(inputs))
     return _Work(parameters, needed, context.frozen.number)
 
 
