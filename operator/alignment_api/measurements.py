@@ -87,6 +87,9 @@ DIVERGENCE_FROM_INITIAL = "divergenceFromInitial"
 WIN_RATE = (
     "winRate"  # percent, by the comparison judge; low and high are an anytime-valid confidence sequence
 )
+WIN_RATE_LENGTH_CONTROLLED = (
+    "winRateLengthControlled"  # the same as it would be at equal length; decides nothing
+)
 WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
 REWARD_WIN_RATE = "rewardWinRate"  # percent, by the training judge
 

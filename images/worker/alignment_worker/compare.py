@@ -18,6 +18,7 @@ from alignment_worker import rows, unseen
 from alignment_worker.artifacts import ANSWERS, COMPARISONS
 from alignment_worker.contests import Contest, Referee, referee
 from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
+from alignment_worker.statistics import length_controlled
 from alignment_worker.statistics.betting import HeadToHead, WinRate, head_to_head
 from alignment_worker.statistics.comparison_order import comparison_order
 from alignment_worker.store import Outcome, SealedFolder
@@ -45,6 +46,9 @@ def run(workspace: Workspace) -> Outcome:
     found = {
         names.WIN_RATE: match.result.overall,
         names.WIN_RATE_NOT_LONGER: match.result.not_longer,
+        names.WIN_RATE_LENGTH_CONTROLLED: length_controlled.win_rate(
+            [contest.won for contest in contests], list(map(_longer_by, compared)), confidence
+        ),
     }
     reward, rewarding = _rewarded(workspace, parameters, compared, contests)
     if reward is not None:
@@ -96,6 +100,11 @@ def _checked(workspace: Workspace, parameters: CompareParameters, judging: Refer
 def is_longer(row: dict[str, Any]) -> bool:
     """Whether the candidate's answer is over a fifth longer than the incumbent's, in tokens."""
     return len(row["candidate"]["ids"]) > _NOT_LONGER * len(row["incumbent"]["ids"])
+
+
+def _longer_by(row: dict[str, Any]) -> int:
+    """Tokens of the candidate's answer less those of the incumbent's."""
+    return len(row["candidate"]["ids"]) - len(row["incumbent"]["ids"])
 
 
 def win_rate_of(contests: Sequence[Contest], confidence: float) -> Measurement:

@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from alignment_api.cycle import WinRateGate
 from alignment_api.gates import Gate, GateReason, GateResult, Verdict
-from alignment_api.measurements import GOLD_POOLED, WIN_RATE, WIN_RATE_NOT_LONGER, Measurement
+from alignment_api.measurements import (
+    GOLD_POOLED,
+    WIN_RATE,
+    WIN_RATE_LENGTH_CONTROLLED,
+    WIN_RATE_NOT_LONGER,
+    Measurement,
+)
 from alignment_operator.gates import wording
 
 
@@ -27,6 +33,8 @@ def judge(
         return wording.error(Gate.WIN_RATE, *problem)
     rate, fair, gold = compared[WIN_RATE], compared[WIN_RATE_NOT_LONGER], evaluated.get(GOLD_POOLED)
     shown = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair}
+    if WIN_RATE_LENGTH_CONTROLLED in compared:
+        shown[WIN_RATE_LENGTH_CONTROLLED] = compared[WIN_RATE_LENGTH_CONTROLLED]
     if not independent and gold:
         shown[GOLD_POOLED] = gold
     verdict, reason, message = _verdict(limits.min_percent, rate, fair, None if independent else gold)
