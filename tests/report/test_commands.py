@@ -130,6 +130,13 @@ def test_a_claim_that_was_given_to_the_run_is_found_again(tmp_path: Path, two: S
     assert (elsewhere / "cycles/team/support/uid-1/iterations/2/report.html").is_file()
 
 
+def test_a_file_of_the_state_folder_that_is_broken_is_one_line(tmp_path: Path, two: Stored) -> None:
+    (tmp_path / ".alignment" / "claims.json").write_text("{")
+    done = alignctl(tmp_path, "report", "support")
+    assert done.returncode == 1
+    assert "claims.json: not valid JSON" in done.stderr.splitlines()[-1]
+
+
 def test_collect_deletes_a_report_with_its_iteration(tmp_path: Path, two: Stored) -> None:
     from alignment_worker import collect  # noqa: PLC0415
 

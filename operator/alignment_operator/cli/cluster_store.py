@@ -75,6 +75,8 @@ class ClusterStore:
                 raise ReadingError(f"Job {name} was deleted while it was waited for")
             if failed := _failure(job):
                 raise ReadingError(f"Job {name} failed: {failed}")
+            if job["spec"].get("suspend"):
+                waits = "it is suspended, and waits in its queue"
             await asyncio.sleep(_LOOK_SECONDS)
         raise ReadingError(f"Job {name} did not end within {self._patience:g} s: {waits}")
 

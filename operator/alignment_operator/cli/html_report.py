@@ -76,14 +76,14 @@ async def _report(
         click.echo(where.heading(), err=True)
         cycle = await Cycle.of(where, await where.one(CYCLE, name))
         chosen = cycle.chosen(number)
+        if output is None and where.state is not None:
+            output = _beside_the_stages(cycle, chosen, Claims.recalled(claims, where.state))
+            if not output.parent.is_dir():
+                raise CommandError(f"{output.parent} is gone: retention has let it go; name a file with -o")
         html = await _html(cycle, chosen, claims, patience)
     if output is not None and str(output) == "-":
         sys.stdout.buffer.write(html)
         return None
-    if output is None and where.state is not None:
-        output = _beside_the_stages(cycle, chosen, Claims.recalled(claims, where.state))
-        if not output.parent.is_dir():
-            raise CommandError(f"{output.parent} is gone: retention has let it go; name a file with -o")
     return _written(output or Path(f"{name}-{chosen}.html"), html)
 
 

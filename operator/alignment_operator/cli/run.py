@@ -118,8 +118,8 @@ def _page(last: Snapshot, state: Path) -> Path | None:
         return None
     try:
         return asyncio.run(html_report.of_a_run(last.manifest, state))
-    except CommandError as error:
-        click.echo(f"the HTML report could not be made: {error.message}", err=True)
+    except (CommandError, CorruptFileError, OSError) as error:
+        click.echo(f"the HTML report could not be made: {error}", err=True)
         return None
 
 

@@ -34,10 +34,18 @@ class Claims:
         )
 
     def remember(self, names: Iterable[str]) -> None:
-        """For `recalled`: where these claims are. Raises OSError, CorruptFileError."""
+        """For `recalled`: where these claims are, but for those in the state folder itself, which may be moved.
+
+        Raises OSError, CorruptFileError.
+        """
         file = self._state / _REMEMBERED
         there = read_json(file) or {}
-        known = there | {name: str(self._chosen(name).resolve()) for name in names}
+        known = dict(there)
+        for name in names:
+            folder = self._chosen(name)
+            known.pop(name, None)
+            if folder != self._within(name):
+                known[name] = str(folder.resolve())
         if known != there:
             write_json(file, known)
 
@@ -51,4 +59,7 @@ class Claims:
         if claim in self._given:
             return self._given[claim]
         beside = (parent / claim for parent in self._beside)
-        return next((folder for folder in beside if folder.is_dir()), self._state / "claims" / claim)
+        return next((folder for folder in beside if folder.is_dir()), self._within(claim))
+
+    def _within(self, claim: str) -> Path:
+        return self._state / "claims" / claim

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from markupsafe import Markup
 
-from alignment_api import digests
 from alignment_api import measurements as names
 from alignment_api.cycle_status import StageStatus
 from alignment_api.gates import Verdict
@@ -316,8 +315,3 @@ def _judge(judge: object) -> str:
     if reward_model is not None:
         return f"reward model {reward_model.uri or 'that the stage reward trained'}"
     return "verifier"
-
-
-def short(text: str) -> str:
-    """A digest for people, other text as it is."""
-    return digests.short(text) if text.startswith("sha256:") else text
