@@ -126,6 +126,17 @@ class Promoted(Model):
     )
 
 
+class Tested(Model):
+    """How often the win rate was put to the test since M_0: a loop that tries every week will be lucky one day."""
+
+    candidates: int = Field(ge=0, description="Candidates whose win rate was judged.")
+    alpha_spent_percent: float = Field(
+        ge=0,
+        description="Sum of the levels of these tests: at most so many percent is the chance that any of them passed a "
+        "candidate that is not preferred, were none of them.",
+    )
+
+
 class DatasetNews(Model):
     """What a dataset holds that the incumbent has not learned from."""
 
@@ -190,6 +201,7 @@ class AlignmentCycleStatus(Model):
     promotions: list[Promoted] = Field(
         [], max_length=MAX_PROMOTIONS, description="What was promoted before it, the newest first."
     )
+    tested: Tested | None = Field(None, description="How often the win rate was put to the test since M_0.")
     targets: list[TargetStatus] = Field(
         [], max_length=16, description="What was last written to spec.promotion.targets."
     )

@@ -139,6 +139,7 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
             }
         ],
         "datasets": [{"name": "human-feedback", "newPairs": 112}],
+        "tested": {"candidates": 7, "alphaSpentPercent": 17.5},
         "nextRunAt": "2026-11-30T03:00:00Z",
         "promoted": _PROMOTED,
         "promotions": [_PROMOTED | {"iteration": 6}],

@@ -139,7 +139,7 @@ async def accounts_of(cycle: Cycle, numbers: Sequence[int], claims: Mapping[str,
     for number in numbers:
         frozen = cycle.frozen.get(number)
         if last is not None and number == last.number:
-            accounts.append(of_the_last(last, frozen))
+            accounts.append(of_the_last(last, frozen, cycle.status.tested))
         else:
             row = next(row for row in cycle.status.history if row.number == number)
             accounts.append(of_an_earlier(row, cycle.status, frozen, results.get(number, {})))

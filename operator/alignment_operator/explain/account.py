@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import AlignmentCycleStatus, HistoryRow, Iteration, StageStatus
+from alignment_api.cycle_status import AlignmentCycleStatus, HistoryRow, Iteration, StageStatus, Tested
 from alignment_api.gates import GateResult
 from alignment_api.iteration_report import Explanation, ReportConfig
 from alignment_api.stage import Stage, StageResult
@@ -31,18 +31,19 @@ class Account:
     iteration: Iteration
     spec: AlignmentCycleSpec | None
     unknown: tuple[str, ...] = ()
+    tested: Tested | None = None
 
     def explanation(self, approve: str, reject: str) -> Explanation:
         """`approve` and `reject` are the commands that decide, if it is held."""
-        return explained(self.iteration, self.spec, approve, reject)
+        return explained(self.iteration, self.spec, approve, reject, self.tested)
 
 
-def of_the_last(iteration: Iteration, frozen: Frozen | None) -> Account:
-    """Of the iteration that status holds."""
+def of_the_last(iteration: Iteration, frozen: Frozen | None, tested: Tested | None = None) -> Account:
+    """Of the iteration that status holds. `tested`: the tests since M_0, its own among them."""
     lost = (
         f"The ControllerRevision {iteration.revision} is gone, so that the limits and settings are not known."
     )
-    return Account(iteration, frozen.spec if frozen else None, () if frozen else (lost,))
+    return Account(iteration, frozen.spec if frozen else None, () if frozen else (lost,), tested)
 
 
 def of_an_earlier(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from alignment_api.conditions import Reason
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import Iteration
+from alignment_api.cycle_status import Iteration, Tested
 from alignment_api.gates import Gate, GateResult, Verdict
 from alignment_api.iteration_report import ExplainedGate, Explanation
 from alignment_operator.explain.advice import next_steps
@@ -16,7 +16,11 @@ from alignment_operator.plan.iteration import waits_for_approval
 
 
 def explained(
-    iteration: Iteration, spec: AlignmentCycleSpec | None, approve: str, reject: str
+    iteration: Iteration,
+    spec: AlignmentCycleSpec | None,
+    approve: str,
+    reject: str,
+    tested: Tested | None = None,
 ) -> Explanation:
     """`spec` is what it froze; `approve` and `reject` are the commands that decide on one that is held."""
     outcome = outcome_of(iteration)
@@ -25,7 +29,7 @@ def explained(
         outcome=outcome,
         sentence=_sentence(outcome, iteration, gates),
         why=[f"{gate.name}: {_in_short(gate)}" for gate in _deciding(outcome, gates)],
-        gates=[_gate(gate, spec) for gate in gates],
+        gates=[_gate(gate, spec, tested) for gate in gates],
         next=next_steps(outcome, iteration, gates, approve, reject),
     )
 
@@ -63,7 +67,7 @@ def _in_short(gate: GateResult) -> str:
     return f"{first}; more below" if len(others) > 1 else gate.message
 
 
-def _gate(gate: GateResult, spec: AlignmentCycleSpec | None) -> ExplainedGate:
+def _gate(gate: GateResult, spec: AlignmentCycleSpec | None, tested: Tested | None) -> ExplainedGate:
     measured = measured_of(gate, spec)
     return ExplainedGate(
         name=gate.name,
@@ -72,9 +76,19 @@ def _gate(gate: GateResult, spec: AlignmentCycleSpec | None) -> ExplainedGate:
         message=gate.message,
         warnings=list(gate.warnings),
         measured=measured,
-        note=_NOTES.get(gate.name, ""),
+        note=_luck(tested) if gate.name is Gate.WIN_RATE else _NOTES.get(gate.name, ""),
         detectable=detectable(gate, measured, spec),
         settles=settles(gate),
+    )
+
+
+def _luck(tested: Tested | None) -> str:
+    if tested is None:
+        return ""
+    candidates = "1 candidate was" if tested.candidates == 1 else f"{tested.candidates} candidates were"
+    return (
+        f"{candidates} tested since M_0, and {tested.alpha_spent_percent:g} % of α is spent: the chance, at most, "
+        "that any of them passed this gate by luck alone."
     )
 
 

@@ -15,7 +15,7 @@ from alignment_api.stage import ExitCode, Located, Stage, StageConfig, StageResu
 from alignment_operator.gates import judge
 from alignment_operator.gates.decision import Decision, DecisionKind, decide
 from alignment_operator.observed import Frozen, ObservedCycle
-from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension
+from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension, tested
 from alignment_operator.plan.verbs import Request
 from alignment_operator.planned import CyclePlan, DeleteJob, Event
 
@@ -182,7 +182,8 @@ def _judged(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, now: 
     iteration = iteration.model_copy(update={"gates": list(gates)})
     sealed = evidence.of(observed.owner, frozen, iteration).digest()
     iteration = iteration.model_copy(update={"evidence_digest": sealed})
-    status = observed.status.model_copy(update={"iteration": iteration})
+    spent = tested.counted(observed.status.tested, gates, frozen.spec)
+    status = observed.status.model_copy(update={"iteration": iteration, "tested": spent})
     decision = decide(gates, frozen.spec.gates.on_inconclusive, _needs_approval(observed, frozen))
     return _decided(observed, status, iteration, decision, now)
 

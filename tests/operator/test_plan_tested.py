@@ -1,0 +1,66 @@
+"""The tests of the win rate since M_0 are counted, and what of α they spend."""
+
+from __future__ import annotations
+
+from alignment_operator.explain.explanation import explained
+from tests.operator.plan_world import World, cycle_spec
+
+GATES = {"winRate": {}, "onInconclusive": "Reject"}
+
+
+def ran(world: World, number: int) -> None:
+    world.annotations["alignment.dev/run"] = str(number)
+    world.settle()
+
+
+def test_every_candidate_that_was_compared_counts_whatever_became_of_it() -> None:
+    world = World(spec=cycle_spec(gates=GATES))
+    for number, quality in enumerate(("good", "hacked", "unclear"), 1):
+        world.quality = quality
+        ran(world, number)
+    assert [row["outcome"] for row in world.status["history"]] == ["Rejected", "Rejected", "Promoted"]
+    assert world.status["tested"] == {"candidates": 3, "alphaSpentPercent": 7.5}
+
+
+def test_the_level_is_that_of_the_frozen_spec() -> None:
+    world = World(spec=cycle_spec(gates=GATES))
+    ran(world, 1)
+    evaluation = world.spec.evaluation.model_copy(update={"confidence_percent": 99.0})
+    world.spec = world.spec.model_copy(update={"evaluation": evaluation})
+    ran(world, 2)
+    assert world.status["tested"] == {"candidates": 2, "alphaSpentPercent": 3.0}
+
+
+def test_what_was_not_compared_spends_nothing() -> None:
+    world = World(spec=cycle_spec(gates={}))
+    ran(world, 1)
+    assert "tested" not in world.status
+    world = World(spec=cycle_spec(gates=GATES))
+    world.annotations["alignment.dev/run"] = "1"
+    world.pass_()
+    world.pass_()
+    world.annotations["alignment.dev/cancel"] = "1"
+    world.settle()
+    assert "tested" not in world.status
+
+
+def test_one_that_is_held_is_counted_once() -> None:
+    world = World(spec=cycle_spec(promotion={"mode": "Manual"}))
+    world.annotations["alignment.dev/run"] = "1"
+    world.settle()
+    for _ in range(3):
+        world.pass_()
+    assert world.status["tested"]["candidates"] == 1
+    world.annotations["alignment.dev/approve"] = f"1@{world.iteration['evidenceDigest']}"
+    world.settle()
+    assert world.status["tested"]["candidates"] == 1
+
+
+def test_the_gate_says_what_is_spent() -> None:
+    world = World(spec=cycle_spec(gates=GATES))
+    ran(world, 1)
+    status = world.observe().status
+    assert status.iteration is not None
+    told = explained(status.iteration, world.spec, "", "", status.tested)
+    (gate,) = [gate for gate in told.gates if gate.name == "winRate"]
+    assert gate.note.startswith("1 candidate was tested since M_0, and 2.5 % of α is spent")
