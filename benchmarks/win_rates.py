@@ -1,6 +1,7 @@
 """How often the gate winRate promotes, and after how many comparisons: simulated runs of its anytime-valid test.
 
-One line for each true win rate: the table of docs/gates.md. `--prompts`: as many held-out prompts as there are.
+One line for each true win rate: the table of docs/gates.md, beside a test of fixed size on the same scores.
+`--prompts`: as many held-out prompts as there are.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from alignment_worker.statistics.betting import head_to_head
 from alignment_worker.statistics.comparison_order import comparison_order
 
 LEAST, MOST, CONFIDENCE = 100, 1000, 0.95
+FIXED = 805  # comparisons: a one-sided t-test of 2.5 % finds 55 % four times of five, where there are no ties
 CATEGORIES = {"code": 0.8, "facts": 0.3, "reasoning": 0.3}
 
 Scores = Callable[[np.random.Generator, int], list[float]]
@@ -56,30 +59,40 @@ CASES = [
 ]
 
 
-def simulate(case: Case, runs: int, prompts: int) -> tuple[float, list[int]]:
-    """The share of runs that promote, and each run's number of comparisons."""
+class Found(NamedTuple):
+    """Shares of runs that promote, and each run's number of comparisons."""
+
+    promoted: float
+    by_fixed: float
+    used: list[int]
+
+
+def simulate(case: Case, runs: int, prompts: int) -> Found:
     random = np.random.default_rng(20)
-    promoted, used = 0, []
+    promoted, by_fixed, used = 0, 0, []
     for _ in range(runs):
         scores = case.scores(random, prompts)
         result = head_to_head(scores, [True] * len(scores), 50, LEAST, MOST, CONFIDENCE)
         promoted += result.overall.low is not None and result.overall.low > 50
+        by_fixed += bool(stats.ttest_1samp(scores[:FIXED], 0.5, alternative="greater").pvalue < 0.025)
         used.append(result.used)
-    return promoted / runs, used
+    return Found(promoted / runs, by_fixed / runs, used)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--runs", type=int, default=600, help="of an equal model; half as many of a better one"
+        "--runs", type=int, default=10_000, help="of an equal model; a tenth of them of a better one"
     )
     parser.add_argument("--prompts", type=int, default=MOST)
     options = parser.parse_args()
-    print("| true win rate | promoted | comparisons, median | 90th percentile |\n| --- | --- | --- | --- |")
+    print(f"| true win rate | promoted | by {FIXED} fixed | comparisons, mean | median | 90th percentile |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for case in CASES:
-        promoted, used = simulate(case, options.runs if case.equal else options.runs // 2, options.prompts)
-        middle, most = np.percentile(used, [50, 90])
-        print(f"| {case.name} | {100 * promoted:.1f} % | {middle:,.0f} | {most:,.0f} |", flush=True)
+        found = simulate(case, options.runs if case.equal else options.runs // 10, options.prompts)
+        counts = (np.mean(found.used), *np.percentile(found.used, [50, 90]))
+        shares = f"{100 * found.promoted:.1f} % | {100 * found.by_fixed:.1f} %"
+        print(f"| {case.name} | {shares} | {' | '.join(f'{count:,.0f}' for count in counts)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,31 @@ def test_training_moves_the_stored_weights(
         "README.md",
         *(file.name for file in start.iterdir()),
     }
+
+
+UNDIVIDED = """
+import sys
+from alignment_worker.main import main
+
+code = main(sys.argv[1:])
+sys.exit("it loaded DeepSpeed" if "deepspeed" in sys.modules else code)
+"""
+
+
+def test_an_undivided_training_does_not_load_deepspeed(tmp_path: Path, llama: Path) -> None:
+    """It takes seconds, and warns of CPUs. In a process of its own: what made the models here has loaded it."""
+    judged = training.sealed(tmp_path / "judge", "pairs.jsonl", training.sampled_pairs(4))
+    inputs = {
+        "start": (llama, InputKind.MODEL),
+        "reference": (llama, InputKind.MODEL),
+        "pairs": (judged, InputKind.STAGE),
+    }
+    config = training.config(tmp_path / "out", inputs, TrainParameters(training=training.training()))
+    words = training.arguments(config, tmp_path / "job")
+    done = subprocess.run(
+        [sys.executable, "-c", UNDIVIDED, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_report_measures_loss_and_margin_of_the_last_steps(tmp_path: Path, llama: Path) -> None:

@@ -43,14 +43,16 @@ class Questions:
     seed: int
 
 
-def answer(role: str, folder: Path, questions: Questions, progress: Progress) -> Answers:
-    """Gold answers as the gold set's parameters say; held-out answers sampled once a prompt.
+def answer(
+    role: str, folder: Path, questions: Questions, known: list[list[str]] | None, progress: Progress
+) -> Answers:
+    """Gold answers as the gold set's parameters say, or those that are `known`; held-out answers sampled once a prompt.
 
     Held-out draws differ by role: a checkpoint that is compared with itself answers twice. Raises InvalidModelError,
     InvalidRowError.
     """
     policy = models.load_policy(role, folder)
-    gold = _gold(policy, questions, progress)
+    gold = _gold(policy, questions, progress) if known is None else known
     ids = held_out_ids(policy, questions)
     parameters = questions.parameters
     held_out = drawn(

@@ -5,5 +5,6 @@ PAIRS = "pairs.jsonl"  # of `judge` and `ingest`, read by `train`, `reward` and 
 BEST = "best.jsonl"  # of `judge`, read by `train` for BestOfN
 ANSWERS = "answers.jsonl"  # of `evaluate`, read by `compare`
 GOLD_ANSWERS = "gold.jsonl"  # of `evaluate`; these three are read by the report
+GOLD_KEYS = "gold-keys.json"  # of `evaluate`, read by that of a later iteration
 COMPARISONS = "comparisons.jsonl"  # of `compare`
 TRAINING_LOG = "training-log.jsonl"  # of `train`

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from alignment_api import measurements as names
 from alignment_api.measurements import Measurement
 from alignment_api.stage import EvaluateParameters, InputKind, Located
-from alignment_worker import divergence, models, rows
+from alignment_worker import divergence, gold_reuse, models, rows
 from alignment_worker.answers import Answers, Questions, answer, drawn, held_out_ids, others
 from alignment_worker.artifacts import ANSWERS, GOLD_ANSWERS
 from alignment_worker.failures import NoWorkDoneError
@@ -46,9 +46,11 @@ def run(workspace: Workspace) -> Outcome:
         parameters=parameters,
         seed=workspace.config.seed,
     )
-    said = _ask(workspace, questions)
+    keys = _keys(workspace, parameters)
+    said, reused = _ask(workspace, questions, keys)
     diverged = _diverged(workspace, questions, said["candidate"])
     rows.write(workspace.run_folder / GOLD_ANSWERS, _gold_rows(questions.gold, said))
+    gold_reuse.store({name: keys[name] for name in said}, workspace.run_folder)
     rows.write(workspace.run_folder / ANSWERS, _answer_rows(held_out, said))
     given = sum(len(answers.held_out) + sum(map(len, answers.gold_right)) for answers in said.values())
     if not given:
@@ -58,6 +60,7 @@ def run(workspace: Workspace) -> Outcome:
         counts={
             "answers": given,
             "goldItems": len(questions.gold),
+            "goldReused": reused,
             "heldOutPrompts": len(held_out),
             "tokens": sum(len(one.ids) for answers in said.values() for one in answers.held_out),
         },
@@ -69,23 +72,40 @@ def run(workspace: Workspace) -> Outcome:
     )
 
 
-def _ask(workspace: Workspace, questions: Questions) -> dict[str, Answers]:
-    """By `candidate`, `incumbent`, `initial`; M_0 is not asked again where it is the incumbent."""
+def _keys(workspace: Workspace, parameters: EvaluateParameters) -> dict[str, str]:
+    """Of the gold answers, by checkpoint."""
+    found = workspace.inputs.digests
+    return {
+        name: gold_reuse.key(found[role], found["goldSet"], parameters.gold_set)
+        for role, name in _CHECKPOINTS.items()
+        if role in workspace.inputs
+    }
+
+
+def _ask(
+    workspace: Workspace, questions: Questions, keys: Mapping[str, str]
+) -> tuple[dict[str, Answers], int]:
+    """By `candidate`, `incumbent`, `initial`, and how many gold items were known.
+
+    M_0 is not asked again where it is the incumbent.
+    """
     inputs = workspace.inputs
     asked = [role for role in _CHECKPOINTS if role in inputs]
     repeated = "initial" in asked and inputs.digests["initial"] == inputs.digests["policy"]
     if repeated:
         asked.remove("initial")
-    said = {}
-    prompts = len(questions.gold) + len(questions.held_out)
+    said, reused = {}, 0
     for role in asked:
         name = _CHECKPOINTS[role]
+        known = gold_reuse.known(workspace, keys[name])
+        prompts = len(questions.held_out) + (len(questions.gold) if known is None else 0)
         workspace.progress.begin(prompts, "prompts", f"{name} answers")
-        said[name] = answer(role, inputs.path(role), questions, workspace.progress)
+        said[name] = answer(role, inputs.path(role), questions, known, workspace.progress)
+        reused += 0 if known is None else len(known)
         gc.collect()  # one checkpoint in memory at a time
     if repeated:
         said["initial"] = said["incumbent"]
-    return said
+    return said, reused
 
 
 def _diverged(workspace: Workspace, questions: Questions, candidate: Answers) -> dict[str, Measurement]:

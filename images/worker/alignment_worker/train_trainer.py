@@ -7,7 +7,6 @@ finite from its log, hashes all weights, and scores prompt positions too where t
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from accelerate.utils import other as accelerate_models
 from datasets import Dataset
 from peft import PeftModel
 from transformers import (
@@ -55,18 +53,10 @@ REMEDY = "Lower spec.training.learningRate: a tenth of it is a good next try."
 
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
-    """peft and TRL ask for a property by the name that transformers 5 deprecates; nothing here can change that.
-
-    Accelerate loads DeepSpeed, which warns of CPUs, only to see that a model is none of its engines.
-    """
-    loads = accelerate_models.is_deepspeed_available
-    accelerate_models.is_deepspeed_available = lambda: "deepspeed" in sys.modules
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            yield
-    finally:
-        accelerate_models.is_deepspeed_available = loads
+    """peft and TRL ask for a property by the name that transformers 5 deprecates; nothing here can change that."""
+    with train_weights.without_deepspeed(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 @contextmanager

@@ -7,13 +7,16 @@ the start.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import other as accelerate_models
 from safetensors import safe_open
 from transformers import GenerationConfig
 
@@ -45,6 +48,17 @@ class Change:
     finite: bool
 
 
+@contextmanager
+def without_deepspeed() -> Iterator[None]:
+    """Accelerate loads DeepSpeed, seconds and a warning on CPUs, only to see that a model is none of its engines."""
+    loads = accelerate_models.is_deepspeed_available
+    accelerate_models.is_deepspeed_available = lambda: "deepspeed" in sys.modules
+    try:
+        yield
+    finally:
+        accelerate_models.is_deepspeed_available = loads
+
+
 def store(model: Any, start: Path, folder: Path) -> None:
     """A folder that loads as the start's does; `model` is rounded to what is stored. Raises OSError."""
     dtypes = _stored_dtypes(start)
@@ -52,7 +66,8 @@ def store(model: Any, start: Path, folder: Path) -> None:
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(dtypes.get(name, common))
     model.generation_config = GenerationConfig()  # the start's own is copied, and might not pass a check now
-    model.save_pretrained(folder)
+    with without_deepspeed():
+        model.save_pretrained(folder)
     for file in folder.iterdir():
         if not _is_weights(file):
             file.unlink()
