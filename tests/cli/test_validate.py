@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import pytest
@@ -249,3 +250,18 @@ def test_a_manifest_without_a_name_is_for_the_api_server_alone(
     done = alignctl(command, "-f", manifest)
     assert done.returncode == 2
     assert "metadata.name: is required here" in done.stderr
+
+
+def test_it_says_what_the_gold_set_can_show(alignctl: Alignctl, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "m.yaml", CYCLE)
+    assert alignctl("validate", "-f", manifest).stdout.count("\n") == 1
+    gold = [{"prompt": f"p{n}", "answer": "a", "grader": "Exact", "category": "facts"} for n in range(60)]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "gold.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in gold))
+    done = alignctl("validate", "-f", manifest, "--claim", f"models={folder}")
+    assert "goldSet, facts, 60 items: a drop of 10.2 points is found four times of five" in done.stdout
+    assert "goldSet: an equal candidate is held in " in done.stdout
+    assert "if 10 % of its answers change, half of them for the worse" in done.stdout
+    (folder / "gold.jsonl").write_text("{")
+    assert alignctl("validate", "-f", manifest, "--claim", f"models={folder}").stdout.count("\n") == 1

@@ -1,0 +1,94 @@
+"""What a gold set of a given size can show, before anything is trained: for those who make one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import exp, lgamma, log, log1p, sqrt
+from statistics import NormalDist
+
+from alignment_api.cycle import GoldSetGate
+from alignment_api.gates import Verdict
+from alignment_api.measurements import GOLD, Measurement
+from alignment_operator.gates import gold_set
+
+DISCORDANT = (
+    0.1  # of the items change from one checkpoint to the next: assumed, where nothing was measured yet
+)
+_NEGLIGIBLE = 1e-6
+
+
+@dataclass(frozen=True)
+class Power:
+    """Of one category: the drop, in points, that is found four times of five; how often an equal candidate is held, and
+    how often refused, as shares.
+    """
+
+    items: int
+    detectable: float
+    held: float
+    refused: float
+
+
+def power(
+    items: int, limits: GoldSetGate, confidence: float, categories: int, discordant: float = DISCORDANT
+) -> Power:
+    """Of one of so many categories; `confidence` and `discordant` are shares.
+
+    An equal candidate changes as many items for the better as for the worse. By the gate itself, over all that can
+    happen; for Holm's correction over the categories stands Bonferroni's, its first step.
+    """
+    shares = dict.fromkeys(Verdict, 0.0)
+    for chance, changed in _outcomes(items, discordant):
+        verdict = gold_set.judge(
+            limits, {"all": {GOLD: _as_reported(changed, categories, confidence)}}, confidence
+        ).verdict
+        shares[verdict] += chance
+    return Power(
+        items,
+        gold_set.detectable_drop(discordant, items, confidence),
+        shares[Verdict.INCONCLUSIVE],
+        shares[Verdict.FAILED],
+    )
+
+
+@dataclass(frozen=True)
+class _Changed:
+    """So many of the items changed, so many of them for the worse; `p` is the chance of as many of these, or more."""
+
+    items: int
+    changed: int
+    lost: int
+    p: float
+
+
+def _outcomes(items: int, discordant: float) -> Iterator[tuple[float, _Changed]]:
+    """With the chance of each; what is negligible is left out."""
+    for changed in range(items + 1):
+        of_changed = _binomial(changed, items, discordant)
+        if of_changed < _NEGLIGIBLE:
+            continue
+        as_many = 0.0
+        for lost in range(changed, -1, -1):
+            of_lost = _binomial(lost, changed, 0.5)
+            as_many += of_lost
+            if of_changed * of_lost >= _NEGLIGIBLE:
+                yield of_changed * of_lost, _Changed(items, changed, lost, as_many)
+
+
+def _binomial(count: int, of: int, share: float) -> float:
+    logarithm = lgamma(of + 1) - lgamma(count + 1) - lgamma(of - count + 1)
+    return exp(logarithm + count * log(share) + (of - count) * log1p(-share))
+
+
+def _as_reported(found: _Changed, categories: int, confidence: float) -> Measurement:
+    """By the stage evaluate, but for its interval; the lower bound is the normal distribution's."""
+    estimate, spread = (found.changed - 2 * found.lost) / found.items, found.changed / found.items
+    reach = NormalDist().inv_cdf(confidence) * sqrt(max(spread - estimate**2, 0.0) / found.items)
+    return Measurement(
+        estimate=100 * estimate,
+        n=found.items,
+        p=min(1.0, categories * found.p),
+        discordant=spread,
+        lower_bound=100 * (estimate - reach),
+    )
