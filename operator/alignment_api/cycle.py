@@ -437,6 +437,13 @@ class WinRateGate(Model):
     """Is the candidate preferred to the incumbent?"""
 
     min_percent: float = Field(50.0, ge=0, lt=100, description="What the win rate's lower bound must exceed.")
+    false_discovery_percent: float | None = Field(
+        None,
+        gt=0,
+        le=50,
+        description="Of the candidates since M_0 that this gate passes, at most this share is expected not to be "
+        "preferred: the more are tested, the more it takes. Absent: each is tested by itself.",
+    )
 
 
 class RewardHackingGate(Model):

@@ -94,6 +94,9 @@ class Iteration(Model):
     stages: list[StageStatus] = Field([], max_length=8, description="Its stages so far.")
     gates: list[GateResult] = Field([], max_length=8, description="What the gates say.")
     evidence_digest: str | None = Field(None, max_length=71, description="What an approval must name.")
+    level_percent: float | None = Field(
+        None, description="Of the test of its win rate, with gates.winRate.falseDiscoveryPercent."
+    )
 
 
 class LearnedFrom(Model):
@@ -130,6 +133,7 @@ class Tested(Model):
     """How often the win rate was put to the test since M_0: a loop that tries every week will be lucky one day."""
 
     candidates: int = Field(ge=0, description="Candidates whose win rate was judged.")
+    passed: int = Field(0, ge=0, description="Those that passed.")
     alpha_spent_percent: float = Field(
         ge=0,
         description="Sum of the levels of these tests: at most so many percent is the chance that any of them passed a "

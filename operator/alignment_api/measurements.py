@@ -90,6 +90,10 @@ WIN_RATE = (
 WIN_RATE_LENGTH_CONTROLLED = (
     "winRateLengthControlled"  # the same as it would be at equal length; decides nothing
 )
+WIN_RATE_EVIDENCE = (
+    "winRateEvidence"  # natural logarithm of the smaller e-value of both win rates, against minPercent
+)
+WIN_RATE_EVIDENCE_NEEDED = "winRateEvidenceNeeded"  # the same of what it takes
 WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
 REWARD_WIN_RATE = "rewardWinRate"  # percent, by the training judge
 

@@ -190,6 +190,7 @@ class CompareParameters(Model):
     judge: Judge | None = None
     min_percent: float
     confidence_percent: float
+    level_percent: float | None = None  # of the win rate's test by e-values, where one is asked for
 
 
 class PromoteParameters(Model):

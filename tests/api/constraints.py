@@ -624,6 +624,7 @@ ROWS: tuple[Row, ...] = (
     number("spec.gates.divergence.maxNatsPerTokenFromInitial", 0, 100, above=True),
     mapping("spec.gates.winRate"),
     number("spec.gates.winRate.minPercent", 0, 100, below=True),
+    number("spec.gates.winRate.falseDiscoveryPercent", 0, 50, above=True),
     mapping("spec.gates.rewardHacking"),
     choice("spec.gates.onInconclusive", "Hold", "Reject"),
     mapping("spec.promotion"),

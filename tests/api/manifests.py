@@ -174,7 +174,7 @@ CYCLE: Manifest = {
             "collapse": {"maxDistinctDropPercent": 20, "maxDistinctDropFromInitialPercent": 40},
             "contamination": {"action": "Fail"},
             "divergence": {"maxNatsPerToken": 0.2, "maxNatsPerTokenFromInitial": 0.4},
-            "winRate": {"minPercent": 55},
+            "winRate": {"minPercent": 55, "falseDiscoveryPercent": 5},
             "rewardHacking": {},
             "onInconclusive": "Reject",
         },

@@ -127,6 +127,7 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
             "stages": [_STAGE, _PROMOTE],
             "gates": _GATES,
             "evidenceDigest": _DIGEST,
+            "levelPercent": 0.4,
         },
         "iterations": 7,
         "targets": [
@@ -139,7 +140,7 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
             }
         ],
         "datasets": [{"name": "human-feedback", "newPairs": 112}],
-        "tested": {"candidates": 7, "alphaSpentPercent": 17.5},
+        "tested": {"candidates": 7, "passed": 3, "alphaSpentPercent": 17.5},
         "nextRunAt": "2026-11-30T03:00:00Z",
         "promoted": _PROMOTED,
         "promotions": [_PROMOTED | {"iteration": 6}],

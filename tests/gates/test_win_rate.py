@@ -9,10 +9,17 @@ from hypothesis import strategies as st
 
 from alignment_api.cycle import WinRateGate
 from alignment_api.gates import GateReason, GateResult, Verdict
-from alignment_api.measurements import GOLD_POOLED, WIN_RATE, WIN_RATE_NOT_LONGER, Measurement
+from alignment_api.measurements import (
+    GOLD_POOLED,
+    WIN_RATE,
+    WIN_RATE_EVIDENCE,
+    WIN_RATE_EVIDENCE_NEEDED,
+    WIN_RATE_NOT_LONGER,
+    Measurement,
+)
 from alignment_operator.gates.win_rate import judge
 from alignment_worker.statistics.betting import head_to_head
-from tests.gates.measured import MISSING, NOTHING, within
+from tests.gates.measured import MISSING, NOTHING, at, within
 
 WON = within(65, 56, 74, n=120)
 LOST = within(35, 26, 44, n=120)
@@ -177,3 +184,28 @@ def test_a_worse_candidate_is_never_judged_better(
 
     order = [Verdict.PASSED, Verdict.INCONCLUSIVE, Verdict.FAILED]
     assert order.index(verdict(less)) >= order.index(verdict(0))
+
+
+def among_all(
+    evidence: float | None, needed: float = 6.0, rate: Measurement = within(70, 58, 82)
+) -> GateResult:
+    compared = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: rate}
+    if evidence is not None:
+        compared |= {WIN_RATE_EVIDENCE: at(evidence), WIN_RATE_EVIDENCE_NEEDED: at(needed)}
+    limits = WinRateGate(false_discovery_percent=5)
+    return judge(limits, compared, {}, 5, independent=True)
+
+
+def test_among_all_candidates_a_win_takes_the_evidence_too() -> None:
+    assert among_all(6.0).verdict == Verdict.PASSED
+    assert among_all(6.0).message.endswith("; e-value 403, 403 needed after the tests before it")
+    short = among_all(5.9)
+    assert (short.verdict, short.reason) == (Verdict.INCONCLUSIVE, GateReason.WIN_RATE_UNDECIDED)
+    assert "e-value 365, 403 needed" in short.message
+    assert among_all(9.0, rate=within(40, 30, 48)).verdict == Verdict.FAILED
+    assert among_all(9.0, rate=within(52, 45, 60)).verdict == Verdict.INCONCLUSIVE
+
+
+def test_among_all_candidates_a_win_without_its_evidence_is_an_error() -> None:
+    missing = among_all(None)
+    assert (missing.verdict, missing.reason) == (Verdict.ERROR, GateReason.MEASUREMENT_MISSING)

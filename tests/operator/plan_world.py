@@ -97,6 +97,8 @@ def measured(quality: str) -> dict[str, Any]:
             "promptDependenceChange": of((0.1, -0.2, 0.4), 300),
             "winRate": of(rate, 300),
             "winRateNotLonger": of(rate, 200),
+            "winRateEvidence": Measurement(estimate=9.0 if rate[1] > 50 else 0.5, n=300),
+            "winRateEvidenceNeeded": Measurement(estimate=5.0, n=300),
             "rewardWinRate": of((80.0, 70.0, 90.0), 300),
         },
         "by_category": {"reasoning": {"gold": gold, "goldAccuracy": of((60.0, 57.0, 63.0), 900)}},

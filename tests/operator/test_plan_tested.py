@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from alignment_api.stage import CompareParameters, Stage
 from alignment_operator.explain.explanation import explained
 from tests.operator.plan_world import World, cycle_spec
 
@@ -19,7 +22,7 @@ def test_every_candidate_that_was_compared_counts_whatever_became_of_it() -> Non
         world.quality = quality
         ran(world, number)
     assert [row["outcome"] for row in world.status["history"]] == ["Rejected", "Rejected", "Promoted"]
-    assert world.status["tested"] == {"candidates": 3, "alphaSpentPercent": 7.5}
+    assert world.status["tested"] == {"candidates": 3, "passed": 1, "alphaSpentPercent": 7.5}
 
 
 def test_the_level_is_that_of_the_frozen_spec() -> None:
@@ -28,7 +31,7 @@ def test_the_level_is_that_of_the_frozen_spec() -> None:
     evaluation = world.spec.evaluation.model_copy(update={"confidence_percent": 99.0})
     world.spec = world.spec.model_copy(update={"evaluation": evaluation})
     ran(world, 2)
-    assert world.status["tested"] == {"candidates": 2, "alphaSpentPercent": 3.0}
+    assert world.status["tested"] == {"candidates": 2, "passed": 2, "alphaSpentPercent": 3.0}
 
 
 def test_what_was_not_compared_spends_nothing() -> None:
@@ -64,3 +67,41 @@ def test_the_gate_says_what_is_spent() -> None:
     told = explained(status.iteration, world.spec, "", "", status.tested)
     (gate,) = [gate for gate in told.gates if gate.name == "winRate"]
     assert gate.note.startswith("1 candidate was tested since M_0, and 2.5 % of α is spent")
+
+
+ELOND = {"winRate": {"falseDiscoveryPercent": 6}, "onInconclusive": "Reject"}
+
+
+def compare_level(world: World, number: int) -> float | None:
+    (config,) = [
+        job.config
+        for job in world.jobs.values()
+        if job.config.iteration == number and job.config.stage == Stage.COMPARE
+    ]
+    assert isinstance(config.parameters, CompareParameters)
+    return config.parameters.level_percent
+
+
+def test_the_level_falls_with_the_tests_and_rises_with_those_that_passed() -> None:
+    """6 % · (passed + 1) / (t (t + 1)): 3, then 2 (one passed), then 1 (no other did)."""
+    world = World(spec=cycle_spec(gates=ELOND))
+    for number, quality in enumerate(("good", "unclear", "unclear"), 1):
+        world.quality = quality
+        ran(world, number)
+    levels = [compare_level(world, number) for number in (1, 2, 3)]
+    assert levels == pytest.approx([3.0, 2.0, 1.0])
+    assert world.status["tested"] == {"candidates": 3, "passed": 1, "alphaSpentPercent": 6.0}
+    assert world.iteration["levelPercent"] == pytest.approx(1.0)
+
+
+def test_what_was_frozen_at_the_start_counts_to_the_end() -> None:
+    world = World(spec=cycle_spec(gates=ELOND))
+    world.annotations["alignment.dev/run"] = "1"
+    world.pass_()
+    world.pass_()
+    world.spec = cycle_spec(gates=GATES)
+    world.settle()
+    assert compare_level(world, 1) == pytest.approx(3.0)
+    assert world.iteration["outcome"] == "Promoted"
+    ran(world, 2)
+    assert compare_level(world, 2) is None

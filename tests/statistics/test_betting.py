@@ -95,9 +95,11 @@ def test_before_the_first_score_anything_is_possible() -> None:
 
 
 def test_stops_as_soon_as_it_is_decided_but_not_before_the_least() -> None:
-    measurement, _, used = raced([1.0] * 500, 50, 100, 1000, 0.95)
+    found = raced([1.0] * 500, 50, 100, 1000, 0.95)
+    measurement, used = found.overall, found.used
     assert used == measurement.n == 100
-    measurement, _, used = raced([1.0] * 500, 50, 1, 1000, 0.95)
+    found = raced([1.0] * 500, 50, 1, 1000, 0.95)
+    measurement, used = found.overall, found.used
     assert used < 15
     assert measurement.low is not None
     assert measurement.low > 50
@@ -173,3 +175,40 @@ def test_without_a_prompt_where_it_is_not_longer_there_is_no_rate_of_them() -> N
 def test_lengths_of_other_comparisons_are_an_error() -> None:
     with pytest.raises(ValueError, match="cannot be paired"):
         head_to_head([1.0], [], 50, 1, 1, 0.95)
+
+
+def test_evidence_is_the_capital_of_who_bets_on_more() -> None:
+    """By hand, at a rate of the grid."""
+    scores, rate, m = [1.0, 0.5, 0.0, 1.0, 1.0, 0.75], WinRate(0.95), 0.5
+    capital, total, squares = 1.0, 0.0, 0.0
+    for turn, score in enumerate(scores, start=1):
+        variance = (0.25 + squares) / turn
+        bet = np.sqrt(2 * np.log(2 / 0.05) / (variance * turn * np.log(turn + 1)))
+        capital *= 1 + min(bet, 0.5 / m) * (score - m)
+        rate.update(score)
+        total += score
+        squares += (score - (0.5 + total) / (turn + 1)) ** 2
+    assert rate.evidence(m) == pytest.approx(np.log(capital))
+    assert rate.evidence(0.5001) <= rate.evidence(0.5)
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0, 0, 0, 0.5], [0.2] * 5])
+def test_an_equal_model_seldom_has_a_large_e_value_at_any_time(shares: list[float]) -> None:
+    random, runs, ever = np.random.default_rng(11), 300, 0
+    for _ in range(runs):
+        rate, most = WinRate(0.95), 0.0
+        for score in random.choice(SCORES, 300, p=shares):
+            rate.update(float(score))
+            most = max(most, rate.evidence(0.5))
+        ever += most >= np.log(20)
+    assert ever <= 0.05 * runs
+
+
+def test_goes_on_until_the_evidence_is_there() -> None:
+    scores = [1.0, 1.0, 1.0, 0.0] * 200
+    alone = head_to_head(scores, [True] * 800, 50, 10, 800, 0.95)
+    strict = head_to_head(scores, [True] * 800, 50, 10, 800, 0.95, needed=12.0)
+    assert alone.evidence < 12 <= strict.evidence < 13
+    assert alone.used < strict.used < 400
+    lost = head_to_head([1 - score for score in scores], [True] * 800, 50, 10, 800, 0.95, needed=12.0)
+    assert lost.used == alone.used

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 from alignment_api import measurements as names
@@ -50,6 +51,10 @@ def run(workspace: Workspace) -> Outcome:
             [contest.won for contest in contests], list(map(_longer_by, compared)), confidence
         ),
     }
+    needed = _needed(parameters)
+    if needed is not None:
+        found[names.WIN_RATE_EVIDENCE] = Measurement(estimate=match.result.evidence, n=len(contests))
+        found[names.WIN_RATE_EVIDENCE_NEEDED] = Measurement(estimate=needed, n=len(contests))
     reward, rewarding = _rewarded(workspace, parameters, compared, contests)
     if reward is not None:
         found[names.REWARD_WIN_RATE] = win_rate_of(reward, confidence)
@@ -137,11 +142,17 @@ def _fought(
             parameters.comparison.min_comparisons,
             parameters.comparison.max_comparisons,
             parameters.confidence_percent / 100,
+            _needed(parameters),
         )
         if result.used < stop:
             break
     assert result is not None
     return _Match(contests, result)
+
+
+def _needed(parameters: CompareParameters) -> float | None:
+    """Logarithm of the e-value that passes at the test's level."""
+    return None if parameters.level_percent is None else -log(parameters.level_percent / 100)
 
 
 def _rounds(count: int, least: int) -> Iterator[tuple[int, int]]:

@@ -59,6 +59,8 @@ _KIND: Mapping[str, Mapping[str, Any]] = {
     names.LEAKED_PROMPTS: {"label": "prompts that hold gold or held-out ones", "digits": 0},
     names.LEAKED_ROWS: {"label": "rows of datasets that do", "digits": 0},
     names.WIN_RATE: {"label": "win rate", "unit": "%", "even": 50.0},
+    names.WIN_RATE_EVIDENCE: {"label": "evidence, logarithm of the e-value", "digits": 2, "even": 0.0},
+    names.WIN_RATE_EVIDENCE_NEEDED: {"label": "evidence that it takes", "digits": 2},
     names.WIN_RATE_LENGTH_CONTROLLED: {"label": "win rate at equal length", "unit": "%", "even": 50.0},
     names.WIN_RATE_NOT_LONGER: {"label": "win rate where not longer", "unit": "%", "even": 50.0},
     names.REWARD_WIN_RATE: {"label": "win rate by the training judge", "unit": "%", "even": 50.0},
@@ -136,7 +138,11 @@ def _divergence(name: str, spec: AlignmentCycleSpec) -> Range:
 def _win_rate(name: str, spec: AlignmentCycleSpec) -> Range:
     if name == names.GOLD_POOLED:
         return {"least": 0.0}
-    if name == names.WIN_RATE_LENGTH_CONTROLLED:
+    if name in {
+        names.WIN_RATE_LENGTH_CONTROLLED,
+        names.WIN_RATE_EVIDENCE,
+        names.WIN_RATE_EVIDENCE_NEEDED,
+    }:
         return {}
     return {"least": spec.gates.win_rate.min_percent} if spec.gates.win_rate else {}
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import exp
 
 from alignment_api.cycle import WinRateGate
 from alignment_api.gates import Gate, GateReason, GateResult, Verdict
 from alignment_api.measurements import (
     GOLD_POOLED,
     WIN_RATE,
+    WIN_RATE_EVIDENCE,
+    WIN_RATE_EVIDENCE_NEEDED,
     WIN_RATE_LENGTH_CONTROLLED,
     WIN_RATE_NOT_LONGER,
     Measurement,
@@ -28,7 +31,7 @@ def judge(
 
     `independent`: whether another judge compares than the one that the candidate was trained by.
     """
-    problem = _unusable(compared, evaluated, min_comparisons, independent)
+    problem = _unusable(limits, compared, evaluated, min_comparisons, independent)
     if problem:
         return wording.error(Gate.WIN_RATE, *problem)
     rate, fair, gold = compared[WIN_RATE], compared[WIN_RATE_NOT_LONGER], evaluated.get(GOLD_POOLED)
@@ -37,7 +40,12 @@ def judge(
         shown[WIN_RATE_LENGTH_CONTROLLED] = compared[WIN_RATE_LENGTH_CONTROLLED]
     if not independent and gold:
         shown[GOLD_POOLED] = gold
+    for name in (WIN_RATE_EVIDENCE, WIN_RATE_EVIDENCE_NEEDED):
+        if name in compared:
+            shown[name] = compared[name]
     verdict, reason, message = _verdict(limits.min_percent, rate, fair, None if independent else gold)
+    if verdict is Verdict.PASSED and limits.false_discovery_percent is not None:
+        verdict, reason, message = _against_all_tests(message, compared)
     return GateResult(
         name=Gate.WIN_RATE,
         verdict=verdict,
@@ -49,6 +57,7 @@ def judge(
 
 
 def _unusable(
+    limits: WinRateGate,
     compared: Mapping[str, Measurement],
     evaluated: Mapping[str, Measurement],
     min_comparisons: int,
@@ -60,6 +69,10 @@ def _unusable(
     problem = wording.unusable(needed)
     if problem:
         return problem
+    if limits.false_discovery_percent is not None:
+        evidence = {name: compared.get(name) for name in (WIN_RATE_EVIDENCE, WIN_RATE_EVIDENCE_NEEDED)}
+        if problem := wording.unusable(evidence):
+            return problem
     if WIN_RATE_NOT_LONGER not in compared:
         return GateReason.MEASUREMENT_MISSING, f"{WIN_RATE_NOT_LONGER} was not measured"
     count = compared[WIN_RATE].n
@@ -109,6 +122,25 @@ def _verdict(
         "does not show that it became better: set another judge in evaluation.comparison.judge, or enlarge the "
         "gold set",
     )
+
+
+def _against_all_tests(
+    message: str, compared: Mapping[str, Measurement]
+) -> tuple[Verdict, GateReason | None, str]:
+    """By itself it is preferred; whether that is enough after all the candidates before it, its e-value says."""
+    found, needed = (compared[name].estimate or 0.0 for name in (WIN_RATE_EVIDENCE, WIN_RATE_EVIDENCE_NEEDED))
+    told = f"e-value {_e_value(found)}, {_e_value(needed)} needed after the tests before it"
+    if found >= needed:
+        return Verdict.PASSED, None, f"{message}; {told}"
+    return (
+        Verdict.INCONCLUSIVE,
+        GateReason.WIN_RATE_UNDECIDED,
+        f"not decided among all candidates since M_0: {told}; by itself {message}; more comparisons would settle it",
+    )
+
+
+def _e_value(logarithm: float) -> str:
+    return f"{exp(min(logarithm, 20)):,.0f}" if logarithm <= 20 else "over 1e8"
 
 
 def _measured(rate: Measurement) -> str:

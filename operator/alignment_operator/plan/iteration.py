@@ -182,7 +182,7 @@ def _judged(observed: ObservedCycle, frozen: Frozen, iteration: Iteration, now: 
     iteration = iteration.model_copy(update={"gates": list(gates)})
     sealed = evidence.of(observed.owner, frozen, iteration).digest()
     iteration = iteration.model_copy(update={"evidence_digest": sealed})
-    spent = tested.counted(observed.status.tested, gates, frozen.spec)
+    spent = tested.counted(observed.status.tested, gates, frozen.spec, iteration.level_percent)
     status = observed.status.model_copy(update={"iteration": iteration, "tested": spent})
     decision = decide(gates, frozen.spec.gates.on_inconclusive, _needs_approval(observed, frozen))
     return _decided(observed, status, iteration, decision, now)

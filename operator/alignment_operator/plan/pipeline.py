@@ -215,6 +215,7 @@ def _compare(context: Context, inputs: dict[str, Input]) -> _Work:
         judge=spec.judge,
         min_percent=spec.gates.win_rate.min_percent if spec.gates.win_rate else 50.0,
         confidence_percent=spec.evaluation.confidence_percent,
+        level_percent=context.iteration.level_percent,
     )
     needed = _select(inputs, "answers") | _optional(inputs, "judge", "comparisonJudge")
     other = spec.evaluation.comparison.judge

@@ -12,7 +12,7 @@ from alignment_api.cycle_status import DatasetRevision, Iteration, StartedBy
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import CONTRACT_VERSION, Located
 from alignment_operator.observed import Frozen, ObservedCycle
-from alignment_operator.plan import instants
+from alignment_operator.plan import instants, tested
 from alignment_operator.planned import CyclePlan, Event, Freeze
 
 
@@ -49,6 +49,7 @@ def start(observed: ObservedCycle, cause: Cause, now: datetime) -> CyclePlan:
         started_at=frozen.started_at or instants.spell(now),
         incumbent=frozen.incumbent,
         datasets=[DatasetRevision.from_wire(revision.to_wire()) for revision in frozen.datasets],
+        level_percent=tested.level(frozen.spec, observed.status.tested),
     )
     handled = {**observed.status.handled, **({"run": frozen.handled_run} if frozen.handled_run else {})}
     status = observed.status.model_copy(

@@ -12,6 +12,7 @@ from alignment_api.measurements import Measurement
 from alignment_worker.statistics.confidence import check_confidence
 
 _GRID = np.linspace(0, 1, 2_001)  # the win rates that are tested: every 0.05 points
+_REPORTED = 0.01  # more than what rounding in a report can take away
 with np.errstate(divide="ignore"):
     _MOST_ON_MORE = 0.5 / _GRID  # half of what a bet may be at most without going bankrupt
     _MOST_ON_LESS = 0.5 / (1 - _GRID)
@@ -60,6 +61,14 @@ class WinRate:
         low, high = self._bounds
         return low > min_rate or high < min_rate
 
+    def evidence(self, min_rate: float) -> float:
+        """Natural logarithm of the e-value against a win rate of `min_rate`, a share, or less.
+
+        The capital of who bets on more, 1 at first: of a rate that is no higher it is expected to be at most 1 whenever
+        one stops. By the next rate of the grid, at which it is no greater.
+        """
+        return float(self._on_more[min(int(np.searchsorted(_GRID, min_rate - 1e-9)), len(_GRID) - 1)])
+
     def measurement(self) -> Measurement:
         """In percent; null before the first score."""
         if not self._count:
@@ -95,6 +104,7 @@ class HeadToHead(NamedTuple):
     overall: Measurement
     not_longer: Measurement
     used: int
+    evidence: float  # logarithm of the e-value that both are above `min_percent`
 
 
 def head_to_head(
@@ -104,11 +114,12 @@ def head_to_head(
     min_comparisons: int,
     max_comparisons: int,
     confidence: float,
+    needed: float | None = None,
 ) -> HeadToHead:
     """The win rate overall and where `not_longer`; stops once the gate winRate could not change its verdict.
 
-    `not_longer[i]`: the candidate's answer of comparison i is at most a fifth longer than the incumbent's.
-    Raises ValueError.
+    `needed`: the evidence that it takes to pass, beside the intervals. `not_longer[i]`: the candidate's answer of
+    comparison i is at most a fifth longer than the incumbent's. Raises ValueError.
     """
     if len(scores) != len(not_longer):
         raise ValueError(f"{len(scores)} scores cannot be paired with {len(not_longer)} lengths")
@@ -119,11 +130,20 @@ def head_to_head(
         if is_fair:
             fair.update(score)
         used += 1
-        if used >= min_comparisons and _settled(overall, fair, min_percent / 100):
+        if used >= min_comparisons and _settled(overall, fair, min_percent / 100, needed):
             break
-    return HeadToHead(overall.measurement(), fair.measurement(), used)
+    return HeadToHead(
+        overall.measurement(), fair.measurement(), used, _evidence(overall, fair, min_percent / 100)
+    )
 
 
-def _settled(overall: WinRate, fair: WinRate, min_rate: float) -> bool:
+def _evidence(overall: WinRate, fair: WinRate, min_rate: float) -> float:
+    """Of both: if one of them is no higher, the smaller e-value is no greater than that one's."""
+    return min(overall.evidence(min_rate), fair.evidence(min_rate))
+
+
+def _settled(overall: WinRate, fair: WinRate, min_rate: float, needed: float | None) -> bool:
     lost = overall.bounds()[1] < min_rate or fair.bounds()[1] < min_rate
-    return lost or (overall.decided(min_rate) and fair.decided(min_rate))
+    decided = overall.decided(min_rate) and fair.decided(min_rate)
+    enough = needed is None or _evidence(overall, fair, min_rate) >= needed + _REPORTED
+    return lost or (decided and enough)
