@@ -186,9 +186,7 @@ def test_a_worse_candidate_is_never_judged_better(
     assert order.index(verdict(less)) >= order.index(verdict(0))
 
 
-def among_all(
-    evidence: float | None, needed: float = 6.0, rate: Measurement = within(70, 58, 82)
-) -> GateResult:
+def among_all(evidence: float | None, needed: float = 6.0, rate: Measurement = WON) -> GateResult:
     compared = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: rate}
     if evidence is not None:
         compared |= {WIN_RATE_EVIDENCE: at(evidence), WIN_RATE_EVIDENCE_NEEDED: at(needed)}
