@@ -227,6 +227,7 @@ def test_the_hooks_of_trl_that_are_overridden_are_there() -> None:
         "_precompute_ref_logps": ("self", "dataset", "name", "batch_size"),
         "training_step": ("self", "args", "kwargs"),
         "create_scheduler": ("self", "num_training_steps", "optimizer"),
+        "_prepare_for_training": ("self", "max_steps", "train_dataloader", "resume_from_checkpoint"),
         "_send_telemetry": ("self",),
         "_save_checkpoint": ("self", "model", "trial"),
         "_load_from_checkpoint": ("self", "resume_from_checkpoint", "model"),
