@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cli.conftest import PROGRAM
+from tests.cli.command import ended
 from tests.cli.manifests import CYCLE, DATASET
 from tests.cluster.client import Client, Namespace
 
@@ -53,18 +51,9 @@ def on_cluster(cluster: Client, crds: None, tmp_path: Path) -> On:
     def run(
         *arguments: str, called: str = "alignctl", environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        program = f"import sys; sys.argv[0] = {called!r}; {PROGRAM}"
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), **(environment or {})},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        return ended(
+            tmp_path, *arguments, kubeconfig=cluster.kubeconfig, called=called, environment=environment
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
 
     return run
 

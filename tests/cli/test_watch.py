@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from alignment_operator.local.files import run_lock
-from tests.cli.conftest import PROGRAM, Alignctl
+from tests.cli.command import PROGRAM
+from tests.cli.conftest import Alignctl
 
 SECONDS = 30.0
 PROGRESS = {"done": 85, "total": 345, "unit": "prompts", "secondsLeft": 26, "node": "gpu-1"}

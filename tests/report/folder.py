@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from alignment_operator.observed import Owner
 from alignment_operator.render.revision import render_revision
+from tests.cli.command import ended
 from tests.report.stored import CLAIM, Stored
 
-PROGRAM = "from alignment_operator.cli.main import main; main()"
 OWNER = Owner("team", "support", "uid-1", 1, "1", {})
 
 
@@ -53,14 +51,4 @@ def _write(state: Path, plural: str, name: str, manifest: dict[str, Any]) -> Non
 
 def alignctl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """In that folder, without a cluster; no traceback may ever show."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        cwd=folder,
-        env={**os.environ, "KUBECONFIG": str(folder / "no-kubeconfig")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done
+    return ended(folder, *arguments)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ import yaml
 
 from alignment_operator.observed import Owner
 from alignment_operator.render.revision import render_revision
+from tests.cli.command import ended
 from tests.cluster.bed import Bed
 from tests.cluster.client import Client, Namespace
 from tests.operator.plan_world import World, cycle_spec
-from tests.report.folder import PROGRAM
 from tests.report.markup import Page
 from tests.report.stored import CLAIM, Stored
 
@@ -32,18 +30,14 @@ On = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def kubectl_align(cluster: Client, tmp_path: Path) -> On:
     def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        program = f"import sys; sys.argv[0] = '/usr/local/bin/kubectl-align'; {PROGRAM}"
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), **(environment or {})},
-            capture_output=True,
-            text=True,
+        return ended(
+            tmp_path,
+            *arguments,
+            kubeconfig=cluster.kubeconfig,
+            called="/usr/local/bin/kubectl-align",
+            environment=environment,
             timeout=400,
-            check=False,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
 
     return run
 
