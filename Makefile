@@ -38,7 +38,7 @@ check: venv ## format, lint, types, import boundaries, fresh generated files
 
 .PHONY: test
 test: check ## everything: the checks, then all tests, on a real control plane
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder
 
 .PHONY: format
 format: venv ## format and mend what can be mended

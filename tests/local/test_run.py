@@ -183,8 +183,9 @@ def test_a_stage_that_runs_too_long_is_watched_and_ended(
 
 
 def test_one_stage_gets_all_cores_and_the_users_environment(
-    ran: Ran, stand_in: StandIn, dataset: Manifest
+    ran: Ran, stand_in: StandIn, dataset: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     dataset["spec"]["defaults"] = {"env": [{"name": "STAND_IN_EXTRA", "value": "x"}]}
     ran(None, dataset)
     _, cores, extra = (stand_in() / "ingest.ran").read_text().split()
