@@ -30,7 +30,7 @@ quickstart: venv ## one whole iteration on the tiny model, without a cluster
 check: venv ## format, lint, types, import boundaries, fresh generated files
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy operator images/worker tests benchmarks/scale
+	@$(BIN)/mypy operator images/worker images/recorder tests benchmarks/scale
 	@MYPYPATH=benchmarks $(BIN)/mypy benchmarks/*.py
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m alignment_operator.cli.crds --check
@@ -54,12 +54,12 @@ arguments: venv ## generate the list of training.arguments from the trainers' co
 	@$(BIN)/python -m alignment_worker.trainer_fields --write
 
 .PHONY: images
-images: ## build both images with docker or podman (docs/install.md)
+images: ## build the images with docker or podman (docs/install.md)
 	@for engine in $(ENGINE) docker podman none; do $$engine info >/dev/null 2>&1 && break; done; \
 	if [ $$engine = none ]; then \
 	  echo "make images: neither docker nor podman answers; start one, or name another: make images ENGINE=nerdctl" >&2; exit 1; \
 	fi; \
-	for image in operator worker; do \
+	for image in operator worker recorder; do \
 	  $$engine build --file images/$$image/Dockerfile --tag $(REGISTRY)/$$image:$(VERSION) .; \
 	done
 

@@ -12,7 +12,7 @@ from tests.chart.charts import REPOSITORY
 from tests.chart.linters import complaints
 
 
-@pytest.mark.parametrize("image", ["operator", "worker"])
+@pytest.mark.parametrize("image", ["operator", "worker", "recorder"])
 def test_hadolint_has_nothing_to_say(image: str) -> None:
     assert complaints("hadolint", [REPOSITORY / "images" / image / "Dockerfile"]) == ""
 
@@ -51,7 +51,7 @@ def test_without_an_engine_make_images_says_so_in_one_line(programs: Path) -> No
     assert all(line.startswith("make: ***") for line in rest)
 
 
-def test_make_images_builds_both_under_this_releases_names(programs: Path, tmp_path: Path) -> None:
+def test_make_images_builds_each_under_this_releases_names(programs: Path, tmp_path: Path) -> None:
     engine = programs / "podman"
     engine.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
     engine.chmod(0o755)
@@ -61,6 +61,6 @@ def test_make_images_builds_both_under_this_releases_names(programs: Path, tmp_p
         "info",
         *(
             f"build --file images/{image}/Dockerfile --tag registry.example.com/alignment/{image}:0.1.0 ."
-            for image in ("operator", "worker")
+            for image in ("operator", "worker", "recorder")
         ),
     ]

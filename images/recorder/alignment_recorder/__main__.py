@@ -1,0 +1,3 @@
+from alignment_recorder.main import main
+
+main()
