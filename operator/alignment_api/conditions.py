@@ -76,6 +76,7 @@ class Reason(StrEnum):
     INGESTED = "Ingested"
     INGESTING = "Ingesting"
     INGEST_FAILED = "IngestFailed"
+    LENGTH_BIASED = "LengthBiased"
 
 
 class Condition(Model):

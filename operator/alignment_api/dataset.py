@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from alignment_api import uris
 from alignment_api.conditions import Condition
+from alignment_api.curation import Curation, FileFormat
 from alignment_api.cycle import ObjectName, Store
 from alignment_api.cycle_status import StageStatus, Text
 from alignment_api.judges import Uri
@@ -18,12 +19,20 @@ from alignment_api.stage import Key
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
+MAX_REVISIONS = 20
+
+
 class Files(Model):
-    """A file of pairs, or of unpaired rows."""
+    """Files of pairs, or of unpaired rows."""
 
     uri: Uri = Field(
-        description="JSON Lines or Parquet, as in TRL: `prompt`, `chosen`, `rejected`; or unpaired rows, for KTO: "
-        "`prompt`, `completion`, `label`."
+        description="JSON Lines, CSV, Parquet, or a folder that `datasets` saved; * stands for any characters of a "
+        "name, ** for any folders. JSON Lines and CSV may be compressed (gzip, zstd)."
+    )
+    format: FileFormat | None = Field(
+        None,
+        description="TRL's columns. Paired: prompt, chosen, rejected; Unpaired: prompt, completion, label; Ranked: "
+        "prompt, completions, and ranks (1 is the best) or scores. Auto, or absent: as each file's first good row.",
     )
     columns: dict[ColumnName, ColumnName] | None = Field(
         None, max_length=16, description="Renames, source name first."
@@ -34,7 +43,7 @@ class Source(Model):
     """Where pairs come from; exactly one kind."""
 
     name: ObjectName = Field(description="Unique in the dataset.")
-    files: Files | None = Field(None, description="A file of pairs, or of unpaired rows.")
+    files: Files | None = Field(None, description="Files of pairs, or of unpaired rows.")
 
     rules = (
         Rule("has(self.files)", "name exactly one of files", "", lambda source: source.files is not None),
@@ -48,6 +57,7 @@ class PreferenceDatasetSpec(Model):
     sources: Annotated[list[Source], ListMap("name")] = Field(
         min_length=1, max_length=16, description="Where pairs come from."
     )
+    curation: Curation = Field(default_factory=Curation, description="What is left out of a revision.")
     defaults: PodDefaults = Field(default_factory=PodDefaults, description="How the Job's pod is made.")
 
 
@@ -56,16 +66,40 @@ class Revision(Model):
 
     number: int = Field(ge=1, description="From 1.")
     uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="Its folder.")
-    digest: str = Field(max_length=71, description="Of its manifest: the same pairs give the same digest.")
+    digest: str = Field(
+        max_length=71,
+        description="Of its manifest: the same input on the same revision gives the same digest.",
+    )
+    sequence: int | None = Field(
+        None, ge=0, description="The highest ordinal so far; that of a pair or unpaired row never changes."
+    )
     at: str = Field(max_length=32, description="When it was made.")
 
 
 class Rows(Model):
-    """What became of the rows that were read."""
+    """What became of the rows that were read; of a ranked row, which makes several pairs, each pair counts."""
 
     read: int = Field(ge=0, description="Rows read.")
     invalid: int = Field(ge=0, description="Rows set aside because they are neither pairs nor unpaired rows.")
-    kept: int = Field(ge=0, description="Rows in the revision.")
+    duplicate: int | None = Field(None, ge=0, description="Left out: equal to one that is kept.")
+    contaminated: int | None = Field(None, ge=0, description="Left out: curation.contamination.")
+    conflicting: int | None = Field(None, ge=0, description="Left out: curation.conflicts.")
+    capped: int | None = Field(None, ge=0, description="Left out: curation.maxPairsPerSource.")
+    kept: int = Field(ge=0, description="Pairs and unpaired rows in the revision.")
+
+
+class Statistics(Model):
+    """Of the newest revision. Lengths are in characters: a dataset knows no tokenizer."""
+
+    longer_chosen_percent: float | None = Field(
+        None,
+        description="Of the pairs whose answers differ by more than 10 % in length: in how many the longer is chosen.",
+    )
+    median_prompt_characters: int | None = Field(None, ge=0, description="Length of the prompts.")
+    median_completion_characters: int | None = Field(None, ge=0, description="Length of the answers.")
+    by_source: dict[Key, int] = Field(
+        {}, max_length=16, description="Pairs and unpaired rows in the revision, by source."
+    )
 
 
 class PreferenceDatasetStatus(Model):
@@ -82,6 +116,10 @@ class PreferenceDatasetStatus(Model):
     ingest_number: int = Field(0, ge=0, description="Refreshes so far.")
     ingest_generation: int | None = Field(None, description="The generation that the refresh works from.")
     revision: Revision | None = Field(None, description="The newest revision.")
+    revisions: list[Revision] = Field(
+        [], max_length=MAX_REVISIONS, description="The revisions before it, the newest first."
+    )
     rows: Rows | None = Field(None, description="Counts of the newest revision.")
     pairs: int | None = Field(None, ge=0, description="Pairs in the newest revision.")
     unpaired: int | None = Field(None, ge=0, description="Unpaired rows in the newest revision.")
+    statistics: Statistics | None = Field(None, description="What the newest revision looks like.")

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError
 
 from alignment_api import digests, packing, uris
+from alignment_api.curation import Conflicts, FileFormat
 from alignment_api.cycle import (
     Comparison,
     DatasetReference,
@@ -100,7 +101,7 @@ class InputKind(StrEnum):
     PROMPTS = "Prompts"  # file of rows with `prompt`; digest of the file
     CHECKABLE_PROMPTS = "CheckablePrompts"  # the same with `answer` and `grader`
     GOLD_SET = "GoldSet"  # the same with `answer`, `grader` and `category`
-    PAIRS = "Pairs"  # file of pairs (`prompt`, `chosen`, `rejected`) or unpaired rows (`prompt`, `completion`, `label`)
+    PAIRS = "Pairs"  # files of a PreferenceDataset's source; digest of the file, or of all by name
     STAGE = "Stage"  # folder of a finished stage; digest of its manifest.json
 
 
@@ -211,11 +212,27 @@ class CollectParameters(Model):
     keep_promoted: int
 
 
+class IngestedFiles(Model):
+    """How the files of a source are read."""
+
+    format: FileFormat = "Auto"
+    columns: dict[str, str] = Field(default_factory=dict)
+
+
+class IngestedSource(Model):
+    """One source, of exactly one kind."""
+
+    name: str
+    files: IngestedFiles
+
+
 class IngestParameters(Model):
-    """Inputs: source/NAME."""
+    """Inputs: source/NAME; goldSet/N; base, the revision in force, whose ordinals are kept. Sources in their order."""
 
     stage: Literal["ingest"] = "ingest"
-    columns: dict[str, dict[str, str]] = Field(default_factory=dict)
+    sources: list[IngestedSource]
+    conflicts: Conflicts = "Drop"
+    max_pairs_per_source: int | None = None
 
 
 Parameters = (

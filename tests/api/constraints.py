@@ -27,33 +27,39 @@ class Row:
         return f"{self.kind}-{self.path}"
 
 
-def whole(path: str, low: int, high: int | None = None, *, reckoned: bool = False) -> Row:
+def whole(path: str, low: int, high: int | None = None, *, reckoned: bool = False, kind: str = CYCLE) -> Row:
     """Whole numbers from low to high. To an API server 4.0 is one, and so it is here, but for a rule that reckons
     with it: there the server takes 4 alone.
     """
     high_or_large = 10**9 if high is None else high
     beyond = () if high is None else (high + 1,)
     accepted = (low, high_or_large) if reckoned else (low, high_or_large, float(low))
-    return Row(CYCLE, path, accepted, (low - 1, *beyond, low + 0.5, f"{low}", True))
+    return Row(kind, path, accepted, (low - 1, *beyond, low + 0.5, f"{low}", True))
 
 
 def number(
-    path: str, low: float, high: float | None = None, *, above: bool = False, below: bool = False
+    path: str,
+    low: float,
+    high: float | None = None,
+    *,
+    above: bool = False,
+    below: bool = False,
+    kind: str = CYCLE,
 ) -> Row:
     """Numbers from low (or above it) to high (or below it)."""
     edges = () if above else (low,), () if below or high is None else (high,)
     beyond = () if high is None else (high if below else high + 0.001,)
     inside = low + 0.001
     return Row(
-        CYCLE,
+        kind,
         path,
         (*edges[0], inside, *edges[1]),
         (low if above else low - 0.001, *beyond, f"{inside}", "30%", True),
     )
 
 
-def choice(path: str, *values: str) -> Row:
-    return Row(CYCLE, path, values, (values[0].lower(), "", 1))
+def choice(path: str, *values: str, kind: str = CYCLE) -> Row:
+    return Row(kind, path, values, (values[0].lower(), "", 1))
 
 
 def text(path: str, least: int, most: int, kind: str = CYCLE) -> Row:
@@ -672,6 +678,14 @@ ROWS: tuple[Row, ...] = (
         by_rule=True,
     ),
     text("spec.sources[0].files.columns.q", 1, 128, DATASET),
+    choice("spec.sources[0].files.format", "Auto", "Paired", "Unpaired", "Ranked", kind=DATASET),
+    mapping("spec.curation", kind=DATASET),
+    mapping("spec.curation.contamination", "goldSets", kind=DATASET),
+    items("spec.curation.contamination.goldSets", 1, 16, lambda index: f"pvc://a/{index}", DATASET),
+    uri("spec.curation.contamination.goldSets[0]", DATASET),
+    choice("spec.curation.conflicts", "Drop", "KeepLatest", "KeepMajority", kind=DATASET),
+    whole("spec.curation.maxPairsPerSource", 1, kind=DATASET),
+    number("spec.curation.maxLongerChosenPercent", 0, 100, kind=DATASET),
 )
 
 

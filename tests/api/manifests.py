@@ -198,8 +198,17 @@ DATASET: Manifest = {
     "spec": {
         "store": {"uri": "pvc://models/datasets"},
         "sources": [
-            {"name": "annotations", "files": {"uri": "pvc://models/p.jsonl", "columns": {"q": "prompt"}}}
+            {
+                "name": "annotations",
+                "files": {"uri": "pvc://models/2026/*.jsonl", "format": "Paired", "columns": {"q": "prompt"}},
+            }
         ],
+        "curation": {
+            "contamination": {"goldSets": ["pvc://models/gold.jsonl"]},
+            "conflicts": "KeepLatest",
+            "maxPairsPerSource": 20000,
+            "maxLongerChosenPercent": 70,
+        },
         "defaults": copy.deepcopy(_POD),
     },
 }

@@ -157,6 +157,14 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
     }
 )
 
+_REVISION = {
+    "number": 12,
+    "uri": "pvc://models/revisions/12",
+    "digest": _DIGEST,
+    "sequence": 9462,
+    "at": _ENDED,
+}
+
 DATASET_STATUS = PreferenceDatasetStatus.from_wire(
     {
         "observedGeneration": 1,
@@ -165,8 +173,23 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
         "ingest": _STAGE | {"name": "ingest"},
         "ingestNumber": 12,
         "ingestGeneration": 1,
-        "revision": {"number": 12, "uri": "pvc://models/revisions/12", "digest": _DIGEST, "at": _ENDED},
-        "rows": {"read": 10412, "invalid": 31, "kept": 9462},
+        "revision": _REVISION,
+        "revisions": [_REVISION | {"number": 11, "sequence": 9300}],
+        "rows": {
+            "read": 10412,
+            "invalid": 31,
+            "duplicate": 204,
+            "contaminated": 3,
+            "conflicting": 12,
+            "capped": 700,
+            "kept": 9462,
+        },
+        "statistics": {
+            "longerChosenPercent": 58.5,
+            "medianPromptCharacters": 160,
+            "medianCompletionCharacters": 480,
+            "bySource": {"annotations": 8000},
+        },
         "pairs": 9362,
         "unpaired": 100,
     }

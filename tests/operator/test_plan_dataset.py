@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alignment_api import digests
+from alignment_api.curation import Curation
 from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
-from alignment_api.stage import Located, Stage, StageReport, StageResult
+from alignment_api.stage import IngestParameters, Located, Stage, StageConfig, StageReport, StageResult
 from alignment_operator.observed import JobState, JobView, ObservedDataset, PodView
 from alignment_operator.plan import dataset
-from alignment_operator.planned import StartJob
+from alignment_operator.planned import DatasetPlan, StartJob
 from tests.operator.edges import SETTINGS, owner
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
@@ -22,10 +23,51 @@ SPEC = PreferenceDatasetSpec.from_wire(
 )
 
 
-def observed(status: PreferenceDatasetStatus) -> ObservedDataset:
+def observed(status: PreferenceDatasetStatus, spec: PreferenceDatasetSpec = SPEC) -> ObservedDataset:
     return ObservedDataset(
-        owner=owner(name="feedback"), settings=SETTINGS, spec=SPEC, problems=(), status=status, jobs=()
+        owner=owner(name="feedback"), settings=SETTINGS, spec=spec, problems=(), status=status, jobs=()
     )
+
+
+def refreshed(
+    counts: dict[str, int],
+    status: PreferenceDatasetStatus | None = None,
+    content: bytes = b"rows",
+    spec: PreferenceDatasetSpec = SPEC,
+) -> tuple[DatasetPlan, StageConfig]:
+    """What the pass plans that sees a refresh's Job succeed, and the config of that Job."""
+    begun = dataset.plan(observed(status or PreferenceDatasetStatus(), spec), NOW).status
+    started = dataset.plan(observed(begun, spec), NOW)
+    (job,) = started.actions
+    assert isinstance(job, StartJob)
+    result = StageResult(
+        manifest=Located(uri=job.config.output, digest=digests.of_bytes(content)), counts=counts
+    )
+    ended = JobView(
+        name=job.name,
+        uid="job-1",
+        stage=Stage.INGEST,
+        iteration=job.config.iteration,
+        attempt=job.attempt,
+        hash=job.hash,
+        state=JobState.SUCCEEDED,
+        created_at=NOW,
+        pod=PodView(0, StageReport(result=result).encode(), started=True),
+    )
+    assert started.status.ingest is not None
+    ingest = started.status.ingest.model_copy(update={"job": ended.name, "job_uid": ended.uid})
+    running = started.status.model_copy(update={"ingest": ingest})
+    return dataset.plan(replace(observed(running, spec), jobs=(ended,)), NOW), job.config
+
+
+def again(status: PreferenceDatasetStatus) -> PreferenceDatasetStatus:
+    """As if the spec had changed, so that a refresh is asked for."""
+    return status.model_copy(update={"ingest_generation": 0})
+
+
+def ready_of(status: PreferenceDatasetStatus) -> tuple[str, str]:
+    ready = next(each for each in status.conditions if each.type == "Ready")
+    return ready.status, ready.reason
 
 
 @pytest.mark.parametrize(
@@ -39,31 +81,82 @@ def observed(status: PreferenceDatasetStatus) -> ObservedDataset:
 def test_a_revision_says_how_many_pairs_and_unpaired_rows_it_has(
     counts: dict[str, int], pairs: int, unpaired: int, said: str
 ) -> None:
-    begun = dataset.plan(observed(PreferenceDatasetStatus()), NOW).status
-    started = dataset.plan(observed(begun), NOW)
-    (job,) = started.actions
-    assert isinstance(job, StartJob)
-    digest = digests.of_bytes(b"rows")
-    result = StageResult(manifest=Located(uri=job.config.output, digest=digest), counts=counts)
-    ended = JobView(
-        name=job.name,
-        uid="job-1",
-        stage=Stage.INGEST,
-        iteration=1,
-        attempt=job.attempt,
-        hash=job.hash,
-        state=JobState.SUCCEEDED,
-        created_at=NOW,
-        pod=PodView(0, StageReport(result=result).encode(), started=True),
-    )
-    assert started.status.ingest is not None
-    ingest = started.status.ingest.model_copy(update={"job": ended.name, "job_uid": ended.uid})
-    running = started.status.model_copy(update={"ingest": ingest})
-    found = dataset.plan(replace(observed(running), jobs=(ended,)), NOW)
+    found, _ = refreshed(counts)
     assert (found.status.pairs, found.status.unpaired) == (pairs, unpaired)
     ready = next(each for each in found.status.conditions if each.type == "Ready")
-    assert (ready.reason, ready.message) == ("Ingested", f"{said}, 1 rows set aside")
+    assert (ready.reason, ready.message) == ("Ingested", f"{said}, 1 rows left out")
     assert [event.message for event in found.events] == [f"revision 1: {said}"]
+
+
+COUNTS = {"read": 12, "kept": 10, "invalid": 1, "duplicate": 1, "sequence": 10, "source/a": 10}
+
+
+def test_a_refresh_goes_on_from_the_revision_in_force() -> None:
+    first, config = refreshed(COUNTS)
+    assert "base" not in config.inputs
+    assert first.status.revision is not None
+    second, config = refreshed(COUNTS | {"kept": 11, "sequence": 11}, again(first.status), b"more")
+    base = config.inputs["base"]
+    assert (base.uri, base.digest) == (first.status.revision.uri, first.status.revision.digest)
+    assert second.status.revision is not None
+    assert (second.status.revision.number, second.status.revision.sequence) == (2, 11)
+    assert second.status.revisions == [first.status.revision]
+    assert second.status.statistics is not None
+    assert second.status.statistics.by_source == {"a": 10}
+
+
+def test_a_refresh_that_finds_the_same_makes_no_revision() -> None:
+    first, _ = refreshed(COUNTS)
+    same, _ = refreshed(COUNTS, again(first.status))
+    assert same.status.revision == first.status.revision
+    assert same.status.revisions == []
+
+
+def test_no_more_than_twenty_revisions_are_remembered() -> None:
+    status = PreferenceDatasetStatus()
+    for number in range(23):
+        status = again(refreshed(COUNTS, status, str(number).encode())[0].status)
+    assert [revision.number for revision in status.revisions] == [*range(22, 2, -1)]
+
+
+@pytest.mark.parametrize(
+    ("longer", "shorter", "reason"),
+    [(71, 29, "LengthBiased"), (70, 30, "Ingested"), (0, 0, "Ingested"), (1, 0, "LengthBiased")],
+)
+def test_what_would_teach_length_is_not_taken(longer: int, shorter: int, reason: str) -> None:
+    limited = SPEC.model_copy(update={"curation": Curation(max_longer_chosen_percent=70)})
+    before, _ = refreshed(COUNTS, spec=limited)
+    assert ready_of(before.status) == ("True", "Ingested")
+    counts = COUNTS | {"kept": 100, "longerChosen": longer, "shorterChosen": shorter}
+    after, _ = refreshed(counts, again(before.status), b"biased", limited)
+    taken = reason == "Ingested"
+    assert ready_of(after.status) == (str(taken), reason)
+    assert (after.status.revision == before.status.revision) != taken
+    assert after.status.pairs == (100 if taken else 10)
+    assert [event.warning for event in after.events] == [not taken]
+
+
+def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
+    spec = PreferenceDatasetSpec.from_wire(
+        {
+            "store": {"uri": "pvc://data/store"},
+            "sources": [
+                {"name": "z", "files": FILES | {"format": "Ranked", "columns": {"q": "prompt"}}},
+                {"name": "a", "files": FILES},
+            ],
+            "curation": {
+                "conflicts": "KeepLatest",
+                "maxPairsPerSource": 7,
+                "contamination": {"goldSets": ["pvc://data/gold.jsonl"]},
+            },
+        }
+    )
+    _, config = refreshed(COUNTS, spec=spec)
+    assert config.inputs["goldSet/0"].uri == "pvc://data/gold.jsonl"
+    assert isinstance(config.parameters, IngestParameters)
+    assert [source.name for source in config.parameters.sources] == ["z", "a"]
+    assert config.parameters.sources[0].files.to_wire() == {"format": "Ranked", "columns": {"q": "prompt"}}
+    assert (config.parameters.conflicts, config.parameters.max_pairs_per_source) == ("KeepLatest", 7)
 
 
 def test_a_refresh_is_in_status_before_its_job_whose_name_no_crash_changes() -> None:

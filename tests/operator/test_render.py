@@ -285,7 +285,7 @@ def test_no_pod_label_of_the_user_hides_one_of_ours() -> None:
 
 
 def test_an_ingest_belongs_to_the_dataset() -> None:
-    config = stage_config(stage=Stage.INGEST, parameters=IngestParameters())
+    config = stage_config(stage=Stage.INGEST, parameters=IngestParameters(sources=[]))
     metadata = rendered(config)["metadata"]
     assert metadata["ownerReferences"][0]["kind"] == "PreferenceDataset"
     assert metadata["labels"][names.LABEL_DATASET] == "support"

@@ -13,7 +13,6 @@ from alignment_api.judges import ComparisonJudge, RewardModel, Verifier
 from alignment_api.stage import (
     CompareParameters,
     EvaluateParameters,
-    IngestParameters,
     Input,
     InputKind,
     JudgeParameters,
@@ -21,7 +20,7 @@ from alignment_api.stage import (
     SampleParameters,
     StageConfig,
 )
-from tests.worker import stages, tiny
+from tests.worker import ingesting, stages, tiny
 from tests.worker.stages import OWNER, Finished, an_input
 
 VERIFIER = ComparisonJudge(verifier=Verifier())
@@ -126,12 +125,8 @@ class Loop:
         inputs = {"candidate": an_input(self.candidate, InputKind.MODEL, digest)}
         return stages.config(self.folder / "promote", inputs, parameters)
 
-    def ingest(
-        self, rows: list[dict[str, Any]], columns: dict[str, dict[str, str]] | None = None, number: int = 1
-    ) -> StageConfig:
-        inputs = {"source/people": an_input(self.data("people", rows), InputKind.PAIRS)}
-        output = self.folder / "revisions" / str(number)
-        return stages.config(output, inputs, IngestParameters(columns=columns or {}), iteration=number)
+    def ingest(self, rows: list[dict[str, Any]], number: int = 1) -> StageConfig:
+        return ingesting.config(self.folder, {"people": self.data("people", rows)}, number)
 
     def run(self, config: StageConfig) -> Finished:
         return stages.run(self.folder / "jobs" / config.stage.value, config)

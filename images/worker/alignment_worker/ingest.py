@@ -1,97 +1,187 @@
 """The stage `ingest`: pairs and unpaired rows from a dataset's sources, as one immutable revision.
 
-Makes pairs.jsonl (`prompt`, then `chosen` and `rejected`, or of an unpaired row `completion` and `label`; `source`,
-`line`) and invalid.jsonl (`source`, `line`, `problem`): a row that is neither, or not of its file's kind, is set aside
-with the reason, and counted. The same input gives the same bytes.
+Makes pairs.jsonl (`ordinal`; `prompt`, then `chosen` and `rejected`, or of an unpaired row `completion` and `label`;
+`source`, `file`, `line`), rejected.jsonl with every row that is left out, `ordinals` for the revision to come, and
+README.md, the data card. The same input on the same revision gives the same bytes.
+
+Rows are read once and kept on disk with their keys; then it is decided which of them stay; then those are written.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+import shutil
 
-from alignment_api.stage import IngestParameters
-from alignment_worker import rows
+from alignment_api.stage import IngestedSource, IngestParameters, InputKind
+from alignment_worker import exclusion, rows
 from alignment_worker.artifacts import PAIRS
-from alignment_worker.failures import InvalidConfigError, TooFewPairsError
-from alignment_worker.rows import Pair, Preference, Raw, RowProblemError, Unpaired
-from alignment_worker.store import Outcome
+from alignment_worker.exclusion import Forbidden
+from alignment_worker.failures import InputMissingError, InvalidConfigError, TooFewPairsError
+from alignment_worker.ingestion import deciding, files
+from alignment_worker.ingestion.card import CARD, card
+from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, Decided
+from alignment_worker.ingestion.files import File
+from alignment_worker.ingestion.forms import FileReader
+from alignment_worker.ingestion.identity import key_of
+from alignment_worker.ingestion.measured import Measured
+from alignment_worker.ingestion.ordinals import ORDINALS, Known
+from alignment_worker.ingestion.rejected import REJECTED, Rejected, Why
+from alignment_worker.ingestion.staging import Staging
+from alignment_worker.rows import RowProblemError
+from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
 
-_SAMPLED = ("prompt_ids", "chosen_ids", "rejected_ids")  # of our own stages, and nobody else's
-_ROWS_BETWEEN_REPORTS = 500
-_KINDS: Mapping[type[Preference], str] = {Pair: "a pair", Unpaired: "an unpaired row"}
+_ROWS_BETWEEN_REPORTS = 2000
+_PROBLEMS = {
+    CONFLICTING: (Why.CONFLICTING, "the same answers are judged the other way, too"),
+    CAPPED: (Why.CAPPED, "the source has more rows than maxPairsPerSource; those that are read last stay"),
+}
 
 
 def run(workspace: Workspace) -> Outcome:
-    """Raises WorkerError."""
+    """Raises WorkerError, OSError."""
     parameters = workspace.config.parameters
     assert isinstance(parameters, IngestParameters)
-    sources = sorted(workspace.inputs.roles("source"))
-    if not sources:
-        raise InvalidConfigError("inputs: name no source/NAME; give at least one")
-    counts = {"read": 0, "kept": 0, "unpaired": 0, "invalid": 0}
-    first_problem = ""
-    with (
-        (workspace.run_folder / PAIRS).open("w", encoding="utf-8") as kept,
-        (workspace.run_folder / "invalid.jsonl").open("w", encoding="utf-8") as invalid,
-    ):
-        for role in sources:
-            name, path = role.removeprefix("source/"), workspace.inputs.path(role)
-            workspace.progress.begin(path.stat().st_size, "bytes", f"reading {name}")
-            for raw, row in _preferences(path, parameters.columns.get(name, {})):
-                counts["read"] += 1
-                if isinstance(row, RowProblemError):
-                    counts["invalid"] += 1
-                    first_problem = first_problem or f"{path}: {rows.where(path)} {raw.number}: {row}"
-                    _append(invalid, {"source": name, "line": raw.number, "problem": str(row)})
-                else:
-                    counts["kept"] += 1
-                    counts["unpaired"] += isinstance(row, Unpaired)
-                    _append(kept, {**row.columns(), "source": name, "line": row.number})
-                if counts["read"] % _ROWS_BETWEEN_REPORTS == 0:
-                    workspace.progress.reach(min(kept.tell() + invalid.tell(), path.stat().st_size))
-    if not counts["kept"]:
-        raise TooFewPairsError(
-            f"none of the {counts['read']} rows is a pair or an unpaired row; the first problem: {first_problem}"
-            if counts["read"]
-            else f"{', '.join(str(workspace.inputs.path(role)) for role in sources)}: no rows; give at least one"
+    if not parameters.sources:
+        raise InvalidConfigError("parameters.sources: is empty; give at least one")
+    folder = workspace.run_folder / "staging"
+    with Rejected(workspace.run_folder / REJECTED) as rejected, Staging(folder) as staging:
+        read = _Reading(workspace, staging, rejected).all(parameters.sources)
+        _require_same(workspace)
+        if not staging.count:
+            raise _nothing(workspace, read, rejected)
+        known, sequence = _before(workspace)
+        decided = deciding.decide(
+            staging,
+            known,
+            sequence,
+            parameters.conflicts,
+            parameters.max_pairs_per_source,
+            folder,
+            workspace.run_folder / ORDINALS,
         )
+        counts = _write(workspace, staging, decided, rejected)
+    shutil.rmtree(folder)
+    counts |= {"read": read, "sequence": decided.sequence} | rejected.counts()
+    if not counts["kept"]:
+        raise _nothing(workspace, read, rejected)
+    text = card(workspace.config, counts, workspace.inputs.digests)
+    (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts)
 
 
-def renamed(raw: Raw, columns: Mapping[str, str]) -> Raw:
-    """The row with its columns renamed, source name first; a rename beats a column that has the name already."""
-    if raw.columns is None:
-        return raw
-    kept = {name: value for name, value in raw.columns.items() if name not in (*_SAMPLED, *columns)}
-    taken = {target: raw.columns[name] for name, target in columns.items() if name in raw.columns}
-    return replace(raw, columns=kept | taken)
+class _Reading:
+    """The rows of all sources, in their order, into the staging."""
+
+    def __init__(self, workspace: Workspace, staging: Staging, rejected: Rejected) -> None:
+        self._workspace = workspace
+        self._staging = staging
+        self._rejected = rejected
+        self._forbidden = _forbidden(workspace)
+        self._rows = 0
+
+    def all(self, sources: list[IngestedSource]) -> int:
+        """How many rows there are."""
+        for source in sources:
+            found = files.files_of(self._workspace.inputs.path(f"source/{source.name}"))
+            self._workspace.progress.begin(len(found), "files", f"reading {source.name}")
+            for file in found:
+                self._file(source, file)
+                self._workspace.progress.advance()
+            self._staging.ends[source.name] = self._staging.count
+        return self._rows
+
+    def _file(self, source: IngestedSource, file: File) -> None:
+        reader = FileReader(source.files.format, source.files.columns)
+        for raw, text in files.raw_rows(file.path):
+            self._rows += 1
+            if self._rows % _ROWS_BETWEEN_REPORTS == 0:
+                self._workspace.progress.advance(0, f"reading {source.name}, {self._rows:,} rows so far")
+            try:
+                found = [(each, key_of(each)) for each in reader.preferences_of(raw)]
+            except RowProblemError as problem:
+                self._reject(source, file, raw, Why.INVALID, str(problem), text)
+                continue
+            for each, key in found:
+                if self._forbidden is not None and self._forbidden.has(each):
+                    said = "asks a gold or held-out prompt, or holds 13 words in a row of one"
+                    self._reject(source, file, raw, Why.CONTAMINATED, said, text)
+                else:
+                    self._staging.add(each, key, source.name, file.name)
+
+    def _reject(
+        self, source: IngestedSource, file: File, raw: rows.Raw, why: Why, problem: str, text: bytes
+    ) -> None:
+        self._rejected.add(source.name, file.name, raw.number, why, problem, text or raw.columns)
 
 
-def _preferences(
-    path: Path, columns: Mapping[str, str]
-) -> Iterator[tuple[Raw, Preference | RowProblemError]]:
-    """The first good row says of which kind the file's are."""
-    kind = None
-    for raw in rows.raw_rows(path):
-        row: Preference | RowProblemError
-        try:
-            row = rows.preference_of(renamed(raw, columns))
-        except RowProblemError as problem:
-            row = problem
-        else:
-            kind = kind or type(row)
-            if type(row) is not kind:
-                row = RowProblemError(
-                    f"is {_KINDS[type(row)]}, but the file's first is {_KINDS[kind]}; give each kind a file, and a "
-                    "source, of its own"
-                )
-        yield raw, row
+def _forbidden(workspace: Workspace) -> Forbidden | None:
+    """Raises InvalidRowError, NoPromptsError: what is measured on must be known."""
+    paths = [workspace.inputs.path(role) for role in workspace.inputs.roles("goldSet")]
+    prompts = [row.prompt for path in paths for row in rows.read(path, InputKind.PROMPTS)]
+    return exclusion.of_prompts(prompts) if prompts else None
 
 
-def _append(file: Any, value: Mapping[str, Any]) -> None:
-    file.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+def _require_same(workspace: Workspace) -> None:
+    """What was read must be what the manifest says. Raises InputMissingError: the next attempt reads it anew."""
+    for role in workspace.inputs.roles("source"):
+        path = workspace.inputs.path(role)
+        if files.digest(path) != workspace.inputs.digests[role]:
+            raise InputMissingError(
+                f"inputs.{role}: {path} changed while it was read. Write a file under another name, and then rename it."
+            )
+
+
+def _before(workspace: Workspace) -> tuple[Known, int]:
+    """The ordinals of the revision in force, and the highest."""
+    if "base" not in workspace.inputs:
+        return Known(None), 0
+    file = workspace.inputs.file("base", ORDINALS)
+    return Known(file), SealedFolder.open(workspace.inputs.path("base")).counts["sequence"]
+
+
+def _write(workspace: Workspace, staging: Staging, decided: Decided, rejected: Rejected) -> dict[str, int]:
+    """pairs.jsonl, and the rest of rejected.jsonl; what they hold."""
+    measured, per_source, source_of = Measured(), dict.fromkeys(staging.ends, 0), _ranges(staging)
+    workspace.progress.begin(staging.count, "rows", "writing")
+    with (workspace.run_folder / PAIRS).open("wb", buffering=1 << 20) as kept:
+        for start, records, lines in staging.chunks():
+            codes = decided.codes[start : start + len(records)]
+            measured.add(records[codes > 0])
+            for name, (first, end) in source_of.items():
+                part = codes[max(0, first - start) : max(0, end - start)]
+                per_source[name] += int((part > 0).sum())
+            for code, line in zip(codes.tolist(), lines, strict=True):
+                if code > 0:
+                    kept.write(b'{"ordinal":%d,%b' % (code, line[1:]))
+                else:
+                    _leave_out(code, line, decided, rejected)
+            workspace.progress.advance(len(records))
+    return measured.counts() | {f"source/{name}": count for name, count in per_source.items()}
+
+
+def _ranges(staging: Staging) -> dict[str, tuple[int, int]]:
+    starts = [0, *staging.ends.values()]
+    return {name: (start, end) for (name, end), start in zip(staging.ends.items(), starts, strict=False)}
+
+
+def _leave_out(code: int, line: bytes, decided: Decided, rejected: Rejected) -> None:
+    row = json.loads(line)
+    if code in _PROBLEMS:
+        why, problem = _PROBLEMS[code]
+    else:
+        first = int(decided.codes[DUPLICATE - code])
+        why = Why.DUPLICATE
+        problem = (
+            f"equals the one of ordinal {first}" if first > 0 else "equals one before it, which is left out"
+        )
+    rejected.add(row["source"], row["file"], row["line"], why, problem, line)
+
+
+def _nothing(workspace: Workspace, read: int, rejected: Rejected) -> TooFewPairsError:
+    if read:
+        return TooFewPairsError(
+            f"none of the {read} rows is a pair or an unpaired row that stays; the first problem: {rejected.first}"
+        )
+    paths = ", ".join(str(workspace.inputs.path(role)) for role in workspace.inputs.roles("source"))
+    return TooFewPairsError(f"{paths}: no rows; give at least one")

@@ -15,6 +15,7 @@ from alignment_worker.failures import (
     InvalidConfigError,
     InvalidRowError,
 )
+from alignment_worker.ingestion import files
 from alignment_worker.progress import Progress
 from alignment_worker.store import MANIFEST, Places, SealedFolder
 
@@ -89,6 +90,9 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
 
 def _path(role: str, entry: Input, places: Places) -> Path:
     path = places.path(entry.uri)
+    if entry.kind is InputKind.PAIRS:
+        files.files_of(path)
+        return path
     needed = path / MANIFEST if entry.kind is InputKind.STAGE else path
     try:
         there = needed.exists()
@@ -121,6 +125,8 @@ def _check(role: str, kind: InputKind, path: Path) -> None:
 
 
 def _digest(role: str, kind: InputKind, path: Path) -> str:
+    if kind is InputKind.PAIRS:
+        return files.digest(path)
     if kind in _MODELS:
         try:
             return digests.of_folder(path)

@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from alignment_api import names
-from alignment_api.stage import CONTRACT_VERSION, Stage, StageConfig, StageReport, StageResult
+from alignment_api.stage import CONTRACT_VERSION, Digest, Stage, StageConfig, StageReport, StageResult
 from alignment_worker import gang, inputs, preflight, report, shards, telemetry
 from alignment_worker.failures import Interrupted, InvalidConfigError, WorkerError, exit_code_of
+from alignment_worker.inputs import Inputs
 from alignment_worker.progress import Progress
 from alignment_worker.shards import Shard
 from alignment_worker.store import Outcome, Places, StageFolder
@@ -100,9 +101,14 @@ def _done(arguments: Arguments, config: StageConfig, folder: StageFolder, shard:
                     shard,
                 )
                 outcome: Outcome = _module(config.stage).run(workspace)
-                return folder.seal(run_folder, outcome, dict(opened.found))
+                return folder.seal(run_folder, outcome, _found(config, opened))
 
     return _unless_sealed(folder, compute)
+
+
+def _found(config: StageConfig, opened: Inputs) -> dict[str, Digest]:
+    """None of a dataset's refresh: 16 sources and as many gold sets do not fit a report, and its data card has them."""
+    return {} if config.stage is Stage.INGEST else dict(opened.found)
 
 
 def _helped(arguments: Arguments, config: StageConfig, folder: StageFolder) -> StageReport:
@@ -175,10 +181,13 @@ def read_config(file: Path, stage: Stage) -> tuple[StageConfig, str]:
 
 
 def _computed_from(config: StageConfig, wire: dict[str, Any]) -> dict[str, Any]:
-    """A dataset's revision speaks of its content alone: the same pairs give the same manifest whatever its number."""
+    """A dataset's revision speaks of its content alone: made again of the same, its manifest is the same."""
     if config.stage is not Stage.INGEST:
         return wire
-    return {key: value for key, value in wire.items() if key not in {"iteration", "output"}}
+    sources = {role: entry for role, entry in wire["inputs"].items() if role != "base"}
+    return {key: value for key, value in wire.items() if key not in {"iteration", "output"}} | {
+        "inputs": sources
+    }
 
 
 def parse_arguments(words: Sequence[str]) -> Arguments:

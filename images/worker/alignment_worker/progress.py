@@ -32,8 +32,8 @@ class Progress:
         self._started = time.monotonic()
         self._write()
 
-    def advance(self, count: int = 1) -> None:
-        self.reach(self._done + count)
+    def advance(self, count: int = 1, detail: str | None = None) -> None:
+        self.reach(self._done + count, detail)
 
     def reach(self, done: int, detail: str | None = None) -> None:
         self._done = done

@@ -28,7 +28,7 @@ MAX_CATEGORY_BYTES = 320  # of all names together: sixteen of 20 characters fit 
 Message = dict[str, str]
 Prompt = str | list[Message]
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _BINARY = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK": "zip", b"BZ": "bzip2"}
 
 
@@ -144,7 +144,7 @@ def raw_rows(path: Path) -> Iterator[Raw]:
     except OSError as error:
         raise InputMissingError(f"{path}: cannot be read: {error.strerror}") from error
     if start == b"PAR1" or path.suffix == ".parquet":
-        return _parquet_rows(path)
+        return parquet_rows(path)
     for magic, name in _BINARY.items():
         if start.startswith(magic):
             raise InvalidRowError(f"{path}: line 1: is {name}; give UTF-8 JSON Lines or Parquet")
@@ -194,7 +194,7 @@ def said(prompt: Prompt) -> str:
 def row_of(raw: Raw) -> Row:
     """Raises RowProblemError."""
     columns = _columns(raw)
-    prompt, category = _prompt(columns, "prompt"), _category(columns)
+    prompt, category = prompt_of(columns, "prompt"), _category(columns)
     answer, grader = columns.get("answer"), columns.get("grader")
     if isinstance(answer, str) and isinstance(grader, str):
         return Row(raw.number, prompt, answer, grader, category)
@@ -204,7 +204,7 @@ def row_of(raw: Raw) -> Row:
 def checkable_row_of(raw: Raw) -> Row:
     """Raises RowProblemError."""
     columns = _columns(raw)
-    prompt = _prompt(columns, "prompt")
+    prompt = prompt_of(columns, "prompt")
     answer, grader = _text(columns, "answer"), _text(columns, "grader")
     try:
         graders.check(grader, answer)
@@ -223,7 +223,11 @@ def gold_row_of(raw: Raw) -> Row:
 
 def preference_of(raw: Raw) -> Preference:
     """Raises RowProblemError."""
-    columns = _columns(raw)
+    return unpaired_of(raw) if is_unpaired(_columns(raw)) else pair_of(raw)
+
+
+def is_unpaired(columns: Mapping[str, Any]) -> bool:
+    """Raises RowProblemError for a row that is both a pair and an unpaired row."""
     paired, single = (
         [name for name in names if columns.get(name) is not None]
         for names in (("chosen", "rejected"), ("completion", "label"))
@@ -233,11 +237,13 @@ def preference_of(raw: Raw) -> Preference:
             f"has `{paired[0]}` of a pair and `completion` of an unpaired row; give `chosen` and `rejected`, or "
             "`completion` and `label`"
         )
-    return _unpaired_of(raw.number, columns) if single and not paired else pair_of(raw)
+    return bool(single) and not paired
 
 
-def _unpaired_of(number: int, columns: Mapping[str, Any]) -> Unpaired:
-    prompt, completion = _prompt(columns, "prompt"), _prompt(columns, "completion")
+def unpaired_of(raw: Raw) -> Unpaired:
+    """Raises RowProblemError."""
+    columns = _columns(raw)
+    prompt, completion = prompt_of(columns, "prompt"), prompt_of(columns, "completion")
     if isinstance(prompt, str) and not isinstance(completion, str):
         raise RowProblemError(
             "`completion` is a list of messages but `prompt` a string; give both as messages"
@@ -247,19 +253,19 @@ def _unpaired_of(number: int, columns: Mapping[str, Any]) -> Unpaired:
         raise RowProblemError("`label` is missing; give true for a good completion, false for a bad one")
     if not isinstance(label, bool):
         raise RowProblemError(
-            f"`label` is {_shown(label)}; give true for a good completion, false for a bad one"
+            f"`label` is {shown(label)}; give true for a good completion, false for a bad one"
         )
-    return Unpaired(number, prompt, completion, label)
+    return Unpaired(raw.number, prompt, completion, label)
 
 
 def pair_of(raw: Raw) -> Pair:
     """Raises RowProblemError."""
     columns = _columns(raw)
     ids = [_ids(columns, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
-    prompt = _prompt(columns, "prompt")
+    prompt = prompt_of(columns, "prompt")
     if None not in ids:  # sampled: an answer may be nothing but EOS, and its text empty
         return Pair(raw.number, prompt, columns.get("chosen", ""), columns.get("rejected", ""), *ids)
-    chosen, rejected = _prompt(columns, "chosen"), _prompt(columns, "rejected")
+    chosen, rejected = prompt_of(columns, "chosen"), prompt_of(columns, "rejected")
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise RowProblemError(
             "`chosen` and `rejected` differ in type; give two strings or two lists of messages"
@@ -293,30 +299,50 @@ def _json_rows(path: Path) -> Iterator[Raw]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield _json_row(number, line)
+                yield json_row(number, line)
 
 
-def _json_row(number: int, line: bytes) -> Raw:
-    if line.startswith(_BOM):
+class _TwiceError(ValueError):
+    """A key that an object has twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Which of two values was meant nobody knows."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        raise _TwiceError(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
+def json_row(number: int, line: bytes) -> Raw:
+    """The row of one line."""
+    if line.startswith(BOM):
         return Raw(number, None, "starts with a byte order mark; save the file as UTF-8 without BOM")
     try:
-        value = json.loads(line.decode())
+        value = _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         return Raw(
             number,
             None,
             f"is not UTF-8 (byte {error.start + 1} is 0x{line[error.start]:02x}); save it as UTF-8",
         )
+    except _TwiceError as error:
+        return Raw(number, None, f"has the key {shown(str(error))} twice; keep one")
     except ValueError as error:
-        return Raw(number, None, f"is not JSON ({error}): {_shown(line.decode())}; give one object a line")
+        return Raw(number, None, f"is not JSON ({error}): {shown(line.decode())}; give one object a line")
     except RecursionError:
         return Raw(number, None, "is nested too deeply; give one flat object a line")
     if not isinstance(value, dict):
-        return Raw(number, None, f"is not an object: {_shown(value)}; give one object a line")
+        return Raw(number, None, f"is not an object: {shown(value)}; give one object a line")
     return Raw(number, value)
 
 
-def _parquet_rows(path: Path) -> Iterator[Raw]:
+def parquet_rows(path: Path) -> Iterator[Raw]:
+    """Raises InvalidRowError."""
     import pyarrow  # noqa: PLC0415 - slow to load, and most files are JSON Lines
     from pyarrow import parquet  # noqa: PLC0415
 
@@ -324,9 +350,9 @@ def _parquet_rows(path: Path) -> Iterator[Raw]:
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1024):
-                for columns in batch.to_pylist():
+                for row in batch.to_pylist():
                     number += 1
-                    yield Raw(number, columns)
+                    yield Raw(number, row)
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InvalidRowError(f"{path}: row {number + 1}: cannot be read as Parquet: {error}") from error
 
@@ -337,7 +363,8 @@ def _columns(raw: Raw) -> Mapping[str, Any]:
     return raw.columns
 
 
-def _prompt(columns: Mapping[str, Any], name: str) -> Prompt:
+def prompt_of(columns: Mapping[str, Any], name: str) -> Prompt:
+    """A string or chat messages. Raises RowProblemError."""
     value = columns.get(name)
     if not isinstance(value, list):
         return _text(columns, name, "a string or a list of chat messages")
@@ -349,7 +376,7 @@ def _prompt(columns: Mapping[str, Any], name: str) -> Prompt:
 def _message(name: str, position: int, message: object) -> Message:
     if not isinstance(message, dict):
         raise RowProblemError(
-            f'`{name}[{position}]` is {_shown(message)}; give {{"role": …, "content": …}} with two strings'
+            f'`{name}[{position}]` is {shown(message)}; give {{"role": …, "content": …}} with two strings'
         )
     return {key: _text(message, key, name=f"{name}[{position}].{key}") for key in ("role", "content")}
 
@@ -360,9 +387,11 @@ def _text(columns: Mapping[str, Any], key: str, kind: str = "a string", name: st
         there = ", ".join(str(column)[:40] for column in list(columns)[:10]) or "nothing"
         raise RowProblemError(f"`{name}` is missing; give {kind} (here is: {there})")
     if not isinstance(value, str):
-        raise RowProblemError(f"`{name}` is {_shown(value)}, not {kind}")
+        raise RowProblemError(f"`{name}` is {shown(value)}, not {kind}")
     if not value.strip():
         raise RowProblemError(f"`{name}` is empty; give {kind}")
+    if "\0" in value:
+        raise RowProblemError(f"`{name}` holds a NUL at character {value.index(chr(0)) + 1}; take it out")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -378,7 +407,7 @@ def _category(columns: Mapping[str, Any]) -> str | None:
     category = _text(columns, "category")
     if len(category) > MAX_CATEGORY_LENGTH:
         raise RowProblemError(
-            f"`category` {_shown(category)} is longer than {MAX_CATEGORY_LENGTH} characters; shorten it"
+            f"`category` {shown(category)} is longer than {MAX_CATEGORY_LENGTH} characters; shorten it"
         )
     return category
 
@@ -388,11 +417,11 @@ def _ids(columns: Mapping[str, Any], name: str) -> list[int] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not value or not all(type(item) is int and item >= 0 for item in value):
-        raise RowProblemError(f"`{name}` is {_shown(value)}, not a list of token ids")
+        raise RowProblemError(f"`{name}` is {shown(value)}, not a list of token ids")
     return value
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """The value, shortened, safe to print."""
     text = (
         re.sub(r"\s+", " ", json.dumps(value, ensure_ascii=False, default=str))

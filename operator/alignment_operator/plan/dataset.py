@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, Reason, updated
 from alignment_api.cycle_status import StageStatus
-from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus, Revision, Rows
+from alignment_api.dataset import (
+    MAX_REVISIONS,
+    PreferenceDatasetSpec,
+    PreferenceDatasetStatus,
+    Revision,
+    Rows,
+    Source,
+    Statistics,
+)
 from alignment_api.pods import PodDefaults
-from alignment_api.stage import IngestParameters, Input, InputKind, Stage, StageConfig
+from alignment_api.stage import (
+    IngestedFiles,
+    IngestedSource,
+    IngestParameters,
+    Input,
+    InputKind,
+    Stage,
+    StageConfig,
+)
 from alignment_api.uris import join
 from alignment_operator.observed import ObservedDataset, Settings
 from alignment_operator.plan import housekeeping, instants, stage, verbs
@@ -55,7 +72,7 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
         expected,
         lambda _: pods.ttl_seconds_after_finished,
     )
-    status, events = _after(status.model_copy(update={"ingest": progress.status}), now)
+    status, events = _after(status.model_copy(update={"ingest": progress.status}), spec, now)
     return DatasetPlan(
         (*progress.actions, *tidied), _settled(observed, status, now), events, progress.wake_at
     )
@@ -96,8 +113,7 @@ def _config(
     """The folder carries the instant too: a number may come again after a lost status, an instant does not."""
     assert ingest.started_at is not None
     started = instants.parse(ingest.started_at).strftime("%Y%m%dT%H%M%SZ")
-    files = [(source.name, source.files) for source in spec.sources if source.files]
-    owner = observed.owner
+    owner, curation = observed.owner, spec.curation
     return StageConfig(
         stage=Stage.INGEST,
         owner_uid=owner.uid,
@@ -107,16 +123,41 @@ def _config(
             "revisions",
             f"{number}-{started}",
         ),
-        inputs={f"source/{name}": Input(uri=file.uri, kind=InputKind.PAIRS) for name, file in files},
-        parameters=IngestParameters(columns={name: file.columns for name, file in files if file.columns}),
+        inputs=_inputs(spec, observed.status.revision),
+        parameters=IngestParameters(
+            sources=[_read(source) for source in spec.sources],
+            conflicts=curation.conflicts,
+            max_pairs_per_source=curation.max_pairs_per_source,
+        ),
         seed=0,
     )
 
 
+def _inputs(spec: PreferenceDatasetSpec, base: Revision | None) -> dict[str, Input]:
+    """`base` is the revision in force; one without a sequence is an older worker's, with no ordinals to go on from."""
+    inputs = {
+        f"source/{source.name}": Input(uri=source.files.uri, kind=InputKind.PAIRS)
+        for source in spec.sources
+        if source.files
+    }
+    contamination = spec.curation.contamination
+    for number, uri in enumerate(contamination.gold_sets if contamination else ()):
+        inputs[f"goldSet/{number}"] = Input(uri=uri, kind=InputKind.PROMPTS)
+    if base is not None and base.sequence is not None:
+        inputs["base"] = Input(uri=base.uri, kind=InputKind.STAGE, digest=base.digest)
+    return inputs
+
+
+def _read(source: Source) -> IngestedSource:
+    assert source.files is not None  # Source.rules
+    files = IngestedFiles(format=source.files.format or "Auto", columns=source.files.columns or {})
+    return IngestedSource(name=source.name, files=files)
+
+
 def _after(
-    status: PreferenceDatasetStatus, now: datetime
+    status: PreferenceDatasetStatus, spec: PreferenceDatasetSpec, now: datetime
 ) -> tuple[PreferenceDatasetStatus, tuple[Event, ...]]:
-    """What a finished ingest adds: a revision, unless it has the content of the last one."""
+    """What a finished ingest adds: a revision, unless it has the content of the last one or its bias refuses it."""
     ingest = status.ingest
     assert ingest is not None
     if ingest.state == "Failed":
@@ -125,19 +166,72 @@ def _after(
         return status, ()
     assert ingest.result is not None
     manifest, counts = ingest.result.manifest, ingest.result.counts
-    last = status.revision
+    if biased := _length_bias(ingest, spec):
+        return status, (Event(Reason.LENGTH_BIASED, biased, warning=True),)
+    last, before = status.revision, status.revisions
     if last is None or last.digest != manifest.digest:
+        before = [last, *before][:MAX_REVISIONS] if last else before
         last = Revision(
             number=(last.number if last else 0) + 1,
             uri=manifest.uri,
             digest=manifest.digest,
+            sequence=counts.get("sequence"),
             at=instants.spell(now),
         )
-    rows = Rows(read=counts.get("read", 0), invalid=counts.get("invalid", 0), kept=counts.get("kept", 0))
+    rows = Rows.from_wire(
+        {"read": 0, "invalid": 0, "kept": 0}
+        | {key: counts[key] for key in Rows.model_fields if key in counts}
+    )
     unpaired = counts.get("unpaired", 0)
-    known = {"revision": last, "rows": rows, "pairs": rows.kept - unpaired, "unpaired": unpaired}
+    known = {
+        "revision": last,
+        "revisions": before,
+        "rows": rows,
+        "pairs": rows.kept - unpaired,
+        "unpaired": unpaired,
+        "statistics": _statistics(counts),
+    }
     status = status.model_copy(update=known)
     return status, (Event("Ingested", f"revision {last.number}: {_held(status)}"),)
+
+
+def _longer_chosen(counts: Mapping[str, int]) -> float | None:
+    """In percent of the pairs whose answers differ in length."""
+    longer, shorter = counts.get("longerChosen", 0), counts.get("shorterChosen", 0)
+    return 100 * longer / (longer + shorter) if longer + shorter else None
+
+
+def _length_bias(ingest: StageStatus, spec: PreferenceDatasetSpec) -> str | None:
+    """Why the revision that was made is not taken; None if it is."""
+    limit = spec.curation.max_longer_chosen_percent
+    counts = ingest.result.counts if ingest.result else {}
+    percent = _longer_chosen(counts)
+    if limit is None or percent is None or percent <= limit:
+        return None
+    differing = counts["longerChosen"] + counts["shorterChosen"]
+    return (
+        f"the longer answer is chosen in {percent:.1f} % of the {differing} pairs whose answers differ by more than "
+        f"10 % in length, limit {limit:g} % (spec.curation.maxLongerChosenPercent); what trains on them learns length. "
+        "The last revision stays in force: correct the sources, or raise the limit"
+    )
+
+
+def _statistics(counts: Mapping[str, int]) -> Statistics:
+    percent = _longer_chosen(counts)
+    by_source = {
+        key.removeprefix("source/"): count for key, count in counts.items() if key.startswith("source/")
+    }
+    return Statistics(
+        longer_chosen_percent=None if percent is None else round(percent, 1),
+        median_prompt_characters=counts.get("medianPromptCharacters"),
+        median_completion_characters=counts.get("medianCompletionCharacters"),
+        by_source=by_source,
+    )
+
+
+def _left_out(rows: Rows) -> int:
+    reasons = (rows.invalid, rows.duplicate, rows.contaminated, rows.conflicting, rows.capped)
+    return sum(count or 0 for count in reasons)
 
 
 def _held(status: PreferenceDatasetStatus) -> str:
@@ -191,5 +285,7 @@ def _ready(observed: ObservedDataset, status: PreferenceDatasetStatus) -> tuple[
         return False, Reason.INGESTING, message
     if ingest.state == "Failed":
         return False, ingest.reason or Reason.INGEST_FAILED, ingest.message or ""
+    if observed.spec is not None and (biased := _length_bias(ingest, observed.spec)):
+        return False, Reason.LENGTH_BIASED, biased
     assert status.rows is not None
-    return True, Reason.INGESTED, f"{_held(status)}, {status.rows.invalid} rows set aside"
+    return True, Reason.INGESTED, f"{_held(status)}, {_left_out(status.rows)} rows left out"

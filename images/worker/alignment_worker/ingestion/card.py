@@ -1,0 +1,84 @@
+"""The data card of a revision: README.md in its folder, which the Hub and `datasets.load_dataset` understand.
+
+It tells nothing that changes without the content: the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from alignment_api.stage import Digest, IngestParameters, StageConfig
+from alignment_worker.artifacts import PAIRS
+from alignment_worker.ingestion.ordinals import ORDINALS
+from alignment_worker.ingestion.rejected import REJECTED
+
+CARD = "README.md"
+
+_REASONS = {
+    "invalid": "no pair and no unpaired row",
+    "contaminated": "asks, or holds 13 words in a row of, a gold or held-out prompt",
+    "duplicate": "equal, up to white space and Unicode's NFKC, to one that is kept",
+    "conflicting": "the same answers are judged both ways",
+    "capped": "more than maxPairsPerSource",
+}
+
+
+def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, Digest]) -> str:
+    """Markdown."""
+    parameters = config.parameters
+    assert isinstance(parameters, IngestParameters)
+    differing = counts["longerChosen"] + counts["shorterChosen"]
+    share = f"{100 * counts['longerChosen'] / differing:.1f} %" if differing else "not known"
+    sources = [
+        f"| `{source.name}` | {_code(config.inputs[f'source/{source.name}'].uri)} | {source.files.format} | "
+        f"{counts[f'source/{source.name}']} | `{digests[f'source/{source.name}']}` |"
+        for source in parameters.sources
+    ]
+    left_out = [f"| {name} | {counts[name]} | {meaning} |" for name, meaning in _REASONS.items()]
+    gold = [
+        f"- {_code(entry.uri)} `{digests[role]}`"
+        for role, entry in config.inputs.items()
+        if role.startswith("goldSet/")
+    ]
+    cap = parameters.max_pairs_per_source
+    return "\n".join(
+        [
+            "---",
+            "configs:",
+            "- config_name: default",
+            f"  data_files: {PAIRS}",
+            "tags: [preference]",
+            "---",
+            "# A revision of a PreferenceDataset",
+            "",
+            f"{counts['kept'] - counts['unpaired']} pairs and {counts['unpaired']} unpaired rows, of {counts['read']} "
+            f"rows that were read. The highest ordinal is {counts['sequence']}.",
+            "",
+            "| source | files | format | kept | digest |",
+            "|---|---|---|---|---|",
+            *sources,
+            "",
+            "| left out | | why |",
+            "|---|---|---|",
+            *left_out,
+            "",
+            f"Contradictions: {parameters.conflicts}. Most of one source: {cap or 'no limit'}.",
+            *(["Kept out as measured on:", "", *gold] if gold else ["No gold set was named to be kept out."]),
+            "",
+            f"The longer answer is chosen in {share} of the {differing} pairs whose answers differ by more than 10 % "
+            f"in length. Median lengths in characters: prompt {counts['medianPromptCharacters']}, answer "
+            f"{counts['medianCompletionCharacters']}.",
+            "",
+            f"- `{PAIRS}`: a line each: `ordinal` (never changes), `prompt`, then `chosen` and `rejected`, or "
+            "`completion` and `label`; `source`, `file`, `line` say where it was read first",
+            f"- `{REJECTED}`: every row that is left out: `source`, `file`, `line`, `reason`, `problem`, and the "
+            "beginning of the `row`",
+            f"- `{ORDINALS}`: the ordinal of every key that any revision had; the next one goes on from it",
+            "",
+        ]
+    )
+
+
+def _code(uri: str) -> str:
+    return f"`{json.dumps(uri, ensure_ascii=False)[1:-1].replace('|', '%7C').replace('`', '%60')}`"

@@ -1,0 +1,160 @@
+"""Which rows stay: duplicates, contradictions, the most of a source; and the ordinal of each that does.
+
+Rows are looked at in parts, by key, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignment_api.curation import Conflicts
+from alignment_worker.ingestion.identity import KEY_BYTES
+from alignment_worker.ingestion.ordinals import ENTRY, MAX_BUCKETS, Keys, Known, Numbers, buckets_of
+from alignment_worker.ingestion.staging import Staging
+
+NEW, CONFLICTING, CAPPED, DUPLICATE = (
+    0,
+    -1,
+    -2,
+    -3,
+)  # a duplicate of row n is DUPLICATE − n; an ordinal is above 0
+_ROWS_IN_A_BUCKET = 1 << 17
+_ROWS_AT_ONCE = 1 << 16
+_KEYED = np.dtype([("key", f"S{KEY_BYTES}"), ("row", "<i8")])
+
+
+@dataclass(frozen=True)
+class Decided:
+    """`codes` has for each row its ordinal, or why it is left out."""
+
+    codes: Numbers
+    sequence: int  # the highest ordinal so far
+
+
+def decide(
+    staging: Staging,
+    known: Known,
+    sequence: int,
+    conflicts: Conflicts,
+    most: int | None,
+    folder: Path,
+    ordinals: Path,
+) -> Decided:
+    """Of at least one row. Writes the ordinals of all, before and now; `sequence` is the highest before.
+
+    Raises OSError.
+    """
+    codes: Any = np.memmap(folder / "codes", np.int64, "w+", shape=(staging.count,))
+    parts = _Parts(staging, folder, staging.count + len(known))
+    for bucket, keys, places in parts.read():
+        codes[places] = _codes(keys, places, conflicts, known.within(bucket, parts.buckets))
+    if most is not None:
+        _cap(codes, staging.ends, most)
+    new = _number(codes, sequence)
+    with ordinals.open("wb") as file:
+        for bucket, keys, places in parts.read():
+            file.write(_carried(known.within(bucket, parts.buckets), keys, codes[places], sequence).tobytes())
+    return Decided(codes, sequence + new)
+
+
+class _Parts:
+    """Keys and rows, a bucket at a time; within one in the order of reading."""
+
+    def __init__(self, staging: Staging, folder: Path, count: int) -> None:
+        wanted = -(-count // _ROWS_IN_A_BUCKET)
+        self.buckets = min(MAX_BUCKETS, 1 << (wanted - 1).bit_length())
+        self._paths = [folder / f"keys-{bucket}" for bucket in range(self.buckets)]
+        files = [path.open("wb") for path in self._paths]
+        try:
+            for start, records in staging.records():
+                keyed = np.empty(len(records), _KEYED)
+                keyed["key"], keyed["row"] = records["key"], np.arange(start, start + len(records))
+                bucket = buckets_of(np.ascontiguousarray(keyed["key"]), self.buckets)
+                for each in np.unique(bucket):
+                    files[each].write(keyed[bucket == each].tobytes())
+        finally:
+            for file in files:
+                file.close()
+
+    def read(self) -> Iterator[tuple[int, Keys, Numbers]]:
+        for bucket, path in enumerate(self._paths):
+            keyed = np.fromfile(path, _KEYED)
+            yield bucket, np.ascontiguousarray(keyed["key"]), np.ascontiguousarray(keyed["row"])
+
+
+def _codes(keys: Keys, places: Numbers, conflicts: Conflicts, entries: Keys) -> Numbers:
+    """Of the rows of one bucket, in the order of reading."""
+    codes = np.zeros(len(keys), np.int64)
+    if not len(keys):
+        return codes
+    order = np.argsort(keys, kind="stable")
+    ordered, rows = keys[order], places[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])  # of each judgement
+    counts = np.diff(np.r_[starts, len(ordered)])
+    last = rows[starts + counts - 1]
+    loses = _losers(ordered[starts], counts, last, conflicts)
+    of_judgement = np.repeat(np.arange(len(starts)), counts)
+    found = DUPLICATE - rows[starts][of_judgement]
+    found[starts] = Known.of(ordered[starts], entries)
+    found[loses[of_judgement]] = CONFLICTING
+    codes[order] = found
+    return codes
+
+
+def _losers(judgements: Keys, counts: Numbers, last: Numbers, conflicts: Conflicts) -> Numbers:
+    """Which of the judgements contradict another and do not stay. Opposite ones are neighbours."""
+    loses = np.zeros(len(judgements), bool)
+    pairs = _without_last_bit(judgements)
+    one = np.flatnonzero(pairs[1:] == pairs[:-1])
+    other = one + 1
+    if conflicts == "Drop":
+        loses[one] = loses[other] = True
+    else:
+        weight = last if conflicts == "KeepLatest" else counts
+        loses[one] = weight[one] <= weight[other]
+        loses[other] = weight[other] <= weight[one]
+    return loses
+
+
+def _without_last_bit(keys: Keys) -> Keys:
+    octets = keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy()
+    octets[:, -1] &= 0xFE
+    return octets.view(f"S{KEY_BYTES}").reshape(len(keys))
+
+
+def _cap(codes: Numbers, ends: dict[str, int], most: int) -> None:
+    """Of each source those that are read last stay."""
+    start = 0
+    for end in ends.values():
+        left = most
+        for behind in range(end, start, -_ROWS_AT_ONCE):
+            part = codes[max(start, behind - _ROWS_AT_ONCE) : behind]
+            kept = np.flatnonzero(part >= NEW)
+            part[kept[: max(0, len(kept) - left)]] = CAPPED
+            left = max(0, left - len(kept))
+        start = end
+
+
+def _number(codes: Numbers, sequence: int) -> int:
+    """Gives the new ones their ordinals, in the order of reading; how many."""
+    new = 0
+    for start in range(0, len(codes), _ROWS_AT_ONCE):
+        part = codes[start : start + _ROWS_AT_ONCE]
+        there = np.flatnonzero(part == NEW)
+        part[there] = np.arange(sequence + new + 1, sequence + new + 1 + len(there))
+        new += len(there)
+    return new
+
+
+def _carried(entries: Keys, keys: Keys, codes: Numbers, sequence: int) -> Keys:
+    """The entries of a bucket, with the new ones."""
+    new = codes > sequence
+    added = np.empty(int(new.sum()), ENTRY)
+    added["key"], added["ordinal"] = keys[new], codes[new]
+    both = np.concatenate([entries, added])
+    return both[np.argsort(both["key"], kind="stable")]

@@ -1,0 +1,59 @@
+"""Rows that are left out, each with its place and the reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from alignment_worker.ingestion.staging import as_line
+
+REJECTED = "rejected.jsonl"
+MAX_CHARACTERS = 2000  # of a row that is kept aside
+
+
+class Why(StrEnum):
+    INVALID = "Invalid"
+    CONTAMINATED = "Contaminated"
+    DUPLICATE = "Duplicate"
+    CONFLICTING = "Conflicting"
+    CAPPED = "Capped"
+
+
+class Rejected:
+    """rejected.jsonl: `source`, `file`, `line`, `reason`, `problem`, and the beginning of the `row` as it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._counts: Counter[Why] = Counter()
+        self.first = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(
+        self, source: str, file: str, line: int, why: Why, problem: str, row: bytes | dict[str, Any] | None
+    ) -> None:
+        """Raises OSError."""
+        self._counts[why] += 1
+        place = {"source": source, "file": file, "line": line, "reason": why.value, "problem": problem}
+        self._file.write(as_line({**place, "row": _shortened(row)}))
+        self.first = self.first or f"{source}: {file}: row {line}: {problem}"
+
+    def counts(self) -> dict[str, int]:
+        return {why.value.lower(): self._counts[why] for why in Why}
+
+
+def _shortened(row: bytes | dict[str, Any] | None) -> str:
+    if isinstance(row, dict):
+        row = json.dumps(row, ensure_ascii=False, default=str).encode(errors="replace")
+    text = (row or b"")[: 4 * MAX_CHARACTERS].decode(errors="replace").strip()
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

@@ -1,0 +1,89 @@
+"""What was read, on disk until it is known what stays: of each row its text, its key and its lengths.
+
+Memory does not grow with the number of rows.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from alignment_worker import rows
+from alignment_worker.ingestion.identity import KEY_BYTES
+from alignment_worker.rows import Pair, Preference
+
+RECORD = np.dtype(
+    [
+        ("key", f"S{KEY_BYTES}"),
+        ("prompt", "<u4"),  # characters
+        ("first", "<u4"),  # of the chosen answer, or the only one
+        ("second", "<u4"),  # of the rejected one
+        ("paired", "u1"),
+    ]
+)
+_PACKED = struct.Struct(f"<{KEY_BYTES}sIIIB")
+_ROWS_AT_ONCE = 1 << 14
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+Records = np.ndarray[Any, np.dtype[Any]]
+
+
+def as_line(value: Any) -> bytes:
+    """One line of JSON Lines."""
+    return _ENCODER.encode(value).encode() + b"\n"
+
+
+class Staging:
+    """Takes rows in, then gives them back in the same order; `ends` has for each source the number of rows so far."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.count = 0
+        self.ends: dict[str, int] = {}
+        self._lines_path, self.records_path = folder / "rows.jsonl", folder / "records"
+        self._lines, self._records = self._lines_path.open("wb"), self.records_path.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lines.close()
+        self._records.close()
+
+    def add(self, preference: Preference, key: bytes, source: str, file: str) -> None:
+        """Raises OSError."""
+        columns = preference.columns()
+        self._lines.write(as_line({**columns, "source": source, "file": file, "line": preference.number}))
+        if isinstance(preference, Pair):
+            first, second, paired = _length(preference.chosen), _length(preference.rejected), 1
+        else:
+            first, second, paired = _length(preference.completion), 0, 0
+        self._records.write(_PACKED.pack(key, _length(preference.prompt), first, second, paired))
+        self.count += 1
+        self.ends[source] = self.count
+
+    def chunks(self) -> Iterator[tuple[int, Records, Iterator[bytes]]]:
+        """Of some rows: the number of the first, from 0, their records, and their lines, which must all be read."""
+        self._lines.flush()
+        with self._lines_path.open("rb", buffering=1 << 20) as lines:
+            for start, records in self.records():
+                yield start, records, (lines.readline() for _ in range(len(records)))
+
+    def records(self) -> Iterator[tuple[int, Records]]:
+        """The same without the lines."""
+        self._records.flush()
+        with self.records_path.open("rb") as file:
+            for start in range(0, self.count, _ROWS_AT_ONCE):
+                count = min(_ROWS_AT_ONCE, self.count - start)
+                yield start, np.frombuffer(file.read(count * RECORD.itemsize), RECORD)
+
+
+def _length(text: rows.Prompt) -> int:
+    return len(rows.said(text))

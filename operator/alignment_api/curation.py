@@ -1,0 +1,44 @@
+"""What a PreferenceDataset leaves out of what its sources hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from alignment_api.judges import Uri
+from alignment_api.model import Model
+
+FileFormat = Literal["Auto", "Paired", "Unpaired", "Ranked"]
+Conflicts = Literal["Drop", "KeepLatest", "KeepMajority"]
+
+
+class Contamination(Model):
+    """Gold and held-out prompts that must not be trained on."""
+
+    gold_sets: Annotated[list[Uri], Field(min_length=1, max_length=16)] = Field(
+        description="Files of prompts. A row that asks one of them, or holds 13 words in a row of one, is left out."
+    )
+
+
+class Curation(Model):
+    """Which rows are left out; each is set aside with the reason. Exact duplicates are left out always."""
+
+    contamination: Contamination | None = Field(None, description="What must not be trained on.")
+    conflicts: Conflicts = Field(
+        "Drop",
+        description="The same answers judged both ways. Drop: neither stays; KeepLatest: the judgement that is read "
+        "last stays; KeepMajority: the one that more rows say, neither at a tie.",
+    )
+    max_pairs_per_source: int | None = Field(
+        None,
+        ge=1,
+        description="Most pairs and unpaired rows of one source; those that are read last stay.",
+    )
+    max_longer_chosen_percent: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Of the pairs whose answers differ by more than 10 % in length: if in more of them the longer is "
+        "chosen, the dataset is not Ready (LengthBiased), and the last revision stays in force.",
+    )
