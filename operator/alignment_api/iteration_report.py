@@ -17,7 +17,7 @@ from alignment_api.cycle_status import HistoryRow, Iteration
 from alignment_api.gates import Gate, GateReason, Verdict
 from alignment_api.measurements import Measurement
 from alignment_api.model import Model
-from alignment_api.stage import CONTRACT_VERSION, Stage, StageResult
+from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageResult
 
 FILE = "report.html"  # in the folder of the iteration, beside its stages
 
@@ -93,6 +93,11 @@ class ReportConfig(Model):
     history: list[HistoryRow] = Field([], description="Iterations that ended, for the trend.")
     unknown: list[str] = Field([], description="What could not be had of it, a sentence each.")
 
+    @property
+    def folder(self) -> str:
+        """URI of what is read."""
+        return self.iterations
+
 
 class ResultsConfig(Model):
     """Asks for what the stages of some iterations reported, as the store has it."""
@@ -102,15 +107,68 @@ class ResultsConfig(Model):
     iterations: str = Field(description="URI of the folder of all iterations.")
     numbers: list[int]
 
+    @property
+    def folder(self) -> str:
+        """URI of what is read."""
+        return self.iterations
 
-class Wanted(RootModel[Annotated[ReportConfig | ResultsConfig, Field(discriminator="form")]]):
-    """Either of them."""
+
+class DiffConfig(Model):
+    """Asks in what two revisions of a dataset differ."""
+
+    form: Literal["Diff"] = "Diff"
+    contract_version: int = CONTRACT_VERSION
+    revisions: str = Field(description="URI of the folder of all revisions.")
+    first: Located
+    second: Located
+    examples: int = Field(description="Most rows that are shown of those that came, and of those that went.")
+
+    @property
+    def folder(self) -> str:
+        """URI of what is read."""
+        return self.revisions
+
+
+ReadingConfig = ReportConfig | ResultsConfig | DiffConfig
+
+
+class Wanted(RootModel[Annotated[ReadingConfig, Field(discriminator="form")]]):
+    """Any of them."""
 
 
 class Results(Model):
     """The answer to ResultsConfig: by number, the results of the stages whose artifacts are still there."""
 
     iterations: dict[int, dict[Stage, StageResult]]
+
+    @classmethod
+    def of(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        return cls.model_validate_json(text)
+
+
+class RowExample(Model):
+    """A pair or unpaired row, shortened."""
+
+    ordinal: int
+    source: str
+    file: str
+    line: int
+    prompt: str
+    said: str = Field(description="What is chosen, or the completion and its label.")
+    against: str = Field("", description="What is rejected.")
+
+
+class Diff(Model):
+    """The answer to DiffConfig. Rows are pairs and unpaired rows; `came` and `went` count them by source."""
+
+    first: dict[str, int] = Field(description="What the first refresh counted.")
+    second: dict[str, int]
+    both: int = Field(description="Rows of both revisions.")
+    came: dict[str, int]
+    went: dict[str, int]
+    examples_came: list[RowExample]
+    examples_went: list[RowExample]
 
     @classmethod
     def of(cls, text: bytes) -> Self:

@@ -17,6 +17,7 @@ from tests.cli.command import ended
 from tests.cluster.bed import Bed
 from tests.cluster.client import Client, Namespace
 from tests.operator.plan_world import World, cycle_spec
+from tests.report import refreshed
 from tests.report.markup import Page
 from tests.report.stored import CLAIM, Stored
 
@@ -157,3 +158,30 @@ def test_an_image_that_is_not_there_is_told_in_kubelets_words(kubectl_align: On,
     assert done.returncode == 1
     assert "did not end within 5 s" in done.stderr
     assert "Image" in done.stderr.splitlines()[-1] or "pull" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.timeout(600)
+def test_revisions_of_a_dataset_are_compared_by_a_job_too(
+    kubectl_align: On, namespace: Namespace, bed: Bed, crds: None, tmp_path: Path
+) -> None:
+    spec = {
+        "store": {"uri": f"pvc://{CLAIM}/datasets"},
+        "sources": [{"name": "a", "files": {"uri": f"pvc://{CLAIM}/a.jsonl"}}],
+        "defaults": {"image": IMAGE, "resources": {"requests": {"cpu": "10m"}}},
+    }
+    kind = {"apiVersion": "alignment.dev/v1alpha1", "kind": "PreferenceDataset"}
+    namespace.apply(claim(CLAIM), {**kind, "metadata": {"name": refreshed.NAME}, "spec": spec})
+    bound = namespace.wait("v1", "persistentvolumeclaims", CLAIM, is_bound, "the claim has a folder")
+    (folder,) = (bed.folder / "node" / "claims" / namespace.name).glob(f"{CLAIM}-{bound['metadata']['uid']}")
+    made = refreshed.revisions(tmp_path)
+    (folder / "datasets").mkdir()
+    shutil.move(tmp_path / "revisions", folder / "datasets" / "revisions")
+    status = refreshed.status(made, f"pvc://{CLAIM}/datasets/revisions")
+    path = namespace.path("alignment.dev/v1alpha1", "preferencedatasets", refreshed.NAME) + "/status"
+    namespace.client.patch(path, {"status": status})
+    done = kubectl_align("dataset", "diff", "1", "2", "-n", namespace.name)
+    assert done.returncode == 0, done.stderr
+    assert ["a", "3", "3", "+1", "−1"] in refreshed.told(done.stdout)
+    assert not [
+        job for job in namespace.list("batch/v1", "jobs") if "deletionTimestamp" not in job["metadata"]
+    ]

@@ -228,6 +228,8 @@ def preference_of(raw: Raw) -> Preference:
 
 def is_unpaired(columns: Mapping[str, Any]) -> bool:
     """Raises RowProblemError for a row that is both a pair and an unpaired row."""
+    if columns.get("completion") is None and columns.get("label") is None:
+        return False
     paired, single = (
         [name for name in names if columns.get(name) is not None]
         for names in (("chosen", "rejected"), ("completion", "label"))

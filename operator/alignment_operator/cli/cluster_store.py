@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 from alignment_api import names
-from alignment_api.iteration_report import ReportConfig, ResultsConfig, unframed
+from alignment_api.iteration_report import ReadingConfig, unframed
 from alignment_api.pods import PodDefaults
 from alignment_operator.api import JOB, POD, NotFoundError
 from alignment_operator.cluster import Cluster
@@ -21,18 +21,28 @@ _LOOK_SECONDS = 0.5
 
 
 class ClusterStore:
-    """`pods`: the image and how it may run. `patience_seconds`: until its pod has ended."""
+    """`pods`: the image and how it may run. `patience_seconds`: until its pod has ended. `kind`: the owner's."""
 
-    def __init__(self, api: Cluster, owner: Owner, pods: PodDefaults, patience_seconds: float) -> None:
+    def __init__(
+        self,
+        api: Cluster,
+        owner: Owner,
+        pods: PodDefaults,
+        patience_seconds: float,
+        kind: str = names.CYCLE_KIND,
+    ) -> None:
         self._api = api
         self._owner = owner
         self._pods = pods
         self._patience = patience_seconds
+        self._kind = kind
 
-    async def read(self, config: ReportConfig | ResultsConfig) -> bytes:
+    async def read(self, config: ReadingConfig) -> bytes:
         """The answer to the config. Raises ReadingError, and what the API raises."""
         namespace = self._owner.namespace
-        reading = Reading(names.reading_name(self._owner.name, secrets.token_hex(3)), config, self._pods)
+        reading = Reading(
+            names.reading_name(self._owner.name, secrets.token_hex(3)), config, self._pods, self._kind
+        )
         try:
             manifest = render_reading(self._owner, reading)
         except ValueError as error:

@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": "say why an iteration ended as it did, and what would settle it",
     "compare": "set two iterations of a cycle side by side",
     "report": "write an iteration as one HTML file",
+    "dataset": "say in what two revisions of a dataset differ",
     "approve": "let an iteration that is held promote its candidate",
     "reject": "refuse the candidate of an iteration that is held",
     "cancel": "end the running iteration",
@@ -62,6 +63,9 @@ def alignctl(context: click.Context, namespace: str | None) -> None:
     if namespace is None or called is None:
         return
     command = alignctl.get_command(context, called)
+    if isinstance(command, click.Group):
+        context.default_map = {called: {name: {"namespace": namespace} for name in command.commands}}
+        return
     if command is not None and all(option.name != "namespace" for option in command.params):
         raise click.UsageError(f"{called} looks into no cluster: leave out -n {namespace}")
     context.default_map = {called: {"namespace": namespace}}

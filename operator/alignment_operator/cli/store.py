@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus
-from alignment_api.iteration_report import ReportConfig, Results, ResultsConfig
+from alignment_api.iteration_report import ReadingConfig, ReportConfig, Results, ResultsConfig
 from alignment_api.stage import Stage, StageResult
 from alignment_api.validation import parse_cycle
 from alignment_operator.api import CONTROLLER_REVISION, Manifest, RefusedError
@@ -40,7 +40,7 @@ PATIENCE_SECONDS = 300.0
 class Store(Protocol):
     """Answers a config. Raises ReadingError."""
 
-    async def read(self, config: ReportConfig | ResultsConfig) -> bytes: ...
+    async def read(self, config: ReadingConfig) -> bytes: ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from alignment_api import digests, uris
-from alignment_api.iteration_report import ReportConfig, ResultsConfig
+from alignment_api.iteration_report import ReadingConfig
 from alignment_operator.local.claims import Claims
 
 COMMAND = (sys.executable, "-m", "alignment_worker.iteration_report")
@@ -24,7 +24,7 @@ class LocalStore:
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
 
-    async def read(self, config: ReportConfig | ResultsConfig) -> bytes:
+    async def read(self, config: ReadingConfig) -> bytes:
         """The answer to the config. Raises ReadingError."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "config.json"
@@ -33,7 +33,7 @@ class LocalStore:
                 *COMMAND,
                 "--config",
                 str(file),
-                *self._flags(config.iterations),
+                *self._flags(config.folder),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )

@@ -1,4 +1,4 @@
-"""The Job that reads a cycle's folder in the store for a person, and prints what it found.
+"""The Job that reads the folder of a cycle or a dataset in the store for a person, and prints what it found.
 
 It is no stage: the person who asks makes it, with their own rights, and the operator does not see it.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_api import digests, names, uris
-from alignment_api.iteration_report import ReportConfig, ResultsConfig
+from alignment_api.iteration_report import ReadingConfig
 from alignment_api.pods import PodDefaults
 from alignment_operator.observed import Owner
 from alignment_operator.render.job import RESTRICTED, pod_security_context, scheduling
@@ -33,14 +33,15 @@ class Reading:
     """What is to be read, and how its pod may run: as the stage `promote` of the iteration does."""
 
     name: str
-    config: ReportConfig | ResultsConfig
+    config: ReadingConfig
     pods: PodDefaults
+    kind: str = names.CYCLE_KIND  # of its owner
 
 
 def render_reading(owner: Owner, reading: Reading) -> dict[str, Any]:
     """The `batch/v1` Job; raises ValueError for a config that no annotation can hold.
 
-    Of the store it sees the folder of the cycle's iterations, read-only, and no other claim.
+    Of the store it sees the folder of all iterations, or revisions, read-only, and no other claim.
     """
     text = digests.canonical_json(reading.config.to_wire()).decode()
     if len(text.encode()) > MAX_CONFIG_BYTES:
@@ -61,7 +62,7 @@ def render_reading(owner: Owner, reading: Reading) -> dict[str, Any]:
             "name": reading.name,
             "namespace": owner.namespace,
             "labels": labels | ({names.LABEL_QUEUE: pods.queue_name} if pods.queue_name else {}),
-            "ownerReferences": [owner_reference(names.CYCLE_KIND, owner)],
+            "ownerReferences": [owner_reference(reading.kind, owner)],
         },
         "spec": {
             **({"suspend": True} if pods.queue_name else {}),  # Kueue admits it
@@ -81,7 +82,7 @@ def render_reading(owner: Owner, reading: Reading) -> dict[str, Any]:
 
 def _pod_spec(reading: Reading) -> dict[str, Any]:
     pods, own = reading.pods, scratch(None)
-    store = uris.parse(reading.config.iterations)
+    store = uris.parse(reading.config.folder)
     volumes, mounts, flags = (
         [config_volume(names.ANNOTATION_REPORT_CONFIG), *own.volumes],
         list(own.mounts),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from alignment_api.iteration_report import ReportConfig, Results, Wanted, framed
+from alignment_api.iteration_report import DiffConfig, ReportConfig, Results, Wanted, framed
 from alignment_api.stage import CONTRACT_VERSION
 from alignment_worker.failures import InvalidConfigError, WorkerError, exit_code_of
 from alignment_worker.iteration_report.reading import artifacts_of, results
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def answer(config: bytes, places: Places) -> bytes:
-    """What the config asks for. Raises InvalidConfigError."""
+    """What the config asks for. Raises WorkerError."""
     try:
         wanted = Wanted.model_validate_json(config).root
     except ValidationError as error:
@@ -46,6 +46,10 @@ def answer(config: bytes, places: Places) -> bytes:
             f"contractVersion: {wanted.contract_version}: this worker speaks version {CONTRACT_VERSION}; use the "
             "worker image of the release that asks"
         )
+    if isinstance(wanted, DiffConfig):
+        from alignment_worker.ingestion.comparing import diff  # noqa: PLC0415 - a report needs it not
+
+        return diff(wanted, places).model_dump_json(by_alias=True, exclude_none=True).encode()
     if not isinstance(wanted, ReportConfig):
         found = Results(iterations=results(wanted.iterations, wanted.numbers, places))
         return found.model_dump_json(by_alias=True, exclude_none=True).encode()
@@ -58,7 +62,7 @@ def answer(config: bytes, places: Places) -> bytes:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m alignment_worker.iteration_report",
-        description="One iteration, as an HTML page on stdout.",
+        description="One iteration as an HTML page on stdout, or what the store has of several, or of two revisions.",
     )
     parser.add_argument(
         "--config", type=Path, required=True, help="a JSON file: alignment_api.iteration_report"
