@@ -161,6 +161,10 @@ class JudgeSilentError(RetriedError):
     """The LLM judge's endpoint does not answer, or fails."""
 
 
+class LabelStudioError(RetriedError):
+    """Label Studio does not answer, or fails."""
+
+
 class Interrupted(BaseException):
     """SIGTERM: the pod is being deleted, or a person pressed Ctrl-C."""
 
