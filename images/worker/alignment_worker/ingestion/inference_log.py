@@ -1,0 +1,194 @@
+"""Judgements from an inference log: what people said of answers, and which of several answers they went on with.
+
+1. An edited answer is preferred to the one that was served.
+2. Of answers to one prompt, those that are called good are preferred to those that are called bad.
+3. Of answers that one person got to one prompt within an hour, the one that the conversation went on with is preferred
+   to those that it did not go on with: that is what asking again means.
+4. What is called good or bad is an unpaired row, too.
+
+Two answers that nothing is said of are an open pair, for people or a judge. Rows are kept in a database on disk, so
+that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+
+from alignment_worker.ingestion.log_formats import Answered, Record, Said
+from alignment_worker.rows import Message, Pair, Preference, Prompt, Unpaired
+
+REGENERATED_WITHIN = timedelta(hours=1)
+MOST_ANSWERS = 8  # of one prompt, the latest: pairs grow with their square
+_TABLES = """
+CREATE TABLE answered (id TEXT PRIMARY KEY, at TEXT, who TEXT, asked BLOB, prompt TEXT, answer TEXT, place INTEGER);
+CREATE TABLE said (id TEXT, at TEXT, good INTEGER, edit TEXT, place INTEGER);
+CREATE TABLE went_on (who TEXT, asked BLOB, answer BLOB, at TEXT);
+"""
+_INDEXES = """
+CREATE INDEX by_prompt ON answered (asked, at, id);
+CREATE INDEX by_answer ON said (id, at, place);
+CREATE INDEX by_turn ON went_on (asked, answer);
+"""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`place` is where the log's row stands that it rests on."""
+
+    place: int
+    preference: Preference
+
+
+@dataclass(frozen=True)
+class Open:
+    """Two answers to one prompt of which nobody said which is better."""
+
+    prompt: Prompt
+    answers: tuple[str, str]
+
+
+@dataclass
+class _Served:
+    """An answer with what is known of it."""
+
+    answered: Answered
+    place: int
+    good: bool | None = None
+    edit: str | None = None
+    went_on: bool = False
+
+
+class InferenceLog:
+    """Records in any order; a later one of the same answer takes the earlier one's place. Closed with `with`."""
+
+    def __init__(self, file: Path) -> None:
+        self._database = sqlite3.connect(file, isolation_level=None)
+        # What is lost with the machine is read again.
+        self._database.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLES} BEGIN;")
+
+    def __enter__(self) -> InferenceLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def add(self, record: Record, place: int) -> None:
+        if isinstance(record, Said):
+            row = (record.id, record.at, record.good, _sqlite(record.edit), place)
+            self._database.execute("INSERT INTO said VALUES (?, ?, ?, ?, ?)", row)
+            return
+        self._database.execute(
+            "INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.id,
+                record.at,
+                record.who,
+                _key(record.prompt),
+                json.dumps(record.prompt),
+                _sqlite(record.answer),
+                place,
+            ),
+        )
+        for asked, answer in _earlier_turns(record.prompt):
+            turn = (record.who, _key(asked), _key(answer), record.at)
+            self._database.execute("INSERT INTO went_on VALUES (?, ?, ?, ?)", turn)
+
+    def judged(self, *, feedback: bool) -> Iterator[Judged | Open]:
+        """In the order of prompts. Without `feedback`, only what people went on with counts."""
+        self._database.executescript(_INDEXES)
+        rows = self._database.execute(
+            "SELECT id, at, who, asked, prompt, answer, place FROM answered ORDER BY asked, at, id"
+        )
+        for _, group in groupby(rows, key=lambda row: row[3]):
+            served: list[_Served] = []
+            for name, at, who, asked, prompt, answer, place in group:
+                found = Answered(name, at, who, json.loads(prompt), _text(answer), None)
+                served = [*served[-(MOST_ANSWERS - 1) :], self._known(found, asked, place, feedback=feedback)]
+            yield from _judged(served)
+
+    def _known(self, answered: Answered, asked: bytes, place: int, *, feedback: bool) -> _Served:
+        served = _Served(answered, place)
+        if feedback:
+            said = "SELECT good, edit, place FROM said WHERE id = ? ORDER BY at, place"
+            for good, edit, _ in self._database.execute(said, (answered.id,)):
+                served.good = bool(good) if good is not None else served.good
+                served.edit = _text(edit) if edit is not None else served.edit
+        turn = "SELECT who, at FROM went_on WHERE asked = ? AND answer = ?"
+        for who, at in self._database.execute(turn, (asked, _key(answered.answer))):
+            served.went_on |= who == answered.who and _is_soon(answered.at, at)
+        return served
+
+
+def _judged(served: Sequence[_Served]) -> Iterator[Judged | Open]:
+    for one in served:
+        if one.edit is not None and one.edit != one.answered.answer:
+            yield _pair(one, one.edit, one.answered.answer)
+        if one.good is not None:
+            answered = one.answered
+            unpaired = Unpaired(
+                one.place, answered.prompt, _as_asked(answered.prompt, answered.answer), one.good
+            )
+            yield Judged(one.place, unpaired)
+    for index, one in enumerate(served):
+        for other in served[index + 1 :]:
+            if one.answered.answer != other.answered.answer:
+                yield from _compared(one, other)
+
+
+def _compared(one: _Served, other: _Served) -> Iterator[Judged | Open]:
+    if one.good is not None and other.good is not None and one.good != other.good:
+        better, worse = (one, other) if one.good else (other, one)
+        yield _pair(better, better.answered.answer, worse.answered.answer)
+    elif one.good is None and other.good is None and one.edit is None and other.edit is None:
+        again = one.answered.who == other.answered.who and _is_soon(one.answered.at, other.answered.at)
+        if again and one.went_on != other.went_on:
+            better, worse = (one, other) if one.went_on else (other, one)
+            yield _pair(better, better.answered.answer, worse.answered.answer)
+        else:
+            yield Open(one.answered.prompt, (one.answered.answer, other.answered.answer))
+
+
+def _pair(better: _Served, chosen: str, rejected: str) -> Judged:
+    prompt = better.answered.prompt
+    pair = Pair(better.place, prompt, _as_asked(prompt, chosen), _as_asked(prompt, rejected))
+    return Judged(better.place, pair)
+
+
+def _as_asked(prompt: Prompt, answer: str) -> Prompt:
+    return answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
+
+
+def _earlier_turns(prompt: Prompt) -> Iterator[tuple[list[Message], str]]:
+    """What a conversation was asked before, and the answers that it went on with."""
+    if isinstance(prompt, str):
+        return
+    for index, message in enumerate(prompt):
+        if message["role"] == "assistant" and index:
+            yield prompt[:index], message["content"]
+
+
+def _is_soon(one: str, other: str) -> bool:
+    """Without times nobody knows."""
+    if not one or not other:
+        return False
+    return abs(datetime.fromisoformat(one) - datetime.fromisoformat(other)) <= REGENERATED_WITHIN
+
+
+def _key(value: Prompt) -> bytes:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:16]
+
+
+def _sqlite(text: str | None) -> str | None:
+    """Half a surrogate pair, which JSON can carry, is no UTF-8."""
+    return None if text is None else json.dumps(text)
+
+
+def _text(stored: str) -> str:
+    return str(json.loads(stored))
