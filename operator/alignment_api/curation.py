@@ -10,6 +10,7 @@ from alignment_api.judges import Uri
 from alignment_api.model import Model
 
 FileFormat = Literal["Auto", "Paired", "Unpaired", "Ranked"]
+LogFormat = Literal["OpenAI", "LiteLLM", "OTelGenAI"]
 Conflicts = Literal["Drop", "KeepLatest", "KeepMajority"]
 
 

@@ -14,6 +14,7 @@ from alignment_api.cycle_status import StageStatus, Text
 from alignment_api.judges import Uri
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults
+from alignment_api.sources import InferenceLog, LabelStudio
 from alignment_api.stage import Key
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
@@ -44,9 +45,19 @@ class Source(Model):
 
     name: ObjectName = Field(description="Unique in the dataset.")
     files: Files | None = Field(None, description="Files of pairs, or of unpaired rows.")
+    label_studio: LabelStudio | None = Field(None, description="People's judgements.")
+    inference_log: InferenceLog | None = Field(None, description="What production was asked and answered.")
 
     rules = (
-        Rule("has(self.files)", "name exactly one of files", "", lambda source: source.files is not None),
+        Rule(
+            "[has(self.files), has(self.labelStudio), has(self.inferenceLog)].exists_one(kind, kind)",
+            "name exactly one of files, labelStudio, inferenceLog",
+            "",
+            lambda source: (
+                sum(kind is not None for kind in (source.files, source.label_studio, source.inference_log))
+                == 1
+            ),
+        ),
     )
 
 
@@ -100,6 +111,11 @@ class Statistics(Model):
     by_source: dict[Key, int] = Field(
         {}, max_length=16, description="Pairs and unpaired rows in the revision, by source."
     )
+    answers: int | None = Field(None, ge=0, description="Answers in the inference logs.")
+    open_pairs: int | None = Field(
+        None, ge=0, description="Two answers to a prompt of the logs, of which nobody said which is better."
+    )
+    pushed: int | None = Field(None, ge=0, description="Of these, new tasks in Label Studio.")
 
 
 class PreferenceDatasetStatus(Model):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError
 
 from alignment_api import digests, packing, uris
-from alignment_api.curation import Conflicts, FileFormat
+from alignment_api.curation import Conflicts, FileFormat, LogFormat
 from alignment_api.cycle import (
     Comparison,
     DatasetReference,
@@ -25,6 +25,7 @@ from alignment_api.cycle import (
     Training,
 )
 from alignment_api.evidence import Evidence
+from alignment_api.judges import SecretKey
 from alignment_api.measurements import Measurement
 from alignment_api.model import Model
 
@@ -102,6 +103,7 @@ class InputKind(StrEnum):
     CHECKABLE_PROMPTS = "CheckablePrompts"  # the same with `answer` and `grader`
     GOLD_SET = "GoldSet"  # the same with `answer`, `grader` and `category`
     PAIRS = "Pairs"  # files of a PreferenceDataset's source; digest of the file, or of all by name
+    INFERENCE_LOG = "InferenceLog"  # files of such a source; digest of all by name
     STAGE = "Stage"  # folder of a finished stage; digest of its manifest.json
 
 
@@ -219,11 +221,30 @@ class IngestedFiles(Model):
     columns: dict[str, str] = Field(default_factory=dict)
 
 
+class IngestedLog(Model):
+    """How an inference log is read."""
+
+    format: LogFormat
+    feedback: bool = True
+    sample_percent: float = 100.0
+
+
+class IngestedProject(Model):
+    """A project of Label Studio; the token is in the environment, as `sources.token_variable` names it."""
+
+    url: str
+    project: int
+    push_pairs: int = 0
+    token_secret_ref: SecretKey
+
+
 class IngestedSource(Model):
     """One source, of exactly one kind."""
 
     name: str
-    files: IngestedFiles
+    files: IngestedFiles | None = None
+    inference_log: IngestedLog | None = None
+    label_studio: IngestedProject | None = None
 
 
 class IngestParameters(Model):

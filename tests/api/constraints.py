@@ -76,8 +76,27 @@ def name(path: str, kind: str = CYCLE) -> Row:
     return pattern(path, 63, ("a", "a-1"), ("", "A", "a_b", "-a", "a-", "a.b"), kind)
 
 
-def dotted_name(path: str) -> Row:
-    return pattern(path, 253, ("a", "a-1.b"), ("", "A", "a_b", "-a", "a-", ".a"))
+def dotted_name(path: str, kind: str = CYCLE) -> Row:
+    return pattern(path, 253, ("a", "a-1.b"), ("", "A", "a_b", "-a", "a-", ".a"), kind)
+
+
+def address(path: str, kind: str = CYCLE) -> Row:
+    """Of a server, perhaps with a path."""
+    longest = "https://api.openai.com/" + "a" * (512 - 23)
+    return Row(
+        kind,
+        path,
+        ("https://api.openai.com/v1", "http://[::1]:8000", "http://judge.team-a/", longest),
+        ("", "api.openai.com/v1", "ftp://a/v1", "https://u:p@a/v1", "https://a/v1?k=1", longest + "a", 1),
+    )
+
+
+def secret_key(path: str, kind: str = CYCLE) -> tuple[Row, ...]:
+    return (
+        mapping(path, "name", "key", kind=kind),
+        dotted_name(f"{path}.name", kind),
+        pattern(f"{path}.key", 253, ("api-key", "A_b.c"), ("", "a/b", "a b"), kind),
+    )
 
 
 def label_value(path: str) -> Row:
@@ -452,19 +471,11 @@ def _llm(judge: str) -> tuple[Row, ...]:
         "budget": {},
     }
     given = {f"{judge}.rewardModel": MISSING, path: whole_one}
-    longest = "https://api.openai.com/" + "a" * (512 - 23)
     rows = (
         mapping(path, "baseURL", "model"),
-        Row(
-            CYCLE,
-            f"{path}.baseURL",
-            ("https://api.openai.com/v1", "http://[::1]:8000", "http://judge.team-a/", longest),
-            ("", "api.openai.com/v1", "ftp://a/v1", "https://u:p@a/v1", "https://a/v1?k=1", longest + "a", 1),
-        ),
+        address(f"{path}.baseURL"),
         text(f"{path}.model", 1, 256),
-        mapping(f"{path}.apiKeySecretRef", "name", "key"),
-        dotted_name(f"{path}.apiKeySecretRef.name"),
-        pattern(f"{path}.apiKeySecretRef.key", 253, ("api-key", "A_b.c"), ("", "a/b", "a b")),
+        *secret_key(f"{path}.apiKeySecretRef"),
         text(f"{path}.rubric", 1, 8192),
         whole(f"{path}.maxConcurrency", 1, 1024),
         mapping(f"{path}.budget"),
@@ -679,6 +690,16 @@ ROWS: tuple[Row, ...] = (
     ),
     text("spec.sources[0].files.columns.q", 1, 128, DATASET),
     choice("spec.sources[0].files.format", "Auto", "Paired", "Unpaired", "Ranked", kind=DATASET),
+    mapping("spec.sources[1].inferenceLog", "uri", "format", kind=DATASET),
+    uri("spec.sources[1].inferenceLog.uri", DATASET),
+    choice("spec.sources[1].inferenceLog.format", "OpenAI", "LiteLLM", "OTelGenAI", kind=DATASET),
+    Row(DATASET, "spec.sources[1].inferenceLog.feedback", (True, False), ("true", 1)),
+    number("spec.sources[1].inferenceLog.samplePercent", 0, 100, above=True, kind=DATASET),
+    mapping("spec.sources[2].labelStudio", "url", "projectID", "tokenSecretRef", kind=DATASET),
+    address("spec.sources[2].labelStudio.url", DATASET),
+    whole("spec.sources[2].labelStudio.projectID", 1, kind=DATASET),
+    *secret_key("spec.sources[2].labelStudio.tokenSecretRef", DATASET),
+    whole("spec.sources[2].labelStudio.pushPairs", 1, 1000, kind=DATASET),
     mapping("spec.curation", kind=DATASET),
     mapping("spec.curation.contamination", "goldSets", kind=DATASET),
     items("spec.curation.contamination.goldSets", 1, 16, lambda index: f"pvc://a/{index}", DATASET),
@@ -767,6 +788,7 @@ def with_values(kind: str, values: Mapping[str, object]) -> Manifest:
 
 
 _ONE_JUDGE = "name exactly one of rewardModel, llm, verifier"
+_LOG = {"uri": "pvc://a/b", "format": "OpenAI"}
 _LLM = {"baseURL": "https://a/v1", "model": "m"}
 _REWARD_MODEL = {"uri": "pvc://a/b"}
 _NO_COMPARISON: dict[str, object] = {
@@ -1003,10 +1025,16 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         DATASET,
-        "name exactly one of files",
+        "name exactly one of files, labelStudio, inferenceLog",
         "spec.sources[0]",
-        ({"spec.sources": [{"name": "a", "files": {"uri": "pvc://a/b"}}]},),
-        ({"spec.sources": [{"name": "a"}]},),
+        (
+            {"spec.sources": [{"name": "a", "files": {"uri": "pvc://a/b"}}]},
+            {"spec.sources": [{"name": "a", "inferenceLog": _LOG}]},
+        ),
+        (
+            {"spec.sources": [{"name": "a"}]},
+            {"spec.sources": [{"name": "a", "files": {"uri": "pvc://a/b"}, "inferenceLog": _LOG}]},
+        ),
     ),
     SpanningRow(
         CYCLE,

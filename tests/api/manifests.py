@@ -201,7 +201,25 @@ DATASET: Manifest = {
             {
                 "name": "annotations",
                 "files": {"uri": "pvc://models/2026/*.jsonl", "format": "Paired", "columns": {"q": "prompt"}},
-            }
+            },
+            {
+                "name": "production",
+                "inferenceLog": {
+                    "uri": "pvc://logs/support",
+                    "format": "OpenAI",
+                    "feedback": True,
+                    "samplePercent": 10,
+                },
+            },
+            {
+                "name": "labelling",
+                "labelStudio": {
+                    "url": "http://label-studio:8080",
+                    "projectID": 3,
+                    "tokenSecretRef": {"name": "label-studio", "key": "token"},
+                    "pushPairs": 200,
+                },
+            },
         ],
         "curation": {
             "contamination": {"goldSets": ["pvc://models/gold.jsonl"]},

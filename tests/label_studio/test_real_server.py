@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alignment_api.judges import SecretKey
+from alignment_api.sources import token_variable
+from alignment_api.stage import (
+    ExitCode,
+    IngestedLog,
+    IngestedProject,
+    IngestedSource,
+    IngestParameters,
+    InputKind,
+)
 from alignment_worker.failures import InvalidConfigError
 from alignment_worker.ingestion import label_studio
 from alignment_worker.ingestion.label_studio_server import LabelStudio
 from tests.label_studio.server import Server
+from tests.worker import stages
+from tests.worker.stages import Finished, an_input
 
 WHERE = "spec.sources[0].labelStudio"
 
@@ -112,3 +127,101 @@ def test_a_token_or_a_project_that_is_not_there_is_told(server: Server, project:
 def test_another_interface_is_told_what_it_lacks(config: str, told: str) -> None:
     with pytest.raises(InvalidConfigError, match=told):
         label_studio.interface(config, WHERE)
+
+
+@dataclass
+class Refreshes:
+    """Of a dataset with a log and a project behind it."""
+
+    folder: Path
+    server: Server
+    project: int
+    last: Finished | None = None
+    number: int = 0
+
+    def log(self, *records: dict[str, Any]) -> None:
+        path = self.folder / "log" / f"{len(list(self.folder.glob('log/*')))}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def refresh(self) -> Finished:
+        self.number += 1
+        inputs = {"source/production": an_input(self.folder / "log", InputKind.INFERENCE_LOG)}
+        if self.last is not None:
+            inputs["base"] = an_input(self.last.folder, InputKind.STAGE, self.last.result.manifest.digest)
+        project = IngestedProject(
+            url=self.server.url,
+            project=self.project,
+            push_pairs=2,
+            token_secret_ref=SecretKey(name="label-studio", key="token"),
+        )
+        sources = [
+            IngestedSource(name="production", inference_log=IngestedLog(format="OpenAI")),
+            IngestedSource(name="people", label_studio=project),
+        ]
+        config = stages.config(
+            self.folder / "revisions" / str(self.number),
+            inputs,
+            IngestParameters(sources=sources),
+            iteration=self.number,
+        )
+        done = stages.run(self.folder / "jobs", config)
+        if done.code == 0:
+            self.last = done
+        return done
+
+
+def chat(name: str, answer: str, question: str = "capital of France?") -> dict[str, Any]:
+    choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
+    return {
+        "kind": "chat",
+        "id": name,
+        "request": {"messages": [{"role": "user", "content": question}]},
+        "response": {"id": name, "choices": [choice]},
+    }
+
+
+def test_open_pairs_become_tasks_and_annotations_become_pairs(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(token_variable(1), server.token)
+    dataset = Refreshes(tmp_path, server, server.new_project())
+    dataset.log(chat("a", "Lyon"), chat("b", "Paris"), chat("c", "Nice"))
+    dataset.log({"kind": "feedback", "id": "c", "rating": "down"})
+
+    counts = dataset.refresh().result.counts
+    assert (counts["openPairs"], counts["pushed"], counts["kept"]) == (1, 1, 1)
+    (task,) = server.tasks(dataset.project)
+    assert task["data"]["prompt"] == "user: capital of France?"
+    assert dataset.refresh().result.counts["pushed"] == 0
+
+    better = "left" if task["data"]["answer_a"] == "Paris" else "right"
+    annotated = server.annotate(int(task["id"]), better)
+    server.annotate(int(task["id"]), None)
+    pairs = [row for row in dataset.refresh().rows("pairs.jsonl") if "chosen" in row]
+    assert [
+        (row["prompt"][0]["content"], row["chosen"][0]["content"], row["rejected"][0]["content"])
+        for row in pairs
+    ] == [("capital of France?", "Paris", "Lyon")]
+    assert (pairs[0]["source"], pairs[0]["file"], pairs[0]["line"]) == (
+        "people",
+        f"task {task['id']}",
+        annotated,
+    )
+
+    server.change(annotated, "left" if better == "right" else "right")
+    (changed,) = [row for row in dataset.refresh().rows("pairs.jsonl") if "chosen" in row]
+    assert (changed["chosen"][0]["content"], changed["ordinal"]) == ("Lyon", pairs[0]["ordinal"] + 1)
+
+    server.call("DELETE", f"/api/tasks/{task['id']}/")
+    again = dataset.refresh()
+    assert again.result.counts["pushed"] == 1
+    assert not [row for row in again.rows("pairs.jsonl") if "chosen" in row]
+
+
+def test_without_a_token_the_stage_says_where_it_comes_from(server: Server, tmp_path: Path) -> None:
+    dataset = Refreshes(tmp_path, server, server.new_project())
+    dataset.log(chat("a", "Lyon"))
+    done = dataset.refresh()
+    assert done.code == ExitCode.INVALID_CONFIG
+    assert "spec.sources[1].labelStudio.tokenSecretRef" in done.failure.message

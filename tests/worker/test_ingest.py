@@ -418,7 +418,7 @@ def test_a_file_that_changes_or_goes_while_it_is_read_makes_no_revision(
         file.unlink(missing_ok=True)
         return original(number, line)
 
-    for meanwhile, said in ((written_to, "changed while it was read"), (gone, "is not there")):
+    for meanwhile, said in ((written_to, "changed while it was read"), (gone, "cannot be read")):
         monkeypatch.setattr("alignment_worker.rows.json_row", meanwhile)
         done = dataset.refresh(file)
         assert done.code == ExitCode.INPUT_MISSING

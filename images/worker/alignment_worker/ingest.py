@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 from alignment_api.stage import IngestedSource, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
@@ -20,12 +21,11 @@ from alignment_worker.failures import InputMissingError, InvalidConfigError, Too
 from alignment_worker.ingestion import deciding, files
 from alignment_worker.ingestion.card import CARD, card
 from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, Decided
-from alignment_worker.ingestion.files import File
-from alignment_worker.ingestion.forms import FileReader
 from alignment_worker.ingestion.identity import key_of
 from alignment_worker.ingestion.measured import Measured
 from alignment_worker.ingestion.ordinals import ORDINALS, Known
 from alignment_worker.ingestion.rejected import REJECTED, Rejected, Why
+from alignment_worker.ingestion.sources import Given, Sources
 from alignment_worker.ingestion.staging import Staging
 from alignment_worker.rows import RowProblemError
 from alignment_worker.store import Outcome, SealedFolder
@@ -46,7 +46,8 @@ def run(workspace: Workspace) -> Outcome:
         raise InvalidConfigError("parameters.sources: is empty; give at least one")
     folder = workspace.run_folder / "staging"
     with Rejected(workspace.run_folder / REJECTED) as rejected, Staging(folder) as staging:
-        read = _Reading(workspace, staging, rejected).all(parameters.sources)
+        sources = Sources(workspace, folder)
+        read = _Reading(workspace, staging, rejected, sources).all(parameters.sources)
         _require_same(workspace)
         if not staging.count:
             raise _nothing(workspace, read, rejected)
@@ -62,7 +63,7 @@ def run(workspace: Workspace) -> Outcome:
         )
         counts = _write(workspace, staging, decided, rejected)
     shutil.rmtree(folder)
-    counts |= {"read": read, "sequence": decided.sequence} | rejected.counts()
+    counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
     if not counts["kept"]:
         raise _nothing(workspace, read, rejected)
     text = card(workspace.config, counts, workspace.inputs.digests)
@@ -73,46 +74,39 @@ def run(workspace: Workspace) -> Outcome:
 class _Reading:
     """The rows of all sources, in their order, into the staging."""
 
-    def __init__(self, workspace: Workspace, staging: Staging, rejected: Rejected) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Workspace, staging: Staging, rejected: Rejected, sources: Sources) -> None:
+        self._progress = workspace.progress
         self._staging = staging
         self._rejected = rejected
+        self._sources = sources
         self._forbidden = _forbidden(workspace)
-        self._rows = 0
 
     def all(self, sources: list[IngestedSource]) -> int:
         """How many rows there are."""
-        for source in sources:
-            found = files.files_of(self._workspace.inputs.path(f"source/{source.name}"))
-            self._workspace.progress.begin(len(found), "files", f"reading {source.name}")
-            for file in found:
-                self._file(source, file)
-                self._workspace.progress.advance()
+        count = 0
+        for index, source in enumerate(sources):
+            for given in self._sources.rows(index, source):
+                count += 1
+                if count % _ROWS_BETWEEN_REPORTS == 0:
+                    self._progress.advance(0, f"reading {source.name}, {count:,} rows so far")
+                self._row(source.name, given)
             self._staging.ends[source.name] = self._staging.count
-        return self._rows
+        return count
 
-    def _file(self, source: IngestedSource, file: File) -> None:
-        reader = FileReader(source.files.format, source.files.columns)
-        for raw, text in files.raw_rows(file.path):
-            self._rows += 1
-            if self._rows % _ROWS_BETWEEN_REPORTS == 0:
-                self._workspace.progress.advance(0, f"reading {source.name}, {self._rows:,} rows so far")
-            try:
-                found = [(each, key_of(each)) for each in reader.preferences_of(raw)]
-            except RowProblemError as problem:
-                self._reject(source, file, raw, Why.INVALID, str(problem), text)
-                continue
-            for each, key in found:
-                if self._forbidden is not None and self._forbidden.has(each):
-                    said = "asks a gold or held-out prompt, or holds 13 words in a row of one"
-                    self._reject(source, file, raw, Why.CONTAMINATED, said, text)
-                else:
-                    self._staging.add(each, key, source.name, file.name)
-
-    def _reject(
-        self, source: IngestedSource, file: File, raw: rows.Raw, why: Why, problem: str, text: bytes
-    ) -> None:
-        self._rejected.add(source.name, file.name, raw.number, why, problem, text or raw.columns)
+    def _row(self, source: str, given: Given) -> None:
+        try:
+            found = [(each, key_of(each)) for each in given.preferences]
+        except RowProblemError as problem:
+            given, found = replace(given, preferences=(), problem=str(problem)), []
+        if given.problem:
+            self._rejected.add(source, given.file, given.line, Why.INVALID, given.problem, given.row)
+        for each, key in found:
+            if self._forbidden is not None and self._forbidden.has(each):
+                problem = "asks a gold or held-out prompt, or holds 13 words in a row of one"
+                row = given.row if given.row is not None else each.columns()
+                self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, problem, row)
+            else:
+                self._staging.add(each, key, source, given.file)
 
 
 def _forbidden(workspace: Workspace) -> Forbidden | None:
@@ -126,7 +120,7 @@ def _require_same(workspace: Workspace) -> None:
     """What was read must be what the manifest says. Raises InputMissingError: the next attempt reads it anew."""
     for role in workspace.inputs.roles("source"):
         path = workspace.inputs.path(role)
-        if files.digest(path) != workspace.inputs.digests[role]:
+        if files.digest(path, workspace.inputs.files[role]) != workspace.inputs.digests[role]:
             raise InputMissingError(
                 f"inputs.{role}: {path} changed while it was read. Write a file under another name, and then rename it."
             )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignment_api import digests
@@ -16,22 +16,28 @@ from alignment_worker.failures import (
     InvalidRowError,
 )
 from alignment_worker.ingestion import files
+from alignment_worker.ingestion.files import File
 from alignment_worker.progress import Progress
 from alignment_worker.store import MANIFEST, Places, SealedFolder
 
 # The settings that ask for checkable prompts of a role.
 _VERIFIER = {"prompts": "judge", "heldOutPrompts": "evaluation.comparison.judge, or judge"}
 _MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL)
+_LISTED = (InputKind.PAIRS, InputKind.INFERENCE_LOG)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """By role. `found` has the digests of those that came without one, `digests` of all."""
+    """By role. `found` has the digests of those that came without one, `digests` of all.
+
+    `files` has the files of a dataset's sources as they were found at first: a log grows while it is read.
+    """
 
     paths: Mapping[str, Path]
     kinds: Mapping[str, InputKind]
     digests: Mapping[str, Digest]
     found: Mapping[str, Digest]
+    files: Mapping[str, Sequence[File]] = field(default_factory=dict)
 
     def __contains__(self, role: str) -> bool:
         return role in self.paths
@@ -71,12 +77,17 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
     """
     progress.begin(len(config.inputs), "inputs", "checking inputs")
     paths = {role: _path(role, entry, places) for role, entry in config.inputs.items()}
+    listed = {
+        role: _listed(entry.kind, paths[role])
+        for role, entry in config.inputs.items()
+        if entry.kind in _LISTED
+    }
     known: dict[str, Digest] = {}
     for role, entry in config.inputs.items():
         path = paths[role]
         if entry.digest is None and config.stage is not Stage.INGEST:
             _check(role, entry.kind, path)
-        known[role] = _digest(role, entry.kind, path)
+        known[role] = files.digest(path, listed[role]) if role in listed else _digest(role, entry.kind, path)
         if entry.digest is not None:
             _verify(f"{role} ({entry.uri}, {path})", entry.digest, known[role])
         progress.advance()
@@ -85,13 +96,17 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
         kinds={role: entry.kind for role, entry in config.inputs.items()},
         digests=known,
         found={role: digest for role, digest in known.items() if config.inputs[role].digest is None},
+        files=listed,
     )
+
+
+def _listed(kind: InputKind, path: Path) -> list[File]:
+    return files.files_of(path) if kind is InputKind.PAIRS else files.log_files_of(path)
 
 
 def _path(role: str, entry: Input, places: Places) -> Path:
     path = places.path(entry.uri)
-    if entry.kind is InputKind.PAIRS:
-        files.files_of(path)
+    if entry.kind in _LISTED:
         return path
     needed = path / MANIFEST if entry.kind is InputKind.STAGE else path
     try:
@@ -125,8 +140,6 @@ def _check(role: str, kind: InputKind, path: Path) -> None:
 
 
 def _digest(role: str, kind: InputKind, path: Path) -> str:
-    if kind is InputKind.PAIRS:
-        return files.digest(path)
     if kind in _MODELS:
         try:
             return digests.of_folder(path)

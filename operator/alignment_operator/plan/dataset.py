@@ -20,6 +20,8 @@ from alignment_api.dataset import (
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import (
     IngestedFiles,
+    IngestedLog,
+    IngestedProject,
     IngestedSource,
     IngestParameters,
     Input,
@@ -135,11 +137,14 @@ def _config(
 
 def _inputs(spec: PreferenceDatasetSpec, base: Revision | None) -> dict[str, Input]:
     """`base` is the revision in force; one without a sequence is an older worker's, with no ordinals to go on from."""
-    inputs = {
-        f"source/{source.name}": Input(uri=source.files.uri, kind=InputKind.PAIRS)
-        for source in spec.sources
-        if source.files
-    }
+    inputs: dict[str, Input] = {}
+    for source in spec.sources:
+        if source.files is not None:
+            inputs[f"source/{source.name}"] = Input(uri=source.files.uri, kind=InputKind.PAIRS)
+        elif source.inference_log is not None:
+            inputs[f"source/{source.name}"] = Input(
+                uri=source.inference_log.uri, kind=InputKind.INFERENCE_LOG
+            )
     contamination = spec.curation.contamination
     for number, uri in enumerate(contamination.gold_sets if contamination else ()):
         inputs[f"goldSet/{number}"] = Input(uri=uri, kind=InputKind.PROMPTS)
@@ -149,9 +154,26 @@ def _inputs(spec: PreferenceDatasetSpec, base: Revision | None) -> dict[str, Inp
 
 
 def _read(source: Source) -> IngestedSource:
-    assert source.files is not None  # Source.rules
-    files = IngestedFiles(format=source.files.format or "Auto", columns=source.files.columns or {})
-    return IngestedSource(name=source.name, files=files)
+    files, log, project = source.files, source.inference_log, source.label_studio
+    return IngestedSource(
+        name=source.name,
+        files=IngestedFiles(format=files.format or "Auto", columns=files.columns or {}) if files else None,
+        inference_log=IngestedLog(
+            format=log.format,
+            feedback=log.feedback is not False,
+            sample_percent=log.sample_percent or 100.0,
+        )
+        if log
+        else None,
+        label_studio=IngestedProject(
+            url=project.url,
+            project=project.project_id,
+            push_pairs=project.push_pairs or 0,
+            token_secret_ref=project.token_secret_ref,
+        )
+        if project
+        else None,
+    )
 
 
 def _after(
@@ -226,6 +248,9 @@ def _statistics(counts: Mapping[str, int]) -> Statistics:
         median_prompt_characters=counts.get("medianPromptCharacters"),
         median_completion_characters=counts.get("medianCompletionCharacters"),
         by_source=by_source,
+        answers=counts.get("answers"),
+        open_pairs=counts.get("openPairs"),
+        pushed=counts.get("pushed"),
     )
 
 

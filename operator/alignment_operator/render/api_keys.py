@@ -1,15 +1,22 @@
-"""The API keys that a stage's pod gets: by reference, for the kubelet to read."""
+"""The API keys and tokens that a stage's pod gets: by reference, for the kubelet to read."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from alignment_api.judges import API_KEY_VARIABLES, ComparisonJudge
-from alignment_api.stage import CompareParameters, JudgeParameters, StageConfig
+from alignment_api.sources import token_variable
+from alignment_api.stage import (
+    CompareParameters,
+    IngestedSource,
+    IngestParameters,
+    JudgeParameters,
+    StageConfig,
+)
 
 
 def api_keys(config: StageConfig) -> list[dict[str, Any]]:
-    """Environment variables of the worker, for the judges that the stage asks.
+    """Environment variables of the worker, for the judges and servers that the stage asks.
 
     A Secret that is missing keeps the pod from starting, which the status then says.
     """
@@ -20,7 +27,18 @@ def api_keys(config: StageConfig) -> list[dict[str, Any]]:
         }
         for role, judge in _judges(config).items()
         if judge is not None and judge.llm is not None and judge.llm.api_key_secret_ref is not None
+    ] + [
+        {
+            "name": token_variable(index),
+            "valueFrom": {"secretKeyRef": source.label_studio.token_secret_ref.to_wire()},
+        }
+        for index, source in enumerate(_sources(config))
+        if source.label_studio is not None
     ]
+
+
+def _sources(config: StageConfig) -> list[IngestedSource]:
+    return config.parameters.sources if isinstance(config.parameters, IngestParameters) else []
 
 
 def _judges(config: StageConfig) -> dict[str, ComparisonJudge | None]:

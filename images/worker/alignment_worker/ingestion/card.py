@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from alignment_api.stage import Digest, IngestParameters, StageConfig
+from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.ingestion.ordinals import ORDINALS
 from alignment_worker.ingestion.rejected import REJECTED
@@ -31,8 +31,8 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
     differing = counts["longerChosen"] + counts["shorterChosen"]
     share = f"{100 * counts['longerChosen'] / differing:.1f} %" if differing else "not known"
     sources = [
-        f"| `{source.name}` | {_code(config.inputs[f'source/{source.name}'].uri)} | {source.files.format} | "
-        f"{counts[f'source/{source.name}']} | `{digests[f'source/{source.name}']}` |"
+        f"| `{source.name}` | {_code(_where(config, source))} | {_format(source)} | "
+        f"{counts[f'source/{source.name}']} | {_digest(digests, source)} |"
         for source in parameters.sources
     ]
     left_out = [f"| {name} | {counts[name]} | {meaning} |" for name, meaning in _REASONS.items()]
@@ -55,7 +55,7 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             f"{counts['kept'] - counts['unpaired']} pairs and {counts['unpaired']} unpaired rows, of {counts['read']} "
             f"rows that were read. The highest ordinal is {counts['sequence']}.",
             "",
-            "| source | files | format | kept | digest |",
+            "| source | where | format | kept | digest |",
             "|---|---|---|---|---|",
             *sources,
             "",
@@ -78,6 +78,27 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             "",
         ]
     )
+
+
+def _where(config: StageConfig, source: IngestedSource) -> str:
+    project = source.label_studio
+    return (
+        f"{project.url}, project {project.project}" if project else config.inputs[f"source/{source.name}"].uri
+    )
+
+
+def _format(source: IngestedSource) -> str:
+    if source.label_studio:
+        return "Label Studio"
+    return (
+        source.files.format if source.files else f"{source.inference_log and source.inference_log.format} log"
+    )
+
+
+def _digest(digests: Mapping[str, Digest], source: IngestedSource) -> str:
+    """Of what a server said, the manifest has the digest."""
+    role = f"source/{source.name}"
+    return f"`{digests[role]}`" if role in digests else "its tasks are in this folder"
 
 
 def _code(uri: str) -> str:

@@ -13,7 +13,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -34,6 +34,7 @@ _NO_ROWS = {
     b"BZh": "bzip2",
     b"\xfd7zX": "xz",
 }
+_LOGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".json.gz")
 _SAVED, _SPLITS = "state.json", "dataset_dict.json"
 
 
@@ -61,9 +62,18 @@ def files_of(path: Path) -> list[File]:
     return files
 
 
-def digest(path: Path) -> str:
-    """Of the file, or of all files by name. Raises as `files_of`."""
-    files = files_of(path)
+def log_files_of(path: Path) -> list[File]:
+    """Of an inference log: those of a pattern, or all below a folder, which may hold none yet. Raises as `files_of`."""
+    if "*" in str(path):
+        return files_of(path)
+    if path.is_dir():
+        found = sorted(item for item in path.rglob("*") if item.name.endswith(_LOGS) and item.is_file())
+        return [File(item, _printable(item.relative_to(path).as_posix())) for item in found]
+    return _files(path, path.name)
+
+
+def digest(path: Path, files: Sequence[File]) -> str:
+    """Of the one file that `path` is, or of all `files` by name. Raises InputMissingError."""
     try:
         if len(files) == 1 and files[0].path == path:
             return digests.of_file(path)

@@ -100,6 +100,9 @@ class InferenceLog:
             turn = (record.who, _key(asked), _key(answer), record.at)
             self._database.execute("INSERT INTO went_on VALUES (?, ?, ?, ?)", turn)
 
+    def answers(self) -> int:
+        return int(self._database.execute("SELECT count(*) FROM answered").fetchone()[0])
+
     def judged(self, *, feedback: bool) -> Iterator[Judged | Open]:
         """In the order of prompts. Without `feedback`, only what people went on with counts."""
         self._database.executescript(_INDEXES)

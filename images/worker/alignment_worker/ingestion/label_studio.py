@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
 from alignment_worker.failures import InvalidConfigError
+from alignment_worker.ingestion.inference_log import Open
+from alignment_worker.rows import Message
 
 # Our own interface. Which answer stands left is drawn for each task, and never says which model gave it.
 TEMPLATE = """\
@@ -21,6 +25,7 @@ TEMPLATE = """\
   </View>
 </View>
 """
+KEY = "alignment_key"  # of a task's data: which pair it is, whichever answer stands left
 _SIDES = ("left", "right")
 
 
@@ -76,10 +81,31 @@ def judgements(task: Mapping[str, Any], shown: Interface) -> Iterator[dict[str, 
             other = 1 - side
             yield {
                 "prompt": data.get("messages", data.get(shown.prompt)),
-                "chosen": data.get(shown.answers[side]),
-                "rejected": data.get(shown.answers[other]),
+                "chosen": _as_asked(data, shown.answers[side]),
+                "rejected": _as_asked(data, shown.answers[other]),
                 "annotation": annotation.get("id"),
             }
+
+
+def open_tasks(opened: Iterable[Open]) -> Iterator[dict[str, Any]]:
+    """Data of tasks in our interface. The side is drawn by the pair, so that it is the same whoever asks."""
+    for pair in opened:
+        first, second = sorted(pair.answers)
+        digest = hashlib.sha256(json.dumps([pair.prompt, first, second]).encode()).hexdigest()
+        left, right = (first, second) if int(digest[0], 16) < 8 else (second, first)
+        asked = {"prompt": pair.prompt} if isinstance(pair.prompt, str) else _conversation(pair.prompt)
+        yield {**asked, "answer_a": left, "answer_b": right, KEY: digest[:32]}
+
+
+def _conversation(messages: list[Message]) -> dict[str, Any]:
+    """As people read it, and as it was."""
+    told = "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+    return {"prompt": told, "messages": messages}
+
+
+def _as_asked(data: Mapping[str, Any], name: str) -> Any:
+    answer = data.get(name)
+    return [{"role": "assistant", "content": answer}] if "messages" in data else answer
 
 
 def _preferred(annotation: Mapping[str, Any], control: str) -> int | None:

@@ -1,0 +1,132 @@
+"""An inference log as a source of a dataset."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignment_api.stage import ExitCode, IngestedLog, IngestedSource, IngestParameters, InputKind
+from tests.worker import stages
+from tests.worker.stages import Finished, an_input
+
+ASKED = [{"role": "user", "content": "capital of France?"}]
+
+
+def chat(
+    name: str, answer: str, minute: int = 0, asked: list[dict[str, str]] | None = None
+) -> dict[str, Any]:
+    choice = {"message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
+    return {
+        "kind": "chat",
+        "id": name,
+        "at": f"2026-11-23T09:{minute:02}:00.000Z",
+        "request": {"messages": asked or ASKED},
+        "response": {"id": name, "choices": [choice]},
+    }
+
+
+def said(name: str, **what: str) -> dict[str, Any]:
+    return {"kind": "feedback", "id": name, "at": "2026-11-23T10:00:00.000Z", **what}
+
+
+def ingested(folder: Path, **settings: Any) -> Finished:
+    inputs = {"source/production": an_input(folder / "log", InputKind.INFERENCE_LOG)}
+    source = IngestedSource(name="production", inference_log=IngestedLog(format="OpenAI", **settings))
+    number = len(list(folder.glob("revisions/*"))) + 1
+    parameters = IngestParameters(sources=[source])
+    config = stages.config(folder / "revisions" / str(number), inputs, parameters, iteration=number)
+    return stages.run(folder / "jobs", config)
+
+
+def segment(folder: Path, name: str, *records: dict[str, Any] | bytes) -> None:
+    path = folder / "log" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [record if isinstance(record, bytes) else json.dumps(record).encode() for record in records]
+    data = b"\n".join(lines) + b"\n"
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+
+
+def test_edits_and_thumbs_become_rows(tmp_path: Path) -> None:
+    segment(
+        tmp_path,
+        "2026-11-23/a.jsonl",
+        chat("a", "Lyon"),
+        chat("b", "Rome", asked=[{"role": "user", "content": "Italy?"}]),
+    )
+    segment(tmp_path, "2026-11-24/b.jsonl.gz", said("a", rating="down", edit="Paris"), said("b", rating="up"))
+    segment(tmp_path, "2026-11-24/c.jsonl.part", chat("c", "not complete"))
+    done = ingested(tmp_path)
+    rows = {tuple(sorted(set(row) & {"chosen", "completion"})): row for row in done.rows("pairs.jsonl")}
+    pair = rows["chosen",]
+    assert (pair["prompt"], pair["chosen"], pair["rejected"]) == (
+        ASKED,
+        [{"role": "assistant", "content": "Paris"}],
+        [{"role": "assistant", "content": "Lyon"}],
+    )
+    assert (pair["file"], pair["line"]) == ("2026-11-23/a.jsonl", 1)
+    counts = done.result.counts
+    assert (counts["kept"], counts["unpaired"], counts["answers"]) == (3, 2, 2)
+
+
+def test_the_same_log_gives_the_same_revision(tmp_path: Path) -> None:
+    segment(
+        tmp_path,
+        "a.jsonl",
+        chat("a", "Lyon"),
+        chat("b", "Paris", 1),
+        said("b", rating="up"),
+        said("a", rating="down"),
+    )
+    assert ingested(tmp_path).result.manifest.digest == ingested(tmp_path).result.manifest.digest
+
+
+def test_broken_lines_are_set_aside_with_their_place(tmp_path: Path) -> None:
+    broken = [b'{"kind": "chat", "request"', {"kind": "chat", "request": [], "response": {}}]
+    segment(tmp_path, "a.jsonl", chat("a", "Lyon"), *broken, said("a", rating="down"))
+    done = ingested(tmp_path)
+    assert [(row["file"], row["line"], row["reason"]) for row in done.rows("rejected.jsonl")] == [
+        ("a.jsonl", 2, "Invalid"),
+        ("a.jsonl", 3, "Invalid"),
+    ]
+    assert (done.result.counts["kept"], done.result.counts["invalid"]) == (1, 2)
+
+
+def test_open_pairs_are_counted_and_make_no_rows(tmp_path: Path) -> None:
+    segment(
+        tmp_path,
+        "a.jsonl",
+        chat("a", "Lyon"),
+        chat("b", "Paris", 1),
+        chat("c", "Nice", 2),
+        said("c", rating="down"),
+    )
+    done = ingested(tmp_path)
+    assert (done.result.counts["openPairs"], done.result.counts["kept"]) == (1, 1)
+
+
+def test_a_part_of_the_prompts_is_read(tmp_path: Path) -> None:
+    asked = [[{"role": "user", "content": str(number)}] for number in range(200)]
+    records = [chat(f"a{number}", "x", asked=prompt) for number, prompt in enumerate(asked)]
+    segment(tmp_path, "a.jsonl", *records, *(said(f"a{number}", rating="up") for number in range(200)))
+    counts = ingested(tmp_path, sample_percent=20.0).result.counts
+    assert counts["answers"] == counts["kept"]
+    assert 20 <= counts["kept"] <= 60
+
+
+@pytest.mark.parametrize("records", [[], [chat("a", "Lyon")]])
+def test_a_log_without_a_judgement_is_no_revision(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    (tmp_path / "log").mkdir()
+    if records:
+        segment(tmp_path, "a.jsonl", *records)
+    done = ingested(tmp_path)
+    assert done.code == ExitCode.TOO_FEW_PAIRS
+
+
+def test_a_log_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    done = ingested(tmp_path)
+    assert done.code == ExitCode.INPUT_MISSING
+    assert "log: is not there" in done.failure.message
