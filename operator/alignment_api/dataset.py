@@ -16,6 +16,7 @@ from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults
 from alignment_api.sources import InferenceLog, LabelStudio
 from alignment_api.stage import Key
+from alignment_api.trigger import Refresh
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -68,6 +69,7 @@ class PreferenceDatasetSpec(Model):
     sources: Annotated[list[Source], ListMap("name")] = Field(
         min_length=1, max_length=16, description="Where pairs come from."
     )
+    refresh: Refresh | None = Field(None, description="When it is read anew by itself.")
     curation: Curation = Field(default_factory=Curation, description="What is left out of a revision.")
     defaults: PodDefaults = Field(default_factory=PodDefaults, description="How the Job's pod is made.")
 
@@ -131,6 +133,7 @@ class PreferenceDatasetStatus(Model):
     ingest: StageStatus | None = Field(None, description="The running refresh, or the last.")
     ingest_number: int = Field(0, ge=0, description="Refreshes so far.")
     ingest_generation: int | None = Field(None, description="The generation that the refresh works from.")
+    next_refresh_at: str | None = Field(None, max_length=32, description="The next slot of spec.refresh.")
     revision: Revision | None = Field(None, description="The newest revision.")
     revisions: list[Revision] = Field(
         [], max_length=MAX_REVISIONS, description="The revisions before it, the newest first."

@@ -35,15 +35,40 @@ def _fields_pattern() -> str:
 _FIELDS = _fields_pattern()
 
 
+_IN_RANGE = (
+    "holds a value that its field cannot have: minute 0-59, hour 0-23, day of month 1-31 or L or LW, "
+    "month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT"
+)
+Schedule = Annotated[str, StringConstraints(pattern=SCHEDULE_PATTERN, max_length=128)]
+TimeZone = Annotated[str, StringConstraints(pattern=TIME_ZONE_PATTERN, max_length=64)]
+
+
+class Refresh(Model):
+    """When a PreferenceDataset is read anew, beside a change of its spec and the annotation alignment.dev/run."""
+
+    schedule: Schedule = Field(
+        description="Cron, five fields: minute, hour, day of month, month, day of week. Of slots that were missed, one "
+        "is caught up."
+    )
+    time_zone: TimeZone = Field(UTC, description="IANA name of the time zone that the schedule is in.")
+
+    rules = (
+        Rule(
+            cel=f"self.schedule.matches('{_FIELDS}')",
+            message=_IN_RANGE,
+            field_path=".schedule",
+            holds=lambda refresh: bool(re.search(_FIELDS, refresh.schedule)),
+        ),
+    )
+
+
 class Trigger(Model):
     """What starts an iteration, beside the annotation alignment.dev/run."""
 
-    schedule: Annotated[str, StringConstraints(pattern=SCHEDULE_PATTERN, max_length=128)] | None = Field(
+    schedule: Schedule | None = Field(
         None, description="Cron, five fields: minute, hour, day of month, month, day of week."
     )
-    time_zone: Annotated[str, StringConstraints(pattern=TIME_ZONE_PATTERN, max_length=64)] = Field(
-        UTC, description="IANA name of the time zone that the schedule is in."
-    )
+    time_zone: TimeZone = Field(UTC, description="IANA name of the time zone that the schedule is in.")
     starting_deadline_seconds: int = Field(
         3600,
         ge=10,
@@ -70,8 +95,7 @@ class Trigger(Model):
         ),
         Rule(
             cel=f"!has(self.schedule) || self.schedule.matches('{_FIELDS}')",
-            message="holds a value that its field cannot have: minute 0-59, hour 0-23, day of month 1-31 or L or LW, "
-            "month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT",
+            message=_IN_RANGE,
             field_path=".schedule",
             holds=lambda trigger: trigger.schedule is None or bool(re.search(_FIELDS, trigger.schedule)),
         ),

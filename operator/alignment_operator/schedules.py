@@ -8,24 +8,30 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.dataset import PreferenceDatasetSpec
+from alignment_api.trigger import Refresh, Trigger
 from alignment_api.validation import Problem
 
 _ANY_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def problems(spec: AlignmentCycleSpec | None) -> tuple[Problem, ...]:
-    """What the schema cannot tell of spec.trigger: a day that never comes, a time zone that nobody knows."""
-    trigger = spec.trigger if spec else None
-    if trigger is None or trigger.schedule is None:
+def problems(spec: AlignmentCycleSpec | PreferenceDatasetSpec | None) -> tuple[Problem, ...]:
+    """What no schema can tell of spec.trigger or spec.refresh: a day that never comes, an unknown time zone."""
+    scheduled: Refresh | Trigger | None
+    if isinstance(spec, PreferenceDatasetSpec):
+        path, scheduled = "spec.refresh", spec.refresh
+    else:
+        path, scheduled = "spec.trigger", spec.trigger if spec else None
+    if scheduled is None or scheduled.schedule is None:
         return ()
     found = []
-    if said := _misread(trigger.schedule):
+    if said := _misread(scheduled.schedule):
         found.append(
-            Problem("spec.trigger.schedule", f'"{trigger.schedule}"', f"is not a cron schedule: {said}")
+            Problem(f"{path}.schedule", f'"{scheduled.schedule}"', f"is not a cron schedule: {said}")
         )
-    if not _known(trigger.time_zone):
+    if not _known(scheduled.time_zone):
         message = "is not a known time zone; write Europe/Berlin, for example"
-        found.append(Problem("spec.trigger.timeZone", f'"{trigger.time_zone}"', message))
+        found.append(Problem(f"{path}.timeZone", f'"{scheduled.time_zone}"', message))
     return tuple(found)
 
 

@@ -165,6 +165,13 @@ SCHEDULE = Row(
     ),
 )
 
+TIME_ZONE = pattern(
+    "spec.trigger.timeZone",
+    64,
+    ("Etc/UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"),
+    ("", "/Europe", "Europe/", "../etc", "Europe Berlin"),
+)
+
 # What a cycle that trains by PPO must not have, and a batch that it can have.
 _WITHOUT_PAIRS: dict[str, object] = {
     "spec.datasets": MISSING,
@@ -490,12 +497,7 @@ ROWS: tuple[Row, ...] = (
     Row(CYCLE, "spec.suspend", (True, False), ("true", "yes", 1)),
     mapping("spec.trigger"),
     SCHEDULE,
-    pattern(
-        "spec.trigger.timeZone",
-        64,
-        ("Etc/UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"),
-        ("", "/Europe", "Europe/", "../etc", "Europe Berlin"),
-    ),
+    TIME_ZONE,
     whole("spec.trigger.startingDeadlineSeconds", 10, 31_536_000),
     whole("spec.trigger.newPairs", 1, 1_000_000_000),
     whole("spec.trigger.cooldownSeconds", 0, 31_536_000),
@@ -700,6 +702,9 @@ ROWS: tuple[Row, ...] = (
     whole("spec.sources[2].labelStudio.projectID", 1, kind=DATASET),
     *secret_key("spec.sources[2].labelStudio.tokenSecretRef", DATASET),
     whole("spec.sources[2].labelStudio.pushPairs", 1, 1000, kind=DATASET),
+    mapping("spec.refresh", "schedule", kind=DATASET),
+    replace(SCHEDULE, kind=DATASET, path="spec.refresh.schedule"),
+    replace(TIME_ZONE, kind=DATASET, path="spec.refresh.timeZone"),
     mapping("spec.curation", kind=DATASET),
     mapping("spec.curation.contamination", "goldSets", kind=DATASET),
     items("spec.curation.contamination.goldSets", 1, 16, lambda index: f"pvc://a/{index}", DATASET),
@@ -874,6 +879,14 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.trigger.schedule",
         ({"spec.trigger.schedule": "0 3 * * 1"},),
         tuple({"spec.trigger.schedule": each} for each in _OUT_OF_RANGE),
+    ),
+    SpanningRow(
+        DATASET,
+        "holds a value that its field cannot have: minute 0-59, hour 0-23, day of month 1-31 or L or LW, "
+        "month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT",
+        "spec.refresh.schedule",
+        ({"spec.refresh.schedule": "*/30 * * * *"},),
+        tuple({"spec.refresh.schedule": each} for each in _OUT_OF_RANGE),
     ),
     SpanningRow(
         CYCLE,

@@ -221,6 +221,7 @@ DATASET: Manifest = {
                 },
             },
         ],
+        "refresh": {"schedule": "*/30 * * * *", "timeZone": "Europe/Berlin"},
         "curation": {
             "contamination": {"goldSets": ["pvc://models/gold.jsonl"]},
             "conflicts": "KeepLatest",

@@ -175,6 +175,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
         "ingestGeneration": 1,
         "revision": _REVISION,
         "revisions": [_REVISION | {"number": 11, "sequence": 9300}],
+        "nextRefreshAt": "2026-11-23T04:00:00Z",
         "rows": {
             "read": 10412,
             "invalid": 31,

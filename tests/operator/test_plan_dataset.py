@@ -10,10 +10,20 @@ import pytest
 from alignment_api import digests
 from alignment_api.curation import Curation
 from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
-from alignment_api.stage import IngestParameters, Located, Stage, StageConfig, StageReport, StageResult
+from alignment_api.stage import (
+    IngestParameters,
+    InputKind,
+    Located,
+    Stage,
+    StageConfig,
+    StageReport,
+    StageResult,
+)
+from alignment_api.trigger import Refresh
 from alignment_operator.observed import JobState, JobView, ObservedDataset, PodView
 from alignment_operator.plan import dataset
 from alignment_operator.planned import DatasetPlan, StartJob
+from alignment_operator.render.api_keys import api_keys
 from tests.operator.edges import SETTINGS, owner
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
@@ -155,7 +165,8 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
     assert config.inputs["goldSet/0"].uri == "pvc://data/gold.jsonl"
     assert isinstance(config.parameters, IngestParameters)
     assert [source.name for source in config.parameters.sources] == ["z", "a"]
-    assert config.parameters.sources[0].files.to_wire() == {"format": "Ranked", "columns": {"q": "prompt"}}
+    assert (files := config.parameters.sources[0].files) is not None
+    assert files.to_wire() == {"format": "Ranked", "columns": {"q": "prompt"}}
     assert (config.parameters.conflicts, config.parameters.max_pairs_per_source) == ("KeepLatest", 7)
 
 
@@ -171,3 +182,98 @@ def test_a_refresh_is_in_status_before_its_job_whose_name_no_crash_changes() -> 
     started = [action for plan in (made, after_a_crash) for action in plan.actions]
     assert all(isinstance(action, StartJob) for action in started)
     assert started[0] == started[1]
+
+
+SCHEDULED = SPEC.model_copy(update={"refresh": Refresh(schedule="0 * * * *")})
+MINUTE = timedelta(minutes=1)
+
+
+def planned(
+    status: PreferenceDatasetStatus, now: datetime, spec: PreferenceDatasetSpec = SCHEDULED
+) -> DatasetPlan:
+    return dataset.plan(observed(status, spec), now)
+
+
+def test_a_schedule_announces_its_next_slot_and_starts_then() -> None:
+    idle = refreshed(COUNTS, spec=SCHEDULED)[0].status
+    found = planned(idle, NOW + MINUTE)
+    assert (found.status.next_refresh_at, found.actions) == ("2026-11-23T04:00:00Z", ())
+    assert found.wake_at == NOW + 60 * MINUTE
+    begun = planned(found.status, NOW + 60 * MINUTE)
+    assert (begun.status.ingest_number, begun.status.next_refresh_at) == (2, "2026-11-23T05:00:00Z")
+    assert planned(begun.status, NOW + 60 * MINUTE).status.ingest_number == 2
+
+
+def test_of_missed_slots_one_is_caught_up() -> None:
+    idle = planned(refreshed(COUNTS, spec=SCHEDULED)[0].status, NOW + MINUTE).status
+    late = NOW + 300 * MINUTE + MINUTE
+    begun = planned(idle, late)
+    assert (begun.status.ingest_number, begun.status.next_refresh_at) == (2, "2026-11-23T09:00:00Z")
+
+
+def test_a_new_schedule_does_not_start_for_a_slot_of_the_past() -> None:
+    idle = refreshed(COUNTS)[0].status
+    found = planned(idle, NOW + 90 * MINUTE)
+    assert (found.status.ingest_number, found.status.next_refresh_at) == (1, "2026-11-23T05:00:00Z")
+
+
+def test_without_a_schedule_no_slot_is_left() -> None:
+    idle = planned(refreshed(COUNTS, spec=SCHEDULED)[0].status, NOW + MINUTE).status
+    found = planned(idle, NOW + 300 * MINUTE, SPEC)
+    assert (found.status.ingest_number, found.status.next_refresh_at) == (1, None)
+
+
+def test_a_slot_that_comes_while_a_refresh_runs_starts_the_next_one() -> None:
+    found = refreshed(COUNTS, spec=SCHEDULED)[0]
+    assert found.status.next_refresh_at == "2026-11-23T04:00:00Z"
+    assert found.wake_at is not None
+    assert planned(found.status, NOW + 61 * MINUTE).status.ingest_number == 2
+
+
+def test_where_nobody_heeds_triggers_nothing_is_due() -> None:
+    idle = planned(refreshed(COUNTS, spec=SCHEDULED)[0].status, NOW + MINUTE).status
+    deaf = replace(observed(idle, SCHEDULED), settings=replace(SETTINGS, heed_triggers=False))
+    assert dataset.plan(deaf, NOW + 300 * MINUTE).status.ingest_number == 1
+
+
+def test_each_source_says_how_it_is_read() -> None:
+    spec = PreferenceDatasetSpec.from_wire(
+        {
+            "store": {"uri": "pvc://data/store"},
+            "sources": [
+                {
+                    "name": "log",
+                    "inferenceLog": {"uri": "pvc://logs/x", "format": "LiteLLM", "feedback": False},
+                },
+                {
+                    "name": "people",
+                    "labelStudio": {
+                        "url": "http://studio",
+                        "projectID": 3,
+                        "tokenSecretRef": {"name": "studio", "key": "token"},
+                        "pushPairs": 5,
+                    },
+                },
+            ],
+        }
+    )
+    _, config = refreshed(COUNTS, spec=spec)
+    assert {role: entry.kind for role, entry in config.inputs.items()} == {
+        "source/log": InputKind.INFERENCE_LOG
+    }
+    assert isinstance(config.parameters, IngestParameters)
+    log, people = config.parameters.sources
+    assert log.inference_log is not None
+    assert (log.inference_log.format, log.inference_log.feedback, log.inference_log.sample_percent) == (
+        "LiteLLM",
+        False,
+        100.0,
+    )
+    assert people.label_studio is not None
+    assert (people.label_studio.project, people.label_studio.push_pairs) == (3, 5)
+    assert api_keys(config) == [
+        {
+            "name": "ALIGNMENT_SOURCE_1_TOKEN",
+            "valueFrom": {"secretKeyRef": {"name": "studio", "key": "token"}},
+        }
+    ]

@@ -11,6 +11,7 @@ from cronsim import CronSim
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignment_api.dataset import PreferenceDatasetSpec
 from alignment_operator.schedules import around, problems
 from tests.operator.plan_world import cycle_spec
 
@@ -103,6 +104,16 @@ def test_what_no_schema_can_tell_is_told_with_its_path(trigger: dict[str, str], 
     (problem,) = problems(cycle_spec(trigger=trigger))
     assert problem.path == path
     assert said in problem.message
+
+
+def test_a_datasets_schedule_is_looked_at_too() -> None:
+    spec = {
+        "store": {"uri": "pvc://a/b"},
+        "sources": [{"name": "a", "files": {"uri": "pvc://a/b"}}],
+        "refresh": {"schedule": "0 0 30 2 *", "timeZone": "Europe/Atlantis"},
+    }
+    found = problems(PreferenceDatasetSpec.from_wire(spec))
+    assert [problem.path for problem in found] == ["spec.refresh.schedule", "spec.refresh.timeZone"]
 
 
 def test_a_good_schedule_and_no_schedule_have_no_problems() -> None:

@@ -85,7 +85,10 @@ def test_the_same_log_gives_the_same_revision(tmp_path: Path) -> None:
 
 
 def test_broken_lines_are_set_aside_with_their_place(tmp_path: Path) -> None:
-    broken = [b'{"kind": "chat", "request"', {"kind": "chat", "request": [], "response": {}}]
+    broken: list[dict[str, Any] | bytes] = [
+        b'{"kind": "chat", "request"',
+        {"kind": "chat", "request": [], "response": {}},
+    ]
     segment(tmp_path, "a.jsonl", chat("a", "Lyon"), *broken, said("a", rating="down"))
     done = ingested(tmp_path)
     assert [(row["file"], row["line"], row["reason"]) for row in done.rows("rejected.jsonl")] == [

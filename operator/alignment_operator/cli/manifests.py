@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from alignment_api import names
-from alignment_api.validation import Problem, check_manifest, parse_cycle
+from alignment_api.validation import Problem, check_manifest, parse_cycle, parse_dataset
 from alignment_operator import schedules
 from alignment_operator.cli import unknown_annotations
 from alignment_operator.cli.errors import CommandError, Exit
@@ -60,8 +60,9 @@ class Document:
 
     def problems(self) -> list[Located]:
         found = (*check_manifest(self.value), *unknown_annotations.problems(self.value))
-        if not found and self.kind == names.CYCLE_KIND:
-            found = schedules.problems(parse_cycle(self.value)[0])
+        if not found and self.is_ours:
+            parse = parse_cycle if self.kind == names.CYCLE_KIND else parse_dataset
+            found = schedules.problems(parse(self.value)[0])
         return [self.located(problem) for problem in found]
 
     def located(self, problem: Problem) -> Located:

@@ -40,9 +40,7 @@ def admitted(kind: Kind, new: Manifest, old: Manifest | None) -> Manifest:
 def _parsed(
     kind: Kind, manifest: Manifest
 ) -> tuple[AlignmentCycleSpec | PreferenceDatasetSpec | None, tuple[Problem, ...]]:
-    if kind == DATASET:
-        return parse_dataset(manifest)
-    spec, problems = parse_cycle(manifest)
+    spec, problems = parse_dataset(manifest) if kind == DATASET else parse_cycle(manifest)
     return spec, problems + schedules.problems(spec)
 
 

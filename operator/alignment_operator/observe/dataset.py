@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_api.validation import parse_dataset
+from alignment_operator import schedules
 from alignment_operator.api import DATASET, Api
 from alignment_operator.observe.jobs import observe_jobs
 from alignment_operator.observe.known import Known
@@ -21,6 +22,7 @@ async def observe_dataset(
         return None
     owner = owner_of(manifest)
     spec, problems = parse_dataset(manifest)
+    problems += schedules.problems(spec)
     status = status_of(PreferenceDatasetStatus, manifest)
     stages = [status.ingest] if status.ingest else []
     return ObservedDataset(

@@ -30,6 +30,7 @@ from alignment_api.stage import (
     StageConfig,
 )
 from alignment_api.uris import join
+from alignment_operator import schedules
 from alignment_operator.observed import ObservedDataset, Settings
 from alignment_operator.plan import housekeeping, instants, stage, verbs
 from alignment_operator.planned import DatasetPlan, Event
@@ -39,9 +40,9 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     """Actions, the next status, events, and when to look again. Writing the status again changes nothing."""
     status = observed.status
     spec = observed.spec
-    if spec is None:
+    if spec is None or (observed.problems and not _running(status)):
         return DatasetPlan((), _settled(observed, status, now))
-    if _asked(observed) and not _running(status):
+    if (_asked(observed) or _due(observed, now)) and not _running(status):
         # The Job's config carries the instant: it is in status before there is a Job, or a crash between makes another.
         begun = _begun(observed, status, now)
         return DatasetPlan((), _settled(observed, begun, now), wake_at=now)
@@ -53,7 +54,9 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
             None,
             lambda _: spec.defaults.ttl_seconds_after_finished,
         )
-        return DatasetPlan(actions, _settled(observed, status, now))
+        announced = _announced(observed, now)
+        settled = _settled(observed, status.model_copy(update=announced), now)
+        return DatasetPlan(actions, settled, wake_at=_instant(settled.next_refresh_at))
     assert status.ingest is not None
     config = _config(observed, spec, status.ingest_number, status.ingest)
     pods = with_image(spec.defaults, observed.settings)
@@ -75,9 +78,10 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
         lambda _: pods.ttl_seconds_after_finished,
     )
     status, events = _after(status.model_copy(update={"ingest": progress.status}), spec, now)
-    return DatasetPlan(
-        (*progress.actions, *tidied), _settled(observed, status, now), events, progress.wake_at
-    )
+    wake_at = progress.wake_at
+    if not _running(status):
+        wake_at = instants.earliest(wake_at, _instant(status.next_refresh_at))
+    return DatasetPlan((*progress.actions, *tidied), _settled(observed, status, now), events, wake_at)
 
 
 def with_image(defaults: PodDefaults, settings: Settings) -> PodDefaults:
@@ -88,6 +92,25 @@ def _asked(observed: ObservedDataset) -> bool:
     run = verbs.asked(observed.owner.annotations, "run")
     new_request = bool(run) and run != observed.status.handled.get("run")
     return new_request or observed.status.ingest_generation != observed.owner.generation
+
+
+def _due(observed: ObservedDataset, now: datetime) -> bool:
+    """A slot that was announced and has come, even if nobody was there then."""
+    at = _instant(observed.status.next_refresh_at)
+    return at is not None and at <= now and bool(_announced(observed, now)["next_refresh_at"])
+
+
+def _announced(observed: ObservedDataset, now: datetime) -> dict[str, str | None]:
+    """The next slot, of the schedule as it is now."""
+    refresh = observed.spec.refresh if observed.spec else None
+    if refresh is None or observed.problems or not observed.settings.heed_triggers:
+        return {"next_refresh_at": None}
+    following = schedules.around(refresh.schedule, refresh.time_zone, now)[1]
+    return {"next_refresh_at": instants.spell(following) if following else None}
+
+
+def _instant(spelled: str | None) -> datetime | None:
+    return instants.parse(spelled) if spelled else None
 
 
 def _running(status: PreferenceDatasetStatus) -> bool:
@@ -105,6 +128,7 @@ def _begun(
             "ingest_number": number,
             "ingest_generation": observed.owner.generation,
             "handled": {**status.handled, "run": run} if run else status.handled,
+            **_announced(observed, now),
         }
     )
 
