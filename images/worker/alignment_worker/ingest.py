@@ -102,9 +102,9 @@ class _Reading:
             self._rejected.add(source, given.file, given.line, Why.INVALID, given.problem, given.row)
         for each, key in found:
             if self._forbidden is not None and self._forbidden.has(each):
-                problem = "asks a gold or held-out prompt, or holds 13 words in a row of one"
+                said = "asks a gold or held-out prompt, or holds 13 words in a row of one"
                 row = given.row if given.row is not None else each.columns()
-                self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, problem, row)
+                self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, said, row)
             else:
                 self._staging.add(each, key, source, given.file)
 
