@@ -67,6 +67,10 @@ def default_images(repository: Path) -> tuple[Image, ...]:
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
+        # An environment may have been made for another working copy.
+        "PYTHONPATH": ":".join(
+            str(repository / root) for root in ("operator", "images/worker", "images/recorder")
+        ),
     }
     # Writable and not forgotten with the container: else every pod would compile torch's modules anew.
     # The working copy too: a pod's own /tmp would hide one that lies below the machine's.
@@ -91,10 +95,11 @@ def default_images(repository: Path) -> tuple[Image, ...]:
             env=env,
             binds=(*python, assets),
         ),
+        Image("alignment-dev/recorder", entrypoint=("alignment-recorder",), env=env, binds=python),
         Image(
             "test-bed/completions",
             entrypoint=("python", "-m", "tests.worker.completions_server"),
-            env={**env, "PYTHONPATH": str(repository)},
+            env={**env, "PYTHONPATH": f"{repository}:{env['PYTHONPATH']}"},
             binds=python,
         ),
     )
