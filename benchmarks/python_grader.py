@@ -1,4 +1,4 @@
-"""How the grader Python judges HumanEval: `python -m benchmarks.python_grader HumanEval.jsonl.gz`.
+"""How the grader Python judges HumanEval: `python benchmarks/python_grader.py HumanEval.jsonl.gz`.
 
 The file is openai/human-eval's data/HumanEval.jsonl.gz (Chen et al. 2021, arXiv:2107.03374). Its own solutions must all
 be right. An answer that solves nothing, but equals whatever it is compared with, is run by the grader, and beside it in

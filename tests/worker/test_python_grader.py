@@ -361,6 +361,30 @@ def test_a_machine_that_cannot_confine_programs_refuses(
     assert server._problem(require_landlock=False) == ""
 
 
+def test_the_test_program_cannot_be_read_where_files_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import os
+def siblings():
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            parent = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if parent == str(os.getppid()) and pid != str(os.getpid()):
+            try:
+                open(f"/proc/{pid}/mem").close()
+                found.append("open")
+            except OSError:
+                found.append("closed")
+    return found
+"""
+    blind = "from alignment_worker.python_grader import sandbox; sandbox.restrict_files = lambda: None; "
+    plain = server.command
+    monkeypatch.setattr(server, "command", lambda module, *args: _with(plain(module, *args), blind))
+    assert grade("assert set(siblings()) == {'closed'}", code)
+
+
 def _with(command: list[str], first: str) -> list[str]:
     place = command.index("-c") + 1
     head, _, tail = command[place].partition("; from")

@@ -27,6 +27,7 @@ def main() -> NoReturn:
 
 def _run(parent: int, reads: int, writes: int) -> None:
     die_with_parent(parent)
+    sandbox.hide()  # before there is anything to see: the completion may be running already
     verdict = os.dup(1)
     os.dup2(2, 1)  # where what is printed is lost
     test = sys.stdin.buffer.read().decode("utf-8", "surrogatepass")

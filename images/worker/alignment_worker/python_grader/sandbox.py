@@ -51,12 +51,17 @@ class SandboxError(Exception):
 def enter() -> None:
     """For good. Raises SandboxError; a kernel without Landlock is no error here."""
     _limit()
-    _prctl(_PR_SET_DUMPABLE, 0)  # else /proc/PID/mem is open to processes of the same user
+    hide()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _checked(_libc.capset(_CAPABILITIES_OF_THIS_PROCESS, bytes(24)))  # none
     restrict_files()
     os.environ.clear()
     _filter_system_calls()
+
+
+def hide() -> None:
+    """From processes of the same user, to which /proc/PID/mem is open otherwise."""
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def landlock_version() -> int:

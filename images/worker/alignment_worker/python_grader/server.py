@@ -58,6 +58,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     path: Path = arguments.socket
+    sandbox.hide()
     if arguments.of_one_process:
         threading.Thread(target=_end_with_stdin, args=(path.parent,), daemon=True).start()
     at_once, problem = _at_once()
