@@ -300,7 +300,7 @@ class GoldSet(Model):
 
     uri: Uri = Field(
         description="JSON Lines or Parquet with `prompt`, `answer`, `category` (at most 16) and `grader`: Exact, "
-        "Numeric, Choice or Regex (docs/data.md)."
+        "Numeric, Choice, Regex or Python (docs/data.md)."
     )
     temperature: float = Field(0.0, ge=0, le=10, description="0: greedy.")
     samples_per_item: int = Field(1, ge=1, le=64, description="Answers sampled of each item.")
@@ -355,6 +355,14 @@ class Comparison(Model):
     )
 
 
+class PythonGrader(Model):
+    """A container that runs model-written code against test programs (docs/python-grader.md)."""
+
+    resources: Resources | None = Field(
+        None, description="Requests and limits of this container. Absent: 1 CPU and 1Gi of memory."
+    )
+
+
 class Evaluation(Model):
     """What an iteration measures."""
 
@@ -364,6 +372,9 @@ class Evaluation(Model):
     )
     comparison: Comparison | None = Field(
         None, description="Absent: no comparison, and no gate that needs one."
+    )
+    python_grader: PythonGrader | None = Field(
+        None, description="For rows with the grader Python. Absent: there must be none."
     )
     confidence_percent: float = Field(
         95.0, ge=50, lt=100, description="Confidence of every test and interval of an iteration."

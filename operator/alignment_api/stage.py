@@ -20,6 +20,7 @@ from alignment_api.cycle import (
     HeldOutPrompts,
     Judge,
     Lora,
+    PythonGrader,
     RewardTraining,
     Sampling,
     Training,
@@ -277,6 +278,9 @@ class Expected(Model):
     )
     gold_categories: list[Key] = Field([], description="Categories that gates.goldSet.categories names.")
     lora: Lora | None = Field(None, description="Adapters that fit the policy: training.lora.")
+    python_grader: bool = Field(
+        False, description="Whether rows may have the grader Python: evaluation.pythonGrader."
+    )
     max_length: int | None = Field(
         None, description="Tokens that hold a prompt and more: training.maxLength."
     )
@@ -293,6 +297,7 @@ class StageConfig(Model):
     inputs: dict[str, Input]
     expected: Expected | None = None
     parameters: Annotated[Parameters, Field(discriminator="stage")]
+    python_grader: PythonGrader | None = None  # where the stage may run what the model wrote
     seed: int
 
     @property

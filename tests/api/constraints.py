@@ -617,6 +617,8 @@ ROWS: tuple[Row, ...] = (
     uri("spec.evaluation.comparison.judge.rewardModel.uri"),
     whole("spec.evaluation.comparison.judge.rewardModel.batchSize", 1, 4096),
     *_llm("spec.evaluation.comparison.judge"),
+    mapping("spec.evaluation.pythonGrader"),
+    *_resources("spec.evaluation.pythonGrader.resources"),
     number("spec.evaluation.confidencePercent", 50, 100, below=True),
     mapping("spec.gates"),
     mapping("spec.gates.goldSet"),

@@ -156,6 +156,12 @@ CYCLE: Manifest = {
                 "minComparisons": 50,
                 "maxComparisons": 500,
             },
+            "pythonGrader": {
+                "resources": {
+                    "requests": {"memory": "1Gi"},
+                    "limits": {"cpu": 2, "memory": "2Gi"},
+                }
+            },
             "confidencePercent": 90,
         },
         "gates": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -140,6 +141,38 @@ def test_the_first_stage_alone_is_told_what_the_gates_will_need_of_the_inputs() 
         held_out_prompts=100, gold_categories=["code"], max_length=1024
     )
     assert set(expected.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("spec", "graded"),
+    [
+        ({}, {"evaluate"}),
+        ({"judge": {"verifier": {}}}, {"judge", "evaluate", "compare"}),
+        ({"judge": {"rewardModel": {"uri": "pvc://m/r"}, "shortCorrectPercent": 10}}, {"judge", "evaluate"}),
+        (
+            {"training": {"method": "PPO"}, "sampling": {}, "judge": {"verifier": {}}},
+            {"train", "evaluate", "compare"},
+        ),
+        ({"comparison": {"judge": {"verifier": {}}}}, {"evaluate", "compare"}),
+    ],
+)
+def test_stages_that_ask_a_rows_own_grader_may_run_code_where_the_spec_says_so(
+    spec: dict[str, Any], graded: set[str]
+) -> None:
+    spec = dict(spec)
+    comparison = spec.pop("comparison", {})
+    for grader in ({"resources": {"limits": {"memory": "2Gi"}}}, None):
+        evaluation = cycle_spec().evaluation.to_wire() | {"comparison": comparison}
+        if grader:
+            evaluation["pythonGrader"] = grader
+        world = World(spec=cycle_spec(**spec, evaluation=evaluation), annotations={"alignment.dev/run": "1"})
+        world.settle()
+        configs = [job.config for job in world.jobs.values()]
+        given = {made.stage.value: made.python_grader for made in configs if made.python_grader}
+        assert set(given) == (graded if grader else set())
+        assert all(made.to_wire() == grader for made in given.values())
+        allowed = [made.expected.python_grader for made in configs if made.expected]
+        assert allowed == [grader is not None]
 
 
 def test_an_offline_cycle_trains_without_sampling() -> None:

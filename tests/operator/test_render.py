@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from alignment_api import digests, names
+from alignment_api.cycle import PythonGrader
 from alignment_api.cycle_status import DatasetRevision
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import (
@@ -332,6 +333,58 @@ def test_a_target_gets_all_keys_of_the_cycle_and_outlives_it() -> None:
     assert target["data"] == {"uri": "pvc://models/m1", "model": "pvc://models/m1"}
     assert target["metadata"]["annotations"][names.ANNOTATION_OWNER] == "team/support/uid-1"
     assert "ownerReferences" not in target["metadata"]
+
+
+def grading(resources: dict[str, Any] | None = None, **pods: Any) -> Manifest:
+    grader = PythonGrader.from_wire({"resources": resources} if resources else {})
+    return rendered(stage_config(python_grader=grader), **pods)
+
+
+def grader_of(job: Manifest) -> dict[str, Any]:
+    (grader,) = pod_of(job)["initContainers"]
+    return dict(grader)
+
+
+def test_model_written_code_runs_in_a_sidecar_that_has_nothing() -> None:
+    job = grading(env=[{"name": "HF_TOKEN", "value": "s3cret"}], image="mine/worker:1", shared_memory="1Gi")
+    grader = grader_of(job)
+    assert (grader["name"], grader["restartPolicy"]) == ("grader", "Always")
+    assert grader["image"] == worker_of(job)["image"] == "mine/worker:1"
+    assert "env" not in grader
+    assert "envFrom" not in grader
+    assert [mount["mountPath"] for mount in grader["volumeMounts"]] == ["/alignment/grader"]
+    (volume,) = [volume for volume in pod_of(job)["volumes"] if volume["name"] == "grader"]
+    assert volume == {"name": "grader", "emptyDir": {"sizeLimit": "1Mi"}}
+    assert grader["securityContext"] == worker_of(job)["securityContext"] | {"runAsUser": 65533}
+    assert pod_of(job)["automountServiceAccountToken"] is False
+    assert "shareProcessNamespace" not in pod_of(job)
+
+
+def test_the_grader_is_never_the_workers_user() -> None:
+    job = grading(pod_security_context={"runAsUser": 65533})
+    assert grader_of(job)["securityContext"]["runAsUser"] == 65534
+
+
+def test_a_worker_finds_the_grader_and_no_variable_of_the_user_hides_it() -> None:
+    job = grading(env=[{"name": "ALIGNMENT_GRADER_SOCKET", "value": ""}])
+    assert environment(worker_of(job))["ALIGNMENT_GRADER_SOCKET"] == "/alignment/grader/socket"
+    assert grader_of(job)["args"] == ["--socket", "/alignment/grader/socket"]
+    assert mounts_of(job)["/alignment/grader"]["readOnly"]
+
+
+def test_a_graders_resources_are_the_users_or_enough_for_one_program() -> None:
+    assert grader_of(grading())["resources"]["limits"] == {
+        "cpu": "1",
+        "memory": "1Gi",
+        "ephemeral-storage": "16Mi",
+    }
+    ours = {"limits": {"cpu": "4", "memory": "4Gi"}}
+    assert grader_of(grading(ours))["resources"] == ours
+
+
+def test_a_stage_that_runs_no_code_has_no_grader() -> None:
+    assert "initContainers" not in pod_of(rendered())
+    assert "/alignment/grader" not in mounts_of(rendered())
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from alignment_api.cycle import PythonGrader
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import Input, InputKind, PromoteParameters, Stage, StageConfig
 from alignment_operator.api import Manifest
@@ -19,18 +20,20 @@ pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
 PREFIX = "cycles/team/support/uid-1"
 
 
-def run(namespace: Namespace, config: StageConfig, script: str) -> Any:
+def run(
+    namespace: Namespace, config: StageConfig, script: str, image: str = "busybox", shell: str = "sh"
+) -> Any:
     """What a script in the worker's place printed, as JSON, to its termination log."""
-    start = StartJob("support-3", "f" * 64, config, 0, PodDefaults(retries=0, image="busybox"))
+    start = StartJob("support-3", "f" * 64, config, 0, PodDefaults(retries=0, image=image))
     manifest = render_job(owner(namespace=namespace.name), start, SETTINGS)
     del manifest["metadata"]["ownerReferences"]  # there is no such cycle, so it would be collected
     worker = manifest["spec"]["template"]["spec"]["containers"][0]
-    worker |= {"command": ["sh", "-c", script], "args": []}
+    worker |= {"command": [shell, "-c", script], "args": []}
     namespace.apply(manifest)
     finished_job(namespace, "support-3")
     (pod,) = namespace.pods_of("support-3")
     ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
-    assert ended["exitCode"] == 0, ended
+    assert ended["exitCode"] == 0, namespace.kubectl("logs", pod["metadata"]["name"], "--all-containers")
     return json.loads(ended["message"])
 
 
@@ -84,3 +87,33 @@ def test_promote_may_write_the_ledger_too(namespace: Namespace) -> None:
     restricted(namespace)
     ledger = f"/alignment/claims/store/{PREFIX}/ledger"
     assert run(namespace, promote_config(), WRITABLE) == ["", "/alignment/output", "/tmp", ledger]
+
+
+GRADED = """
+import json, os
+from pathlib import Path
+from alignment_worker.python_grader import client
+test = "assert reach() == 'refused'"
+reach = "def reach():\\n try: {}\\n except OSError: return 'refused'\\n return 'done'"
+attempts = [
+    "open('/proc/1/environ').read()",
+    "open('/alignment/config/stage.json').read()",
+    "open('/alignment/grader/x', 'w')",
+    "import os; os.unlink('/alignment/grader/socket')",
+    "import socket; socket.create_connection((" + repr(os.environ["ALIGNMENT_POD_IP"]) + ", 9464))",
+    "import os; os.kill(1, 9)",
+]
+questions = [(test, reach.format(attempt)) for attempt in attempts]
+questions += [("assert add(2, 3) == 5", f"def add(a, b): return a {sign} b") for sign in "+-"]
+Path("/dev/termination-log").write_text(json.dumps(client.right(questions)))
+"""
+
+
+def test_a_grader_beside_the_worker_runs_code_that_reaches_nothing(namespace: Namespace) -> None:
+    restricted(namespace)
+    config = stage_config(python_grader=PythonGrader())
+    right = run(namespace, config, GRADED, "alignment-dev/worker", "python")
+    assert right == [True] * 7 + [False]
+    (pod,) = namespace.pods_of("support-3")
+    (grader,) = pod["status"]["initContainerStatuses"]
+    assert grader["restartCount"] == 0

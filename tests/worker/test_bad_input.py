@@ -275,6 +275,21 @@ def test_what_a_gate_would_miss_stops_the_first_stage(loop: Loop, expected: Expe
     refused(loop.run(config), ExitCode.INVALID_CONFIG, said.replace("DATA", str(loop.folder / "data")))
 
 
+@pytest.mark.parametrize("name", ["gold", "heldout"])
+def test_rows_that_run_code_need_a_container_for_it(loop: Loop, name: str) -> None:
+    config = loop.sample()
+    there = rows.load(loop.folder / "data" / f"{name}.jsonl")
+    there[4] |= {"grader": "Python", "answer": "assert f() == 1"}
+    file = loop.data(name, there)
+    said = f"{file}: line 5: `grader` is Python, which runs what the model wrote; set spec.evaluation.pythonGrader"
+    for allowed in (False, True):
+        asked = config.model_copy(update={"expected": Expected(python_grader=allowed)})
+        if allowed:
+            assert loop.run(asked).code == 0
+        else:
+            refused(loop.run(asked), ExitCode.INVALID_ROW, said)
+
+
 def test_what_the_gates_need_is_there(loop: Loop) -> None:
     expected = Expected(held_out_prompts=12, gold_categories=["facts", "code"], lora=Lora(), max_length=64)
     assert loop.run(loop.sample().model_copy(update={"expected": expected})).code == 0

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from alignment_api.cycle import Comparison, Judge
+from alignment_api.cycle import Comparison, Judge, PythonGrader
 from alignment_api.judges import Verifier
 from alignment_api.measurements import REWARD_WIN_RATE, WIN_RATE
-from alignment_api.stage import CompareParameters, InputKind
+from alignment_api.stage import CompareParameters, ExitCode, InputKind
 from alignment_worker.compare import is_longer
 from tests.worker import stages, training
 from tests.worker.loop import VERIFIER
@@ -62,6 +62,30 @@ def test_it_goes_on_until_the_asked_win_rate_is_decided(tmp_path: Path) -> None:
         assert len(done.rows("comparisons.jsonl")) == done.result.measurements[WIN_RATE].n == used[-1]
     assert used[0] < 20
     assert 50 < used[1] < 100
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_verifier_runs_what_the_models_wrote_where_that_is_allowed(tmp_path: Path, allowed: bool) -> None:
+    row = {"answer": "assert double(4) == 8", "grader": "Python"}
+    said = {
+        "candidate": "```python\ndef double(x): return 2 * x\n```",
+        "incumbent": "def double(x): return x ** 2",
+    }
+    both = {name: {"ids": [1], "text": text} for name, text in said.items()}
+    rows = [row | both | {"prompt": f"p{line}", "line": line} for line in range(1, 13)]
+    answers = training.sealed(tmp_path / "answers", "answers.jsonl", rows)
+    parameters = CompareParameters(
+        comparison=Comparison(judge=VERIFIER, min_comparisons=12), min_percent=50, confidence_percent=95
+    )
+    inputs = {"answers": stages.an_input(answers, InputKind.STAGE)}
+    config = stages.config(tmp_path / "compare", inputs, parameters)
+    grader = PythonGrader() if allowed else None
+    done = stages.run(tmp_path / "job", config.model_copy(update={"python_grader": grader}))
+    if allowed:
+        assert (done.result.counts["wins"], done.result.counts["ties"]) == (12, 0)
+    else:
+        assert done.code == ExitCode.INVALID_CONFIG
+        assert "set spec.evaluation.pythonGrader: {}" in done.failure.message
 
 
 def test_the_training_judge_compares_no_more_than_was_compared(tmp_path: Path) -> None:

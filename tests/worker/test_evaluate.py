@@ -43,7 +43,7 @@ def measured(candidate: Answers, incumbent: Answers, initial: Answers) -> Measur
         top_p=1,
         confidence_percent=95,
     )
-    questions = Questions(rows, rows, file, file, list(range(PROMPTS)), parameters, 0)
+    questions = Questions(rows, rows, file, file, list(range(PROMPTS)), parameters, python=False, seed=0)
     return Measured(questions, {"candidate": candidate, "incumbent": incumbent, "initial": initial}, 0.95)
 
 

@@ -29,7 +29,7 @@ def mixed(
     samples: list[dict[str, Any]], pairs: list[dict[str, Any]], percent: float
 ) -> list[tuple[str, str]]:
     scores = [[0.0] * len(each["completions"]) for each in samples]
-    found = short_correct.mixed_in(samples, scores, pairs, percent, seed=3)
+    found = short_correct.mixed_in(samples, scores, pairs, percent, seed=3, python=False)
     return [(pair["chosen"], pair["rejected"]) for pair in found]
 
 

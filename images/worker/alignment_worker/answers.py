@@ -40,6 +40,7 @@ class Questions:
     held_out_file: Path
     others: Sequence[int]
     parameters: EvaluateParameters
+    python: bool  # whether the grader Python may run gold answers
     seed: int
 
 
@@ -49,7 +50,7 @@ def answer(
     """Gold answers as the gold set's parameters say, or those that are `known`; held-out answers sampled once a prompt.
 
     Held-out draws differ by role: a checkpoint that is compared with itself answers twice. Raises InvalidModelError,
-    InvalidRowError.
+    InvalidRowError, and as `graders.all_right`.
     """
     policy = models.load_policy(role, folder)
     gold = _gold(policy, questions, progress) if known is None else known
@@ -65,10 +66,7 @@ def answer(
         progress=progress,
     )
     texts = prompts.decode(policy.tokenizer, [completion.ids for completion in held_out])
-    right = [
-        [graders.is_right(row.grader or "", row.answer or "", text) for text in said]
-        for row, said in zip(questions.gold, gold, strict=True)
-    ]
+    right = _right(questions, gold)
     return Answers(gold, right, held_out, texts, _dependence(policy, ids, held_out, questions.others))
 
 
@@ -135,6 +133,16 @@ def _gold(policy: LanguageModel, questions: Questions, progress: Progress) -> li
     completions = generate(policy, ids, [row.number for row in questions.gold], decoding, progress)
     flat = iter(prompts.decode(policy.tokenizer, [one.ids for some in completions for one in some]))
     return [[next(flat) for _ in some] for some in completions]
+
+
+def _right(questions: Questions, gold: Sequence[Sequence[str]]) -> list[list[bool]]:
+    asked = [
+        (row.grader or "", row.answer or "", text)
+        for row, said in zip(questions.gold, gold, strict=True)
+        for text in said
+    ]
+    right = iter(graders.all_right(asked, python=questions.python))
+    return [[next(right) for _ in said] for said in gold]
 
 
 def _dependence(

@@ -44,6 +44,7 @@ def run(workspace: Workspace) -> Outcome:
         held_out_file=held_out_file,
         others=others(held_out, workspace.config.seed),
         parameters=parameters,
+        python=workspace.config.python_grader is not None,
         seed=workspace.config.seed,
     )
     keys = _keys(workspace, parameters)

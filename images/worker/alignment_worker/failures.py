@@ -19,6 +19,7 @@ WorkerError
 └── RetriedError              1
     ├── StoreError               the store's file system
     ├── SamplingServerError      the server beside the worker
+    ├── PythonGraderError        the grader Python, beside the worker
     └── JudgeSilentError         the LLM judge's endpoint
 
 Interrupted                 143  SIGTERM; retried
@@ -163,6 +164,10 @@ class JudgeSilentError(RetriedError):
 
 class LabelStudioError(RetriedError):
     """Label Studio does not answer, or fails."""
+
+
+class PythonGraderError(RetriedError):
+    """The grader Python does not answer, or could not try a program."""
 
 
 class Interrupted(BaseException):

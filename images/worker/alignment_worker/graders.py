@@ -9,6 +9,7 @@
   `:`, or as the whole completion; `A` not before a small word, unless that goes on about a choice (`A is right`); `I`
   never by itself, unless it is the answer.
 - Regex: `re.search(answer, completion)` finds something within a second.
+- Python: the answer is a test program, and runs to its end with the completion's code (package python_grader).
 """
 
 from __future__ import annotations
@@ -16,12 +17,21 @@ from __future__ import annotations
 import re
 import signal
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from types import FrameType
 
+from alignment_worker.failures import InvalidConfigError
+from alignment_worker.python_grader import client
+from alignment_worker.python_grader.program import names_needed
+
+PYTHON = "Python"
 REGEX_SECONDS = 1.0
+NOT_ALLOWED = (
+    "which runs what the model wrote; set spec.evaluation.pythonGrader: {} for a container that does, or take these "
+    "rows out (docs/python-grader.md)"
+)
 
 _NUMBER = re.compile(
     r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:\s?/\s?\d+(?![\d/]))?"
@@ -37,15 +47,31 @@ _LABEL = re.compile(
 _LABEL_OR_I = re.compile(_LABEL.pattern.replace(r"I\b|", ""))
 
 
+def all_right(questions: Sequence[tuple[str, str, str]], *, python: bool) -> list[bool]:
+    """Of each grader, answer and completion. `python`: whether model-written code may be run.
+
+    Raises ValueError if `check` would, InvalidConfigError for the grader Python where no code may be run or this
+    machine cannot confine it, PythonGraderError.
+    """
+    programs = [(answer, completion) for grader, answer, completion in questions if grader == PYTHON]
+    if programs and not python:
+        raise InvalidConfigError(f"a row has the grader Python, {NOT_ALLOWED}")
+    tried = iter(client.right(programs))
+    return [next(tried) if each[0] == PYTHON else is_right(*each) for each in questions]
+
+
 def is_right(grader: str, answer: str, completion: str) -> bool:
-    """Raises ValueError if `check` would."""
+    """By any grader but Python. Raises ValueError if `check` would."""
     return _GRADERS[grader](answer, completion)
 
 
 def check(grader: str, answer: str) -> None:
     """Raises ValueError that says why no completion could ever be graded so."""
+    if grader == PYTHON:
+        names_needed(answer)
+        return
     if grader not in _GRADERS:
-        raise ValueError(f"`grader` is {grader!r}; give one of {', '.join(_GRADERS)}")
+        raise ValueError(f"`grader` is {grader!r}; give one of {', '.join([*_GRADERS, PYTHON])}")
     if grader == "Numeric" and _number(answer.strip()) is None:
         raise ValueError(f"`answer` {answer[:60]!r} is not a number, which the grader Numeric needs")
     if grader == "Choice" and not re.fullmatch(r"[A-Za-z]|\d{1,2}", _label(answer)):

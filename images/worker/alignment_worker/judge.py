@@ -41,7 +41,14 @@ def run(workspace: Workspace) -> Outcome:
         choose(row, values, parameters.judge, seed) for row, values in zip(samples, penalised, strict=True)
     ]
     chosen = [pair for choice in made for pair in choice.pairs]
-    short = short_correct.mixed_in(samples, penalised, chosen, parameters.judge.short_correct_percent, seed)
+    short = short_correct.mixed_in(
+        samples,
+        penalised,
+        chosen,
+        parameters.judge.short_correct_percent,
+        seed,
+        python=workspace.config.python_grader is not None,
+    )
     rows.write(
         workspace.run_folder / "scores.jsonl",
         (

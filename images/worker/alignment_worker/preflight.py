@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from alignment_api.stage import Expected
-from alignment_worker import models, prompts, rows
+from alignment_api.stage import Expected, InputKind
+from alignment_worker import graders, models, prompts, rows
 from alignment_worker.failures import InvalidConfigError, InvalidModelError, InvalidRowError
 from alignment_worker.inputs import Inputs
+from alignment_worker.python_grader import client
 from alignment_worker.rows import Row
 
 _ASKED = ("goldSet", "heldOutPrompts")
@@ -23,7 +24,7 @@ _JUDGED = {
 def check(inputs: Inputs, expected: Expected | None) -> None:
     """Nothing but for the first stage, whose inputs came without digests and which alone is told what to expect.
 
-    Raises InvalidModelError, InvalidRowError, InvalidConfigError.
+    Raises InvalidModelError, InvalidRowError, InvalidConfigError, PythonGraderError.
     """
     if expected is not None:
         _check_expected(inputs, expected)
@@ -48,6 +49,7 @@ def _check_expected(inputs: Inputs, expected: Expected) -> None:
             f"spec.evaluation.comparison.minComparisons: {least}: {inputs.path('heldOutPrompts')} has {held_out} "
             "prompts, and each is compared once. Add held-out prompts, or lower minComparisons."
         )
+    _check_programs(inputs, allowed=expected.python_grader)
     if expected.lora is not None:
         from alignment_worker import lora  # noqa: PLC0415 - peft only where adapters are asked for
 
@@ -60,6 +62,20 @@ def _check_expected(inputs: Inputs, expected: Expected) -> None:
             raise InvalidConfigError(
                 f"spec.gates.goldSet.categories: {category!r}: {inputs.path('goldSet')} has no item of this category; "
                 f"its categories are: {', '.join(sorted(there))}"
+            )
+
+
+def _check_programs(inputs: Inputs, *, allowed: bool) -> None:
+    """Rows whose grader runs code, where that is not allowed or cannot be done."""
+    graded = (InputKind.GOLD_SET, InputKind.CHECKABLE_PROMPTS)
+    for role in (role for role in inputs.found if inputs.kinds[role] in graded):
+        row = next((row for row in _rows(inputs, role) if row.grader == graders.PYTHON), None)
+        if row is not None and allowed:
+            client.check()
+        elif row is not None:
+            file = inputs.path(role)
+            raise InvalidRowError(
+                f"{file}: {rows.where(file)} {row.number}: `grader` is Python, {graders.NOT_ALLOWED}"
             )
 
 

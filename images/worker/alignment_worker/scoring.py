@@ -39,26 +39,30 @@ class Scorer(Protocol):
 def scorer(workspace: Workspace, judge: ComparisonJudge, role: str) -> Scorer:
     """`role` names the input with the reward model, where there is one. Raises InvalidModelError."""
     if judge.reward_model is None:
-        return Verifier()
+        return Verifier(python=workspace.config.python_grader is not None)
     return RewardModel(role, workspace.inputs.path(role), judge.reward_model.batch_size)
 
 
+@dataclass(frozen=True)
 class Verifier:
-    """Right or wrong, by the prompt's own grader."""
+    """Right or wrong, by the prompt's own grader. `python`: whether that may run what the model wrote."""
+
+    python: bool = False
 
     def scores(self, questions: Sequence[Question], progress: Progress | None = None) -> list[float]:
-        found = []
+        asked = []
         for question in questions:
             if question.answer is None or question.grader is None:
                 raise InvalidRowError(
                     f"{question.where}: `answer` and `grader` are missing, and the judge is a verifier; add them, or "
                     "name a reward model as judge"
                 )
-            found.append(float(graders.is_right(question.grader, question.answer, question.text)))
-            if progress is not None:
-                progress.count("judgements")
-                progress.advance()
-        return found
+            asked.append((question.grader, question.answer, question.text))
+        right = graders.all_right(asked, python=self.python)
+        if progress is not None:
+            progress.count("judgements", len(right))
+            progress.advance(len(right))
+        return [float(each) for each in right]
 
 
 def encode(tokenizer: Any, question: Question) -> list[int]:

@@ -21,14 +21,17 @@ def mixed_in(
     pairs: Sequence[dict[str, Any]],
     percent: float,
     seed: int,
+    *,
+    python: bool,
 ) -> list[dict[str, Any]]:
     """As many as it takes for `percent` of all pairs to be such, or as many as there are; one a prompt, drawn by seed.
 
-    `pairs` of the judge that are such already count. Raises InvalidRowError for a grader that is none.
+    `pairs` of the judge that are such already count. `python`: whether model-written code may be run. Raises
+    InvalidRowError for a grader that is none, and as `graders.all_right`.
     """
     if not percent:
         return []
-    correct = [_correct(row) for row in samples]
+    correct = _correct(samples, python=python)
     lines = {row["line"]: index for index, row in enumerate(samples)}
     already = sum(_is_such(pair, samples, correct, lines) for pair in pairs)
     share = percent / 100
@@ -45,8 +48,14 @@ def mixed_in(
     return [found[index] for index in sorted(drawn)]
 
 
-def _correct(row: dict[str, Any]) -> list[int]:
-    """Indices of the completions that the prompt's own grader calls right; none where it has no grader."""
+def _correct(samples: Sequence[dict[str, Any]], *, python: bool) -> list[list[int]]:
+    """For each prompt, indices of the completions that its own grader calls right; none where it has no grader."""
+    asked = [_asked(row) for row in samples]
+    right = iter(graders.all_right([each for some in asked for each in some], python=python))
+    return [[index for index, _ in enumerate(some) if next(right)] for some in asked]
+
+
+def _asked(row: dict[str, Any]) -> list[tuple[str, str, str]]:
     answer, grader = row.get("answer"), row.get("grader")
     if answer is None or grader is None:
         return []
@@ -56,8 +65,7 @@ def _correct(row: dict[str, Any]) -> list[int]:
         raise InvalidRowError(
             f"prompts: line {row['line']}: {error}; spec.judge.shortCorrectPercent needs graders that are any"
         ) from error
-    completions = row["completions"]
-    return [index for index, each in enumerate(completions) if graders.is_right(grader, answer, each["text"])]
+    return [(grader, answer, each["text"]) for each in row["completions"]]
 
 
 def _shortest_against_longest(

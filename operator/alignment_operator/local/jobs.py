@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from alignment_api import names, telemetry, uris
+from alignment_api import names, python_grader, telemetry, uris
 from alignment_api.stage import StageConfig
 from alignment_operator.api import JOB, POD, Manifest
 from alignment_operator.local.claims import Claims
@@ -32,7 +32,8 @@ from alignment_operator.observe.queue import queue_of
 _REPORT_BYTES = 4096  # as much of the termination message as kubelet reads
 _LOG_TAIL_BYTES = 2048  # with terminationMessagePolicy FallbackToLogsOnError
 _GRACE_SECONDS = 30.0
-_NOT_FOR_HERE = {"HOME", "TMPDIR", telemetry.ADDRESS_VARIABLE}  # the pod's own file system and network
+# The pod's own file system and network.
+_NOT_FOR_HERE = {"HOME", "TMPDIR", telemetry.ADDRESS_VARIABLE, python_grader.SOCKET_VARIABLE}
 
 
 @dataclass(frozen=True)

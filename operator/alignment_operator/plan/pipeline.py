@@ -93,6 +93,7 @@ def stage_config(stage: Stage, context: Context) -> StageConfig:
         inputs=_all_inputs(context) | work.inputs if first else work.inputs,
         expected=_expected(context.spec) if first else None,
         parameters=work.parameters,
+        python_grader=context.spec.evaluation.python_grader if _grades(stage, context.spec) else None,
         seed=work.seed,
     )
 
@@ -103,8 +104,26 @@ def _expected(spec: AlignmentCycleSpec) -> Expected:
         held_out_prompts=comparison.min_comparisons if comparison and spec.gates.win_rate else 0,
         gold_categories=[category.name for category in limits or []],
         lora=spec.training.lora,
+        python_grader=spec.evaluation.python_grader is not None,
         max_length=spec.training.max_length,
     )
+
+
+def _grades(stage: Stage, spec: AlignmentCycleSpec) -> bool:
+    """Whether rows' own graders are asked in it."""
+    judge, comparison = spec.judge, spec.evaluation.comparison
+    verifies = judge is not None and judge.verifier is not None
+    match stage:
+        case Stage.EVALUATE:
+            return True
+        case Stage.JUDGE:
+            return verifies or (judge is not None and judge.short_correct_percent > 0)
+        case Stage.TRAIN:
+            return verifies and _online(spec)
+        case Stage.COMPARE:
+            other = comparison.judge if comparison else None
+            return verifies or (other is not None and other.verifier is not None)
+    return False
 
 
 def _reward(context: Context, inputs: dict[str, Input]) -> _Work:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment_api import digests, names, sampling_server, telemetry
+from alignment_api import digests, names, python_grader, sampling_server, telemetry
 from alignment_api.model import Model
 from alignment_api.pods import PodDefaults
 from alignment_operator.observed import Owner, Settings
@@ -14,6 +14,7 @@ from alignment_operator.render.layout import WORKER, layout
 from alignment_operator.render.meeting import meeting_of
 from alignment_operator.render.mounts import CONFIG_FILE, mounts_of
 from alignment_operator.render.ownership import owner_kind, owner_reference, stage_labels
+from alignment_operator.render.python_grader import render_grader
 from alignment_operator.render.sampling_server import render_server, server_of, worker_resources
 
 _NONROOT = 65_532
@@ -63,26 +64,29 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
     pods = start.pods
     mounts = mounts_of(start.config, pods.shared_memory)
     meeting = meeting_of(owner, start)
+    image, identity = pods.image or settings.worker_image, pod_security_context(pods)
+    grader = render_grader(start.config, image, identity["runAsUser"], RESTRICTED)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": pod_security_context(pods),
+        "securityContext": identity,
         **meeting.pod,
         "containers": [
             {
                 "name": WORKER,
-                "image": pods.image or settings.worker_image,
+                "image": image,
                 "command": ["python", "-m", "alignment_worker", start.config.stage.value],
                 "args": ["--config", CONFIG_FILE, *mounts.flags, *meeting.flags],
                 "env": [*_environment(start), *api_keys(start.config)],
                 "ports": [{"name": telemetry.PORT_NAME, "containerPort": telemetry.PORT}],
-                "volumeMounts": mounts.mounts,
+                "volumeMounts": [*mounts.mounts, *grader.mounts],
                 "terminationMessagePolicy": "File",
                 "securityContext": RESTRICTED,
             }
         ],
-        "volumes": mounts.volumes,
+        "volumes": [*mounts.volumes, *grader.volumes],
+        **({"initContainers": grader.containers} if grader.containers else {}),
         **render_server(start.config, mounts, _POD_IP, RESTRICTED),
     }
     resources = worker_resources(start.config, pods)
@@ -114,7 +118,8 @@ def _environment(start: StartJob) -> list[dict[str, Any]]:
     if server_of(start.config):
         ours[sampling_server.ADDRESS_VARIABLE] = f"{address}:{sampling_server.PORT}"
     theirs = {variable.name: variable.value for variable in start.pods.env or []}
-    return [_POD_IP, *({"name": name, "value": value} for name, value in (ours | theirs).items())]
+    fixed = {python_grader.SOCKET_VARIABLE: python_grader.SOCKET} if start.config.python_grader else {}
+    return [_POD_IP, *({"name": name, "value": value} for name, value in (ours | theirs | fixed).items())]
 
 
 def pod_security_context(pods: PodDefaults) -> dict[str, Any]:

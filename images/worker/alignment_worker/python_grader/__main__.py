@@ -1,0 +1,5 @@
+import sys
+
+from alignment_worker.python_grader.server import main
+
+sys.exit(main())
