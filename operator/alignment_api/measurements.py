@@ -59,6 +59,7 @@ LENGTH_CORRELATION = "lengthCorrelation"  # Spearman's, of score and tokens over
 # share of the win in both orders, a tie being half, with Student's t interval; of a reward model the interval is exact.
 JUDGE_ACCURACY = "judgeAccuracy"
 COMPARISON_JUDGE_ACCURACY = "comparisonJudgeAccuracy"
+# Both, and ORDER_AGREEMENT, also stand in by_category, where rows name their category.
 
 # Of an LLM judge, from its own judgements: pairs of different answers, in both orders.
 ORDER_AGREEMENT = "orderAgreement"  # percent of pairs with the same preference in both orders; exact interval

@@ -77,7 +77,7 @@ class ExitCode(IntEnum):
     TRAINING_DIVERGED = 71  # loss not finite
     TOO_MANY_CATEGORIES = 72  # more than 16, or a report that does not fit
     STORE_CONFLICT = 73  # another stage's manifest stands where this one's belongs
-    JUDGE_STALE = 74  # a reward model that unseen pairs do not show to be better than chance
+    JUDGE_STALE = 74  # a judge that people's labels do not show to be better than chance
     JUDGE_BUDGET_EXHAUSTED = 75  # an LLM judge has cost what spec.judge.llm.budget lets it
     JUDGE_REFUSED = 76  # an LLM judge's endpoint does not take the request: key, model, address
     JUDGE_UNUSABLE = 77  # an LLM judge whose replies say no preference too often
@@ -293,7 +293,7 @@ class StageResult(Model):
         {}, max_length=32, description="By the names in measurements.py."
     )
     by_category: dict[Key, Annotated[dict[Key, Measurement], Field(max_length=16)]] = Field(
-        {}, max_length=32, description="The same, for each category of the gold set or the held-out prompts."
+        {}, max_length=32, description="The same, for each category of prompts or rows that name one."
     )
 
 

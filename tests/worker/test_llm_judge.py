@@ -61,13 +61,15 @@ def judged(folder: Path, sampled: list[dict[str, Any]], llm: LLM, **settings: An
     return stages.run(folder / "job", judge_config(folder, sampled, llm, **settings))
 
 
-def compare_config(folder: Path, said: list[tuple[str, str]], llm: LLM) -> StageConfig:
+def compare_config(folder: Path, said: list[tuple[str, str]], llm: LLM, categories: str = "") -> StageConfig:
+    """`categories`: a letter for each, by turns."""
     rows = [
         {"prompt": f"p{line}", "line": line}
         | {
             side: {"ids": [1] * len(text), "text": text}
             for side, text in zip(("candidate", "incumbent"), both, strict=True)
         }
+        | ({"category": categories[line % len(categories)]} if categories else {})
         for line, both in enumerate(said, start=1)
     ]
     sealed = training.sealed(folder / "answers", "answers.jsonl", rows)
