@@ -45,6 +45,7 @@ def run(workspace: Workspace) -> Outcome:
         others=others(held_out, workspace.config.seed),
         parameters=parameters,
         seed=workspace.config.seed,
+        of_itself=workspace.inputs.digests["candidate"] == workspace.inputs.digests["policy"],
     )
     keys = _keys(workspace, parameters)
     said, reused = _ask(workspace, questions, keys)
