@@ -193,6 +193,11 @@ def said(prompt: Prompt) -> str:
     return "\n".join(message["content"] for message in prompt if message["role"] != "system")
 
 
+def prompt_of(columns: Mapping[str, Any]) -> Prompt:
+    """Of the column `prompt`. Raises RowProblemError."""
+    return _prompt(columns, "prompt")
+
+
 def row_of(raw: Raw) -> Row:
     """Raises RowProblemError."""
     columns = _columns(raw)

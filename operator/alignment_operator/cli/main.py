@@ -25,6 +25,7 @@ COMMANDS = {
     "reject": "refuse the candidate of an iteration that is held",
     "cancel": "end the running iteration",
     "rollback": "promote again what was promoted before",
+    "gold": "write a gold set from samples of lm-evaluation-harness, or from other files",
     "verify": "check what was promoted against its evidence, in the store's files",
 }
 
