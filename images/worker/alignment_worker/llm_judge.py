@@ -176,7 +176,7 @@ class LLMJudge:
         async with self._affordable():
             said = await self._endpoint.ask(asked)
             reply = Reply(key, **_read(said.text, refused=said.refused), tokens=said.tokens)
-            self._journal.add(reply)
+            await self._journal.add(reply)
         return reply
 
     @asynccontextmanager
