@@ -29,6 +29,8 @@ class Measurement(Model):
 # Of the gate contamination: how many are left out of training, of `n` that would be in it.
 LEAKED_PROMPTS = "leakedPrompts"
 LEAKED_ROWS = "leakedRows"  # of datasets
+NEAR_PROMPTS = "nearPrompts"  # of those that are not: how many resemble one, by embeddings
+NEAR_ROWS = "nearRows"
 
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
 MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted

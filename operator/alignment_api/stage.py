@@ -97,6 +97,7 @@ class InputKind(StrEnum):
 
     MODEL = "Model"  # folder of a causal language model with tokenizer; digest of the folder
     REWARD_MODEL = "RewardModel"  # folder of a sequence classifier with one label; digest of the folder
+    EMBEDDING_MODEL = "EmbeddingModel"  # folder of a model whose states embed a text; digest of the folder
     PROMPTS = "Prompts"  # file of rows with `prompt`; digest of the file
     CHECKABLE_PROMPTS = "CheckablePrompts"  # the same with `answer` and `grader`
     GOLD_SET = "GoldSet"  # the same with `answer`, `grader` and `category`
@@ -157,6 +158,7 @@ class TrainParameters(Model):
 
     With `online`: start, reference, prompts; if the judge is a reward model, judge and dataset/NAME, whose pairs it is
     checked on.
+    With `near_percent`: embedding, and prompts if there are any.
     """
 
     stage: Literal["train"] = "train"
@@ -164,6 +166,9 @@ class TrainParameters(Model):
     datasets: list[DatasetReference] = Field(default_factory=list)
     sampled_by: Digest | None = None  # of the model that the pairs were sampled from
     online: OnlineParameters | None = None
+    near_percent: float | None = (
+        None  # 100 times the cosine from which prompts are flagged as near-duplicates
+    )
 
 
 class EvaluateParameters(Model):

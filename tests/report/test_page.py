@@ -262,6 +262,17 @@ def test_each_judge_is_judged_in_all_and_by_category(tmp_path: Path) -> None:
     assert "comparison judge, all9.0 [2.0, 16.0]60no" in text
 
 
+def test_near_duplicates_are_shown_if_there_are_any(tmp_path: Path) -> None:
+    assert "resemble what is measured on" not in page_of(Stored(tmp_path / "none", world()).settle()).text
+    artifacts = files()
+    row = {"percent": 98.6, "source": "prompts", "line": 7, "prompt": "Twelve <b>cows</b>?"}
+    near = row | {"measuredOn": "goldSet", "measuredLine": 3, "measuredPrompt": "12 cows?"}
+    artifacts["train/near-duplicates.jsonl"] = [near]
+    text = page_of(Stored(tmp_path / "some", world()).settle(artifacts)).text
+    assert "Prompts that resemble what is measured on" in text
+    assert "prompts, row 7Twelve <b>cows</b>?goldSet, row 312 cows?98.6" in text
+
+
 def test_without_a_comparison_the_page_says_so(tmp_path: Path) -> None:
     gold_and_heldout = {
         "goldSet": {"uri": "pvc://models/gold.jsonl"},

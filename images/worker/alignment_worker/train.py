@@ -25,6 +25,7 @@ from alignment_worker import (
     lora,
     model_card,
     models,
+    near_duplicates,
     ppo_training,
     precision,
     train_best_of_n,
@@ -131,6 +132,10 @@ def _run_online(workspace: Workspace, parameters: TrainParameters, start: Path) 
 def _candidate(workspace: Workspace, counts: dict[str, int], measurements: dict[str, Measurement]) -> Outcome:
     """With its card."""
     folder, inputs = workspace.run_folder / MODEL, workspace.inputs
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, TrainParameters)
+    if parameters.near_percent is not None:
+        counts = counts | near_duplicates.flag(workspace, parameters.near_percent)
     card = model_card.of_checkpoint(workspace.config, inputs.digests, counts, inputs.path("start"))
     (folder / model_card.FILE).write_text(card)
     return Outcome(counts, measurements, model=folder)

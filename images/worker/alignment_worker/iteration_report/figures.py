@@ -308,6 +308,24 @@ def _beats(labels: Measurement | None) -> str:
     return "yes" if labels.low > _CHANCE else "no" if labels.high < _CHANCE else "not shown"
 
 
+_MOST_NEAR = 10
+
+
+def near(duplicates: Artifact) -> Table:
+    """Of what was flagged as near-duplicates, the most alike; no rows if nothing was looked for or found."""
+    rows = [
+        [
+            f"{row['source']}, row {row['line']}",
+            row["prompt"],
+            f"{row['measuredOn']}, row {row['measuredLine']}",
+            row["measuredPrompt"],
+            number(row["percent"]),
+        ]
+        for row in duplicates.rows[:_MOST_NEAR]
+    ]
+    return Table(["trained on", "prompt", "measured on", "prompt there", "alike, %"], rows)
+
+
 # Measurement, stage, title, unit, digits, and where nothing changed.
 _TREND = (
     (names.GOLD_POOLED, Stage.EVALUATE, "Gold set, change", "points", 1, 0.0),

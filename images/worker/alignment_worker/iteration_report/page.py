@@ -98,6 +98,7 @@ class Page:
     lengths: Figure
     rewards: Figure
     judges: Table
+    near: Table
     gold: Table
     trend: Sequence[Figure]
     curves: Sequence[Figure]
@@ -139,6 +140,7 @@ def page_of(config: ReportConfig, artifacts: Artifacts) -> Page:
         lengths=figures.lengths(artifacts.answers),
         rewards=figures.rewards(artifacts.comparisons),
         judges=figures.judges(results),
+        near=figures.near(artifacts.near),
         gold=figures.gold(results.get(Stage.EVALUATE), artifacts.gold, _gold_limits(config)),
         trend=figures.trend(config, known),
         curves=figures.curves(artifacts.training),
