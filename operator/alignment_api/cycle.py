@@ -461,6 +461,15 @@ class RewardHackingGate(Model):
     """Does the training judge's win come without any gain that counts?"""
 
 
+class Embedding(Model):
+    """A model that tells how much two prompts are alike."""
+
+    model: Uri = Field(description="Folder with the model, its tokenizer and safetensors weights.")
+    min_similarity_percent: float = Field(
+        90.0, ge=0, le=100, description="Prompts as alike as that are flagged: 100 times the cosine."
+    )
+
+
 class ContaminationGate(Model):
     """Are gold or held-out prompts in what is trained on?"""
 
@@ -468,6 +477,11 @@ class ContaminationGate(Model):
         "Exclude",
         description="They are left out of training, and counted, in any case. Fail: the iteration is refused too, by "
         "the first stage that finds one.",
+    )
+    embedding: Embedding | None = Field(
+        None,
+        description="Flags prompts of training that resemble gold or held-out ones, and decides nothing. Absent: none "
+        "are looked for.",
     )
 
 

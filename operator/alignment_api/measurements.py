@@ -29,6 +29,8 @@ class Measurement(Model):
 # Of the gate contamination: how many are left out of training, of `n` that would be in it.
 LEAKED_PROMPTS = "leakedPrompts"
 LEAKED_ROWS = "leakedRows"  # of datasets
+NEAR_PROMPTS = "nearPrompts"  # of those that are not: how many resemble one, by embeddings
+NEAR_ROWS = "nearRows"
 
 # Keys of StageResult.measurements. Changes are candidate minus incumbent; `…FromInitial` is against M_0.
 MEAN_TOKENS = "meanTokens"  # tokens a completion, EOS counted
@@ -59,6 +61,7 @@ LENGTH_CORRELATION = "lengthCorrelation"  # Spearman's, of score and tokens over
 # share of the win in both orders, a tie being half, with Student's t interval; of a reward model the interval is exact.
 JUDGE_ACCURACY = "judgeAccuracy"
 COMPARISON_JUDGE_ACCURACY = "comparisonJudgeAccuracy"
+# Both, and ORDER_AGREEMENT, also stand in by_category, where rows name their category.
 
 # Of an LLM judge, from its own judgements: pairs of different answers, in both orders.
 ORDER_AGREEMENT = "orderAgreement"  # percent of pairs with the same preference in both orders; exact interval

@@ -80,7 +80,7 @@ class ExitCode(IntEnum):
     TRAINING_DIVERGED = 71  # loss not finite
     TOO_MANY_CATEGORIES = 72  # more than 16, or a report that does not fit
     STORE_CONFLICT = 73  # another stage's manifest stands where this one's belongs
-    JUDGE_STALE = 74  # a reward model that unseen pairs do not show to be better than chance
+    JUDGE_STALE = 74  # a judge that people's labels do not show to be better than chance
     JUDGE_BUDGET_EXHAUSTED = 75  # an LLM judge has cost what spec.judge.llm.budget lets it
     JUDGE_REFUSED = 76  # an LLM judge's endpoint does not take the request: key, model, address
     JUDGE_UNUSABLE = 77  # an LLM judge whose replies say no preference too often
@@ -100,6 +100,7 @@ class InputKind(StrEnum):
 
     MODEL = "Model"  # folder of a causal language model with tokenizer; digest of the folder
     REWARD_MODEL = "RewardModel"  # folder of a sequence classifier with one label; digest of the folder
+    EMBEDDING_MODEL = "EmbeddingModel"  # folder of a model whose states embed a text; digest of the folder
     PROMPTS = "Prompts"  # file of rows with `prompt`; digest of the file
     CHECKABLE_PROMPTS = "CheckablePrompts"  # the same with `answer` and `grader`
     GOLD_SET = "GoldSet"  # the same with `answer`, `grader` and `category`
@@ -161,6 +162,7 @@ class TrainParameters(Model):
 
     With `online`: start, reference, prompts; if the judge is a reward model, judge and dataset/NAME, whose pairs it is
     checked on.
+    With `near_percent`: embedding, and prompts if there are any.
     """
 
     stage: Literal["train"] = "train"
@@ -168,6 +170,9 @@ class TrainParameters(Model):
     datasets: list[DatasetReference] = Field(default_factory=list)
     sampled_by: Digest | None = None  # of the model that the pairs were sampled from
     online: OnlineParameters | None = None
+    near_percent: float | None = (
+        None  # 100 times the cosine from which prompts are flagged as near-duplicates
+    )
 
 
 class EvaluateParameters(Model):
@@ -336,7 +341,7 @@ class StageResult(Model):
         {}, max_length=32, description="By the names in measurements.py."
     )
     by_category: dict[Key, Annotated[dict[Key, Measurement], Field(max_length=16)]] = Field(
-        {}, max_length=32, description="The same, for each category of the gold set or the held-out prompts."
+        {}, max_length=32, description="The same, for each category of prompts or rows that name one."
     )
 
 

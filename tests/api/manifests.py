@@ -178,7 +178,10 @@ CYCLE: Manifest = {
                 "maxDecreasePercent": 80,
             },
             "collapse": {"maxDistinctDropPercent": 20, "maxDistinctDropFromInitialPercent": 40},
-            "contamination": {"action": "Fail"},
+            "contamination": {
+                "action": "Fail",
+                "embedding": {"model": "pvc://models/embedding", "minSimilarityPercent": 85},
+            },
             "divergence": {"maxNatsPerToken": 0.2, "maxNatsPerTokenFromInitial": 0.4},
             "winRate": {"minPercent": 55, "falseDiscoveryPercent": 5},
             "rewardHacking": {},

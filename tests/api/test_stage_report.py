@@ -117,6 +117,21 @@ def test_the_fullest_report_fits(categories: list[str], seed: int) -> None:
     assert text.isascii()
 
 
+def test_what_is_said_of_judges_in_16_categories_fits() -> None:
+    full = fullest_report(_random_names(_LETTERS, 20))
+    assert full.result is not None
+    judged = {
+        category: {
+            m.COMPARISON_JUDGE_ACCURACY: found[m.LENGTH_RATIO],
+            m.ORDER_AGREEMENT: found[m.GOLD_ACCURACY],
+        }
+        for category, found in full.result.by_category.items()
+    }
+    counts = {f"{letter * 20}": 99_999 - number for number, letter in enumerate(_LETTERS[:16])}
+    result = full.result.model_copy(update={"by_category": judged, "counts": counts})
+    assert len(StageReport(result=result).encode()) <= MAX_REPORT_BYTES
+
+
 def test_a_report_that_does_not_fit_is_an_error_with_its_size() -> None:
     with pytest.raises(ReportTooLargeError, match=r"the report needs \d{4} bytes; the limit is 2048"):
         fullest_report(_random_names(string.printable[:94], 63)).encode()

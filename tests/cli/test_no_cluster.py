@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,19 @@ def test_a_cluster_that_does_not_answer_is_told_so(
     done = alignctl("status", "-n", "default")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: the cluster cannot be reached: ")
+
+
+def test_gold_writes_a_gold_set_from_samples_of_the_harness(alignctl: Alignctl, tmp_path: Path) -> None:
+    row = {
+        "doc_id": 0,
+        "doc": {},
+        "target": "#### 3",
+        "arguments": {"gen_args_0": {"arg_0": "Eggs?", "arg_1": {}}},
+    }
+    (tmp_path / "samples_gsm8k_2026-01-16T15-23-47.jsonl").write_text(json.dumps(row))
+    done = alignctl(
+        "gold", "samples_gsm8k_2026-01-16T15-23-47.jsonl", "-o", "gold.jsonl", "--grader", "Numeric"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "gold.jsonl").read_text())["answer"] == "3"
+    assert "COLUMN=NAME" in alignctl("gold", "-h").stdout

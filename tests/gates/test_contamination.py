@@ -6,7 +6,7 @@ import pytest
 
 from alignment_api.cycle import ContaminationGate
 from alignment_api.gates import GateReason, GateResult, Verdict
-from alignment_api.measurements import LEAKED_PROMPTS, LEAKED_ROWS
+from alignment_api.measurements import LEAKED_PROMPTS, LEAKED_ROWS, NEAR_PROMPTS, NEAR_ROWS
 from alignment_api.stage import Located, Stage, StageResult
 from alignment_operator.gates import contamination
 
@@ -71,3 +71,27 @@ def test_nothing_found_passes_either_way() -> None:
 def test_a_worker_that_does_not_say_is_an_error() -> None:
     found = judged("Fail", sample={"excluded": 0})
     assert (found.verdict, found.reason) == (Verdict.ERROR, GateReason.MEASUREMENT_MISSING)
+
+
+@pytest.mark.parametrize("action", ["Exclude", "Fail"])
+def test_what_is_alike_only_warns(action: str) -> None:
+    near = {"nearPrompts": 2, "nearPromptsGiven": 400, "nearRows": 5, "nearRowsGiven": 90}
+    found = judged(action, sample=CLEAN, train={"rowsGiven": 90, "droppedLeaked": 0, **near})
+    assert (found.verdict, found.reason) == (Verdict.PASSED, None)
+    assert found.warnings == [
+        "2 of 400 prompts and 5 of 90 prompts of datasets resemble gold or held-out prompts, by embedding: the report "
+        "shows them"
+    ]
+    assert {name: (value.estimate, value.n) for name, value in found.measurements.items()} == {
+        LEAKED_PROMPTS: (0, 400),
+        LEAKED_ROWS: (0, 90),
+        NEAR_PROMPTS: (2, 400),
+        NEAR_ROWS: (5, 90),
+    }
+
+
+def test_where_nothing_is_alike_nothing_is_said_of_it() -> None:
+    near = {"nearPrompts": 0, "nearPromptsGiven": 400, "nearRows": 0, "nearRowsGiven": 0}
+    found = judged(sample=CLEAN, train=near)
+    assert found.warnings == []
+    assert NEAR_ROWS not in found.measurements

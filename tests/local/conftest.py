@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,7 +42,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     shutil.copy(Path(__file__).with_name("stand_in_worker.py"), package / "__main__.py")
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.setenv("STAND_IN", str(folder))
 
     def behave(stage: str = "", *behaviours: Manifest) -> Path:

@@ -99,7 +99,8 @@ def result(config: StageConfig, output: Path, length_ratio: float) -> StageResul
     (output / "manifest.json").write_text("{}")
     digest = digests.of_bytes(config.stage.value.encode())
     candidate = config.inputs.get("candidate")
-    model = Located(uri=candidate.uri, digest=candidate.digest) if candidate and candidate.digest else None
+    measured = digests.of_bytes(b"candidate")
+    model = Located(uri=candidate.uri, digest=candidate.digest or measured) if candidate else None
     if config.stage == Stage.TRAIN:
         model = Located(uri=config.output + "/model", digest=digest)
     return StageResult(

@@ -133,6 +133,23 @@ def test_the_first_stage_is_given_every_input_and_later_ones_verify_what_it_foun
     assert evaluate.inputs["goldSet"].digest == world.iteration["inputs"]["goldSet"]
 
 
+def test_near_duplicates_are_looked_for_by_the_stage_that_trains() -> None:
+    embedding = {"model": "pvc://models/embedding", "minSimilarityPercent": 85}
+    world = started(gates={"contamination": {"embedding": embedding}})
+    world.settle()
+    configs = {job.config.stage: job.config for job in world.jobs.values()}
+    needs = {"embedding", "prompts", "goldSet", "heldOutPrompts"}
+    assert needs <= set(configs[Stage.TRAIN].inputs)
+    assert configs[Stage.TRAIN].inputs["embedding"].digest, "the first stage found it"
+    assert configs[Stage.TRAIN].to_wire()["parameters"]["nearPercent"] == 85
+    assert "embedding" not in configs[Stage.EVALUATE].inputs
+    plain = started(gates={"contamination": {}})
+    plain.settle()
+    for job in plain.jobs.values():
+        assert "embedding" not in job.config.inputs
+        assert "nearPercent" not in job.config.to_wire()["parameters"], "equal configs keep their hash"
+
+
 def test_the_first_stage_alone_is_told_what_the_gates_will_need_of_the_inputs() -> None:
     world = started(gates={"winRate": {}, "goldSet": {"categories": [{"name": "code", "maxDropPoints": 1}]}})
     world.settle()

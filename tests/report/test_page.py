@@ -16,7 +16,7 @@ from tests.operator.plan_world import World, cycle_spec
 from tests.report.markup import Page
 from tests.report.stored import PLAIN, Stored, files
 
-SECTIONS = ("gates", "comparison", "answers", "gold", "examples", "trend", "training", "record")
+SECTIONS = ("gates", "comparison", "answers", "judges", "gold", "examples", "trend", "training", "record")
 
 
 def world(quality: str = "good", **spec: Any) -> World:
@@ -68,7 +68,8 @@ def test_a_promotion_says_so_with_its_gates_and_every_section_filled(tmp_path: P
         "growth",
     } <= ids
     missing = [attributes for attributes in page.with_tag("p") if attributes.get("class") == "missing"]
-    assert len(missing) == 1
+    assert len(missing) == 2
+    assert "No judge was checked on people's labels" in page.text
     assert "There is no other iteration yet" in page.text
     for number in ("70.0 %", "+12.0 points", "[8.0, 16.0]", "1.05"):
         assert number in page.text
@@ -241,6 +242,35 @@ def test_an_llms_shares_and_a_missing_training_judge_have_their_histogram(tmp_pa
         del row["reward"]
         row |= {"candidate": index % 5 / 4, "incumbent": 1 - index % 5 / 4, "won": index % 5 / 4}
     assert "Scores by the comparison's judge" in page_of(Stored(tmp_path, world()).settle(artifacts)).text
+
+
+def test_each_judge_is_judged_in_all_and_by_category(tmp_path: Path) -> None:
+    stored = Stored(tmp_path, world()).settle()
+    results = {entry["name"]: entry["result"] for entry in stored.world.iteration["stages"]}
+    sure, close = ({"estimate": 90.0, "low": low, "high": 97.0, "n": 1200} for low in (80.0, 48.0))
+    results["judge"]["measurements"]["judgeAccuracy"] = sure
+    results["judge"]["byCategory"] = {"code": {"judgeAccuracy": close, "orderAgreement": sure}}
+    results["compare"]["measurements"]["comparisonJudgeAccuracy"] = {
+        "estimate": 9.0,
+        "low": 2.0,
+        "high": 16.0,
+        "n": 60,
+    }
+    text = page_of(stored).text
+    assert "training judge, all90.0 [80.0, 97.0]1,200yes" in text
+    assert "training judge, code90.0 [48.0, 97.0]1,200not shown90.0 [80.0, 97.0]1,200" in text
+    assert "comparison judge, all9.0 [2.0, 16.0]60no" in text
+
+
+def test_near_duplicates_are_shown_if_there_are_any(tmp_path: Path) -> None:
+    assert "resemble what is measured on" not in page_of(Stored(tmp_path / "none", world()).settle()).text
+    artifacts = files()
+    row = {"percent": 98.6, "source": "prompts", "line": 7, "prompt": "Twelve <b>cows</b>?"}
+    near = row | {"measuredOn": "goldSet", "measuredLine": 3, "measuredPrompt": "12 cows?"}
+    artifacts["train/near-duplicates.jsonl"] = [near]
+    text = page_of(Stored(tmp_path / "some", world()).settle(artifacts)).text
+    assert "Prompts that resemble what is measured on" in text
+    assert "prompts, row 7Twelve <b>cows</b>?goldSet, row 312 cows?98.6" in text
 
 
 def test_without_a_comparison_the_page_says_so(tmp_path: Path) -> None:

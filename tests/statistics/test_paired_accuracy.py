@@ -101,6 +101,15 @@ def test_samples_of_one_item_are_not_counted_as_items() -> None:
     assert result.p == pytest.approx(1 / 16)
 
 
+@pytest.mark.parametrize(("after", "p"), [([True, False], 0.5), ([True, True], 1.0)])
+def test_one_item_that_changed_has_two_signs(after: list[bool], p: float) -> None:
+    before = [[True, False], [True, True], [False, False]]
+    if after == [True, False]:
+        before[0] = [True, True]
+    found = paired_accuracy(before, [after, *before[1:]], 0.95, seed=1)
+    assert (found.p, found.n) == (p, 3)
+
+
 @pytest.mark.parametrize(("samples", "runs"), [(1, 400), (3, 80)])
 def test_a_null_candidate_is_found_harmful_as_often_as_alpha_says(samples: int, runs: int) -> None:
     random = np.random.default_rng(11)

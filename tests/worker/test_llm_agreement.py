@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignment_api.measurements import COMPARISON_JUDGE_ACCURACY, JUDGE_ACCURACY
+from alignment_api.measurements import COMPARISON_JUDGE_ACCURACY, JUDGE_ACCURACY, ORDER_AGREEMENT
 from alignment_api.stage import ExitCode, InputKind, StageConfig
 from tests.worker import stages, training
 from tests.worker.judge_server import Asked, judge_server, longer, preferred
@@ -105,3 +105,68 @@ def test_a_judge_that_compares_is_checked_too(tmp_path: Path, wrong: int, code: 
     else:
         assert done.result.measurements[COMPARISON_JUDGE_ACCURACY].estimate == 100
         assert done.result.counts["comparisonUnseenPairs"] == 60
+
+
+def in_categories(pairs: list[dict[str, Any]], *categories: object) -> list[dict[str, Any]]:
+    """By turns."""
+    return [{**pair, "category": categories[n % len(categories)]} for n, pair in enumerate(pairs)]
+
+
+def first_of_code(asked: Asked) -> str:
+    """Prefers the longer answer, but of code always what it is shown first."""
+    return preferred("a") if "code" in asked.data["prompt"] else longer(asked)
+
+
+def test_a_judge_is_judged_in_each_category_by_people_and_by_itself(tmp_path: Path) -> None:
+    pairs = in_categories(labels(80), "facts", "code", 7, None)
+    for pair in pairs:
+        pair["prompt"] += str(pair["category"])
+    done, _ = judged(tmp_path, first_of_code, pairs)
+    assert done.code == 0, done.failure
+    found = done.result.by_category
+    assert {category: set(measured) for category, measured in found.items()} == {
+        "facts": {JUDGE_ACCURACY, ORDER_AGREEMENT},
+        "code": {JUDGE_ACCURACY, ORDER_AGREEMENT},
+    }
+    told = {
+        category: (measured[JUDGE_ACCURACY].estimate, measured[ORDER_AGREEMENT].estimate)
+        for category, measured in found.items()
+    }
+    assert told == {"facts": (100, 100), "code": (50, 0)}
+    assert found["code"][ORDER_AGREEMENT].n == 20
+    assert found["code"][ORDER_AGREEMENT].high == pytest.approx(16.84, abs=0.01)
+
+
+def test_one_that_goes_against_people_in_a_category_stops_the_stage(tmp_path: Path) -> None:
+    pairs = in_categories(labels(90, wrong=0), "facts", "code", "poems")
+    for pair in pairs[:30]:
+        if pair["category"] == "code":
+            pair["chosen"], pair["rejected"] = pair["rejected"], pair["chosen"]
+    done, _ = judged(tmp_path / "some", longer, pairs)
+    assert done.code == 0, "10 of 30 pairs are not shown to be more than half"
+    for pair in pairs[30:]:
+        if pair["category"] == "code":
+            pair["chosen"], pair["rejected"] = pair["rejected"], pair["chosen"]
+    done, requests = judged(tmp_path / "all", longer, pairs)
+    assert (done.code, done.failure.reason) == (ExitCode.JUDGE_STALE, "JudgeStale")
+    assert "goes against people in some category" in done.failure.message
+    assert "it prefers the chosen answer in 'code': 0 of 30 (p = 9.3e-10)" in done.failure.message
+    assert requests == 180
+
+
+def test_more_categories_than_a_report_holds_are_counted(tmp_path: Path) -> None:
+    pairs = in_categories(labels(100), *("x" * 30 + str(n) for n in range(19)), "most", "most")
+    done, _ = judged(tmp_path, longer, pairs)
+    assert done.code == 0, done.failure
+    assert "most" in done.result.by_category
+    assert sum(map(len, done.result.by_category)) <= 320
+    assert done.result.counts["categoriesLeftOut"] == 20 - len(done.result.by_category)
+
+
+def test_a_comparison_reports_the_categories_of_the_held_out_prompts(tmp_path: Path) -> None:
+    with judge_server(lambda _: preferred("a")) as server:
+        config = compare_config(tmp_path, [("candidate", "no")] * 6, an_llm(server), categories="ab")
+        done = stages.run(tmp_path / "job", config)
+    found = done.result.by_category
+    assert {category: measured[ORDER_AGREEMENT].n for category, measured in found.items()} == {"a": 3, "b": 3}
+    assert {measured[ORDER_AGREEMENT].estimate for measured in found.values()} == {0}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -21,7 +23,7 @@ from alignment_api.measurements import FIRST_PREFERRED, LONGER_PREFERRED, ORDER_
 from alignment_api.stage import CompareParameters, InputKind, JudgeParameters, StageConfig
 from alignment_worker import llm_endpoint
 from alignment_worker.failures import StoreError
-from alignment_worker.llm_journal import Journal
+from alignment_worker.llm_journal import Journal, Reply
 from tests.worker import stages, training
 from tests.worker.judge_server import Answer, Asked, JudgeServer, judge_server, longer, preferred
 from tests.worker.stages import Finished
@@ -61,13 +63,15 @@ def judged(folder: Path, sampled: list[dict[str, Any]], llm: LLM, **settings: An
     return stages.run(folder / "job", judge_config(folder, sampled, llm, **settings))
 
 
-def compare_config(folder: Path, said: list[tuple[str, str]], llm: LLM) -> StageConfig:
+def compare_config(folder: Path, said: list[tuple[str, str]], llm: LLM, categories: str = "") -> StageConfig:
+    """`categories`: a letter for each, by turns."""
     rows = [
         {"prompt": f"p{line}", "line": line}
         | {
             side: {"ids": [1] * len(text), "text": text}
             for side, text in zip(("candidate", "incumbent"), both, strict=True)
         }
+        | ({"category": categories[line % len(categories)]} if categories else {})
         for line, both in enumerate(said, start=1)
     ]
     sealed = training.sealed(folder / "answers", "answers.jsonl", rows)
@@ -378,3 +382,28 @@ def test_an_unreadable_line_of_the_journal_costs_what_stands_behind_it_alone(tmp
         journal.write_bytes(b"".join([*lines[:2], b"\x00\xff\n", *lines[3:]]))
         assert judged(tmp_path, sampled, an_llm(server)).code == 0
     assert len(server.asked) == 4 + 4
+
+
+def test_replies_that_come_together_share_their_way_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_durable: list[int] = []
+    file = tmp_path / "judgements" / "judge.jsonl"
+
+    def slow(_: int) -> None:
+        time.sleep(0.05)
+        made_durable.append(len(file.read_bytes().splitlines()))
+
+    monkeypatch.setattr(os, "fsync", slow)
+    replies = [Reply(str(number), "a") for number in range(20)]
+    journal = Journal(file)
+
+    async def together(some: list[Reply]) -> None:
+        await asyncio.gather(*map(journal.add, some))
+
+    for some in (replies[:10], replies[10:]):  # each opening has an event loop of its own
+        with journal:
+            asyncio.run(together(some))
+    assert made_durable == [10, 10, 20, 20], "the first by itself, the nine others at once"
+    with Journal(file) as again:
+        assert again.requests == 20

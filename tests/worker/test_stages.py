@@ -148,6 +148,13 @@ def test_a_candidate_that_is_the_incumbent_changes_nothing_on_gold(
     assert any(row["candidate"]["ids"] != row["incumbent"]["ids"] for row in answers)
 
 
+def test_sampled_gold_answers_of_one_model_are_drawn_twice(tmp_path: Path, llama: Path, reward: Path) -> None:
+    """The draws are all that differs, and what an A/A run is about."""
+    loop = Loop(tmp_path, llama, llama, reward)
+    gold = loop.run(loop.evaluate(temperature=1.0, samples=2)).rows("gold.jsonl")
+    assert any(row["candidate"]["texts"] != row["incumbent"]["texts"] for row in gold)
+
+
 def test_gold_and_lengths_are_what_the_answers_say(loop: Loop) -> None:
     done = loop.run(loop.evaluate(initial=True))
     gold, answers = done.rows("gold.jsonl"), done.rows("answers.jsonl")

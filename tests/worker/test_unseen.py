@@ -11,7 +11,7 @@ from alignment_api import digests, measurements
 from alignment_api.cycle import Judge
 from alignment_api.judges import Verifier
 from alignment_api.stage import ExitCode, InputKind, JudgeParameters, StageConfig
-from alignment_worker import inputs, rows, unseen
+from alignment_worker import inputs, judge_categories, rows, unseen
 from alignment_worker.failures import InvalidModelError, JudgeStaleError
 from alignment_worker.progress import Progress
 from alignment_worker.scoring import Question, RewardModel
@@ -62,7 +62,7 @@ def newest(folder: Path, judge: Path, *datasets: list[dict[str, Any]]) -> list[t
     opened = inputs.opened(config, Places({}), Progress())
     model = RewardModel("judge", judge, 8)
     pairs = unseen.newest_pairs(opened, unseen.trained_on(judge), model.reads)
-    return [(str(chosen.prompt), chosen.text) for chosen, _ in pairs]
+    return [(str(pair.chosen.prompt), pair.chosen.text) for pair in pairs]
 
 
 def test_a_judge_that_agrees_with_unseen_pairs_judges(loop: Loop) -> None:
@@ -195,3 +195,36 @@ def test_a_damaged_list_is_an_error_with_its_file(tmp_path: Path) -> None:
 def test_marks_are_digests_of_what_is_asked() -> None:
     assert unseen.mark("Say A!") == unseen.mark([{"role": "user", "content": "say a"}])
     assert unseen.mark("say a") == digests.short(digests.of_bytes(b"say a"), 16)
+
+
+def test_a_category_counts_and_one_that_is_none_does_not(loop: Loop) -> None:
+    pairs = [{**row, "category": ("code", ["no"])[n % 2]} for n, row in enumerate(rewarding.separable(300))]
+    done = found(loop, pairs)
+    accuracy = done.result.by_category["code"][measurements.JUDGE_ACCURACY]
+    assert list(done.result.by_category) == ["code"]
+    assert 80 < accuracy.n < 120
+    assert accuracy.low is not None
+    assert accuracy.low > 90
+
+
+@pytest.mark.parametrize(
+    ("agreed", "against", "ties", "categories", "stops"),
+    [
+        (0, 5, 0, 1, False),  # 1/32 > 0.025
+        (0, 6, 9, 1, True),  # 1/64
+        (0, 6, 0, 2, False),  # 1/64 > 0.0125: each of two has half the level
+        (0, 7, 0, 2, True),
+        (8, 21, 0, 1, True),  # p = 0.012
+        (9, 20, 0, 1, False),  # p = 0.031
+    ],
+)
+def test_a_category_stops_it_only_by_the_exact_sign_test(
+    agreed: int, against: int, ties: int, categories: int, *, stops: bool
+) -> None:
+    leads = [1.0] * agreed + [-1.0] * against + [0.0] * ties
+    groups = {f"c{number}": leads for number in range(categories)}
+    if stops:
+        with pytest.raises(JudgeStaleError, match=f"'c0': {agreed} of {agreed + against} "):
+            judge_categories.refuse_if_against_people("It", groups, 0.95, "Mend it.")
+    else:
+        judge_categories.refuse_if_against_people("It", groups, 0.95, "Mend it.")

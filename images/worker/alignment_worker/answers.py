@@ -32,7 +32,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Questions:
-    """What every checkpoint is asked. `others[i]` is the other prompt that answer i is set against."""
+    """What every checkpoint is asked. `others[i]` is the other prompt that answer i is set against.
+
+    `of_itself`: candidate and incumbent are one model, whose sampled gold answers would else be drawn alike.
+    """
 
     gold: Sequence[Row]
     held_out: Sequence[Row]
@@ -42,6 +45,7 @@ class Questions:
     parameters: EvaluateParameters
     python: bool  # whether the grader Python may run gold answers
     seed: int
+    of_itself: bool = False
 
 
 def answer(
@@ -53,7 +57,7 @@ def answer(
     InvalidRowError, and as `graders.all_right`.
     """
     policy = models.load_policy(role, folder)
-    gold = _gold(policy, questions, progress) if known is None else known
+    gold = _gold(policy, questions, role, progress) if known is None else known
     ids = held_out_ids(policy, questions)
     parameters = questions.parameters
     held_out = drawn(
@@ -118,14 +122,14 @@ def others(held_out: Sequence[Row], seed: int) -> list[int]:
     return found
 
 
-def _gold(policy: LanguageModel, questions: Questions, progress: Progress) -> list[list[str]]:
+def _gold(policy: LanguageModel, questions: Questions, role: str, progress: Progress) -> list[list[str]]:
     gold_set = questions.parameters.gold_set
     decoding = Decoding(
         samples=gold_set.samples_per_item,
         temperature=gold_set.temperature,
         top_p=1.0,
         max_new_tokens=gold_set.max_new_tokens,
-        seed=questions.seed,
+        seed=_seed(questions.seed, role) if questions.of_itself else questions.seed,
     )
     ids = prompts.encode_rows(
         policy.tokenizer, questions.gold, questions.gold_file, policy.max_positions, policy.vocabulary

@@ -8,3 +8,4 @@ GOLD_ANSWERS = "gold.jsonl"  # of `evaluate`; these three are read by the report
 GOLD_KEYS = "gold-keys.json"  # of `evaluate`, read by that of a later iteration
 COMPARISONS = "comparisons.jsonl"  # of `compare`
 TRAINING_LOG = "training-log.jsonl"  # of `train`
+NEAR_DUPLICATES = "near-duplicates.jsonl"  # train

@@ -15,7 +15,7 @@ from typing import Any
 from alignment_api import measurements as names
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located
-from alignment_worker import rows, unseen
+from alignment_worker import judge_categories, rows, unseen
 from alignment_worker.artifacts import ANSWERS, COMPARISONS
 from alignment_worker.contests import Contest, Referee, referee
 from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
@@ -61,6 +61,7 @@ def run(workspace: Workspace) -> Outcome:
     said = judging.said(confidence)
     rows.write(workspace.run_folder / COMPARISONS, _rows(compared, contests, reward))
     won = [contest.won for contest in contests]
+    by_category, left_out = judge_categories.reported(checked.by_category, said.by_category)
     return Outcome(
         counts={
             "comparisons": len(won),
@@ -70,8 +71,10 @@ def run(workspace: Workspace) -> Outcome:
             "notLonger": sum(not is_longer(row) for row in compared),
             **_added(said.counts, rewarding.counts),
             **checked.counts,
+            **left_out,
         },
         measurements=found | said.measurements | checked.measurements,
+        by_category=by_category,
         model=candidate_of(workspace),
     )
 

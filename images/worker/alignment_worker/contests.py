@@ -80,7 +80,8 @@ class ByComparison:
         return [Contest(share, 1 - share, share) for share in shares]
 
     def said(self, confidence: float) -> Outcome:
-        return Outcome(self.judge.counts(), self.judge.measurements(confidence))
+        judge = self.judge
+        return Outcome(judge.counts(), judge.measurements(confidence), judge.by_category(confidence))
 
 
 def _by_score(candidate: float, incumbent: float) -> Contest:
@@ -95,6 +96,5 @@ def _question(row: dict[str, Any], text: str) -> Question:
 
 def _matchup(row: dict[str, Any]) -> Matchup:
     candidate, incumbent = (row[side] for side in SIDES)
-    return Matchup(
-        row["prompt"], candidate["text"], incumbent["text"], len(candidate["ids"]), len(incumbent["ids"])
-    )
+    tokens = len(candidate["ids"]), len(incumbent["ids"])
+    return Matchup(row["prompt"], candidate["text"], incumbent["text"], *tokens, row.get("category"))

@@ -46,6 +46,7 @@ def run(workspace: Workspace) -> Outcome:
         parameters=parameters,
         python=workspace.config.python_grader is not None,
         seed=workspace.config.seed,
+        of_itself=workspace.inputs.digests["candidate"] == workspace.inputs.digests["policy"],
     )
     keys = _keys(workspace, parameters)
     said, reused = _ask(workspace, questions, keys)

@@ -15,7 +15,7 @@ from typing import Any
 
 from alignment_api.measurements import SCORE_LENGTH_SLOPE, SCORE_SPREAD, Measurement
 from alignment_api.stage import JudgeParameters
-from alignment_worker import length_penalty, llm_ranking, rows, short_correct, unseen
+from alignment_worker import judge_categories, length_penalty, llm_ranking, rows, short_correct, unseen
 from alignment_worker.artifacts import BEST, PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.llm_judge import LLMJudge
@@ -78,6 +78,7 @@ def run(workspace: Workspace) -> Outcome:
             ),
             **judged.measurements,
         },
+        by_category=judged.by_category,
     )
 
 
@@ -89,8 +90,10 @@ def _compared(
     judge = LLMJudge(workspace, parameters.judge.llm, "judge")
     checked = unseen.checked(workspace, judge, "judge", parameters.confidence_percent)
     scores = llm_ranking.scores(judge, samples, workspace.progress)
-    said = judge.measurements(parameters.confidence_percent / 100)
-    return scores, Outcome(judge.counts() | checked.counts, said | checked.measurements)
+    confidence = parameters.confidence_percent / 100
+    by_category, left_out = judge_categories.reported(checked.by_category, judge.by_category(confidence))
+    counts = judge.counts() | checked.counts | left_out
+    return scores, Outcome(counts, judge.measurements(confidence) | checked.measurements, by_category)
 
 
 def _scored(
@@ -113,4 +116,6 @@ def _scored(
     workspace.progress.begin(len(questions), "judgements", "judging")
     flat = iter(judge.scores(questions, workspace.progress))
     scores = [[next(flat) for _ in row["completions"]] for row in samples]
-    return scores, Outcome({"judgements": len(questions), **checked.counts}, checked.measurements)
+    by_category, left_out = judge_categories.reported(checked.by_category)
+    counts = {"judgements": len(questions), **checked.counts, **left_out}
+    return scores, Outcome(counts, checked.measurements, by_category)

@@ -6,6 +6,7 @@ which waits until the first has let go. It goes when the stage is sealed.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -46,6 +47,7 @@ class Journal:
         self._file = file
         self._waiting = waiting
         self._known: dict[str, Reply] = {}
+        self._written = self._durable = 0  # replies, by this process
 
     def __enter__(self) -> Self:
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +59,7 @@ class Journal:
                 f"{self._file}: another pod has sealed this stage meanwhile; this attempt finds its result"
             )
         self._read()
+        self._durably = asyncio.Lock()  # of one event loop, as each opening is
         return self
 
     def __exit__(
@@ -67,11 +70,20 @@ class Journal:
     def get(self, key: str) -> Reply | None:
         return self._known.get(key)
 
-    def add(self, reply: Reply) -> None:
-        """Durable when this returns. Raises OSError."""
+    async def add(self, reply: Reply) -> None:
+        """Durable when this returns. Raises OSError.
+
+        Replies that come while one is being made durable share the next turn, and nobody's requests wait for the disk.
+        """
         self._stream.write(json.dumps(asdict(reply)).encode() + b"\n")
         self._stream.flush()
-        os.fsync(self._stream.fileno())
+        self._written += 1
+        mine = self._written
+        async with self._durably:
+            if self._durable < mine:
+                there = self._written
+                await asyncio.to_thread(os.fsync, self._stream.fileno())
+                self._durable = there
         self._known[reply.key] = reply
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 from alignment_api import digests
 from alignment_api.judges import LLM
 from alignment_api.measurements import FIRST_PREFERRED, LONGER_PREFERRED, ORDER_AGREEMENT, Measurement
-from alignment_worker import llm_question
+from alignment_worker import judge_categories, llm_question
 from alignment_worker.failures import Interrupted, JudgeBudgetError, JudgeUnusableError, WorkerError
 from alignment_worker.interruption import run_interruptibly
 from alignment_worker.llm_journal import REFUSED, Journal, Reply
@@ -35,13 +35,14 @@ _GRACE_SECONDS = 20.0  # for requests under way when the pod is told to stop: th
 
 @dataclass(frozen=True)
 class Matchup:
-    """Two answers to one prompt, with their tokens."""
+    """Two answers to one prompt, with their tokens, and the prompt's category where it is known."""
 
     prompt: Prompt
     first: str
     second: str
     first_tokens: int
     second_tokens: int
+    category: str | None = None
 
 
 @dataclass
@@ -70,6 +71,7 @@ class LLMJudge:
         )
         self._progress = workspace.progress
         self._orders: list[Order] = []
+        self._categories: list[str | None] = []
         self._judged = self._unusable = self._refused = self._under_way = 0
 
     def shares(self, matchups: Sequence[Matchup], done: Callable[[], None]) -> list[float]:
@@ -95,6 +97,7 @@ class LLMJudge:
             else:
                 order = next(orders)
                 self._orders.append(order)
+                self._categories.append(matchup.category)
                 found.append(order.share)
         return found
 
@@ -114,6 +117,14 @@ class LLMJudge:
             ORDER_AGREEMENT: judge_bias.order_agreement(self._orders, confidence),
             FIRST_PREFERRED: judge_bias.first_preferred(self._orders, confidence),
             LONGER_PREFERRED: judge_bias.longer_preferred(self._orders, confidence),
+        }
+
+    def by_category(self, confidence: float) -> dict[str, dict[str, Measurement]]:
+        """How often it says the same in both orders, in each category."""
+        groups = judge_categories.grouped(self._orders, self._categories)
+        return {
+            category: {ORDER_AGREEMENT: judge_bias.order_agreement(orders, confidence)}
+            for category, orders in groups.items()
         }
 
     async def _all(self, work: _Work) -> None:
@@ -165,7 +176,7 @@ class LLMJudge:
         async with self._affordable():
             said = await self._endpoint.ask(asked)
             reply = Reply(key, **_read(said.text, refused=said.refused), tokens=said.tokens)
-            self._journal.add(reply)
+            await self._journal.add(reply)
         return reply
 
     @asynccontextmanager

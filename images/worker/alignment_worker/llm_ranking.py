@@ -33,4 +33,5 @@ def scores(judge: LLMJudge, samples: Sequence[dict[str, Any]], progress: Progres
 
 def _matchup(row: dict[str, Any], first: int, second: int) -> Matchup:
     one, other = row["completions"][first], row["completions"][second]
-    return Matchup(row["prompt"], one["text"], other["text"], len(one["ids"]), len(other["ids"]))
+    tokens = len(one["ids"]), len(other["ids"])
+    return Matchup(row["prompt"], one["text"], other["text"], *tokens, row.get("category"))

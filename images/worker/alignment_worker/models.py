@@ -150,6 +150,24 @@ def load_reward_model(role: str, folder: Path) -> ScoringModel:
     )
 
 
+def load_embedding_model(role: str, folder: Path) -> ScoringModel:
+    """Its states are what counts: a head that the folder has weights of is left out. Raises InvalidModelError."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoModel  # noqa: PLC0415
+
+    from alignment_worker.precision import device  # noqa: PLC0415
+
+    _check_files(role, folder)
+    config = _config(role, folder).get_text_config()
+    model = _loaded(role, folder, AutoModel, torch.float32).to(device())
+    return ScoringModel(
+        model=model.eval(),
+        tokenizer=load_tokenizer(folder, role),
+        embeddings=config.vocab_size,
+        max_positions=_max_positions(config),
+    )
+
+
 def load_backbone(role: str, folder: Path) -> Any:
     """A sequence classifier with one label in FP32, on the CPU; a causal language model gets a new head.
 

@@ -21,6 +21,7 @@ from alignment_api.measurements import START_REWARD, TRAIN_KL, TRAIN_LOSS, TRAIN
 from alignment_api.ppo import PPO
 from alignment_api.stage import DIVERGED_AT, TrainParameters
 from alignment_worker import (
+    judge_categories,
     models,
     ppo,
     ppo_batch,
@@ -57,6 +58,7 @@ class Trained:
     log: list[dict[str, Any]]
     counts: dict[str, int]
     measurements: dict[str, Measurement]
+    by_category: dict[str, dict[str, Measurement]]
 
 
 def train(workspace: Workspace, parameters: TrainParameters, adapters: Any | None) -> Trained:
@@ -80,8 +82,10 @@ def train(workspace: Workspace, parameters: TrainParameters, adapters: Any | Non
     loop = Loop(actor, reference, Rollouts(pool, parameters, judge), parameters)
     identity = digests.of_json(train_checkpoints.identity(workspace))
     loop.run(Checkpoints(workspace.stage_folder / "checkpoints", identity), workspace.progress)
-    counts = pool.counts | checked.counts | loop.counts
-    return Trained(actor.merged(), loop.log, counts, checked.measurements | measured(loop.state.log))
+    by_category, left_out = judge_categories.reported(checked.by_category)
+    counts = pool.counts | checked.counts | left_out | loop.counts
+    found = checked.measurements | measured(loop.state.log)
+    return Trained(actor.merged(), loop.log, counts, found, by_category)
 
 
 def measured(log: list[dict[str, Any]]) -> dict[str, Measurement]:

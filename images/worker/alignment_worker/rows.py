@@ -66,10 +66,12 @@ class Pair:
     prompt_ids: list[int] | None = None
     chosen_ids: list[int] | None = None
     rejected_ids: list[int] | None = None
+    category: str | None = None
 
     def columns(self) -> dict[str, Any]:
         """By the names that it is read from again."""
-        return {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
+        columns = {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
+        return columns if self.category is None else {**columns, "category": self.category}
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,8 @@ def pair_of(raw: Raw) -> Pair:
     ids = [_ids(columns, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")]
     prompt = prompt_of(columns, "prompt")
     if None not in ids:  # sampled: an answer may be nothing but EOS, and its text empty
-        return Pair(raw.number, prompt, columns.get("chosen", ""), columns.get("rejected", ""), *ids)
+        chosen, rejected = columns.get("chosen", ""), columns.get("rejected", "")
+        return Pair(raw.number, prompt, chosen, rejected, ids[0], ids[1], ids[2])
     chosen, rejected = prompt_of(columns, "chosen"), prompt_of(columns, "rejected")
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise RowProblemError(
@@ -276,7 +279,7 @@ def pair_of(raw: Raw) -> Pair:
         raise RowProblemError("`chosen` is a list of messages but `prompt` a string; give both as messages")
     if chosen == rejected:
         raise RowProblemError("`chosen` equals `rejected`, and such a pair teaches nothing; take it out")
-    return Pair(raw.number, prompt, chosen, rejected)
+    return Pair(raw.number, prompt, chosen, rejected, category=category_if_any(columns))
 
 
 def where(path: Path) -> str:
@@ -412,6 +415,14 @@ def _category(columns: Mapping[str, Any]) -> str | None:
             f"`category` {shown(category)} is longer than {MAX_CATEGORY_LENGTH} characters; shorten it"
         )
     return category
+
+
+def category_if_any(columns: Mapping[str, Any]) -> str | None:
+    """Of a dataset's row, where other people's columns may bear the name: what is no category counts as none."""
+    try:
+        return _category(columns)
+    except RowProblemError:
+        return None
 
 
 def _ids(columns: Mapping[str, Any], name: str) -> list[int] | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from alignment_worker import (
     lora,
     model_card,
     models,
+    near_duplicates,
     ppo_training,
     precision,
     train_best_of_n,
@@ -121,16 +122,20 @@ def _run_online(workspace: Workspace, parameters: TrainParameters, start: Path) 
         trained = ppo_training.train(workspace, parameters, adapters)
     train_log.write(workspace.run_folder / LOG, trained.log)
     train_weights.store(trained.model, start, workspace.run_folder / MODEL)
-    counts, measurements = trained.counts, trained.measurements
+    counts, measurements, by_category = trained.counts, trained.measurements, trained.by_category
     del trained
     change = _change(workspace, start, counts["steps"], training)
     counts |= {"parameters": change.parameters, "parametersChanged": change.changed}
-    return _candidate(workspace, counts, measurements)
+    return replace(_candidate(workspace, counts, measurements), by_category=by_category)
 
 
 def _candidate(workspace: Workspace, counts: dict[str, int], measurements: dict[str, Measurement]) -> Outcome:
     """With its card."""
     folder, inputs = workspace.run_folder / MODEL, workspace.inputs
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, TrainParameters)
+    if parameters.near_percent is not None:
+        counts = counts | near_duplicates.flag(workspace, parameters.near_percent)
     card = model_card.of_checkpoint(workspace.config, inputs.digests, counts, inputs.path("start"))
     (folder / model_card.FILE).write_text(card)
     return Outcome(counts, measurements, model=folder)

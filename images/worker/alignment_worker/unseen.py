@@ -14,7 +14,7 @@ from pathlib import Path
 
 from alignment_api import digests
 from alignment_api.measurements import COMPARISON_JUDGE_ACCURACY, JUDGE_ACCURACY, Measurement
-from alignment_worker import rows
+from alignment_worker import judge_categories, rows
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.failures import InvalidModelError, JudgeStaleError
 from alignment_worker.inputs import Inputs
@@ -49,6 +49,15 @@ _ROLES = {
     ),
 }
 _DIGITS = 16
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Two answers to a prompt, as people's labels have them; the category if the row names one."""
+
+    chosen: Question
+    rejected: Question
+    category: str | None
 
 
 def mark(prompt: Prompt) -> str:
@@ -96,33 +105,56 @@ def checked(workspace: Workspace, judge: Scorer | LLMJudge, role: str, confidenc
     called = _ROLES[role]
     if not any(workspace.inputs.roles("dataset")):
         return Outcome({called.pairs: 0})
+    confidence = confidence_percent / 100
+    measured: Callable[[Sequence[float], float], Measurement]
     if isinstance(judge, LLMJudge):
-        accuracy = _agreement(workspace, judge, confidence_percent / 100)
+        pairs = newest_pairs(workspace.inputs)
+        leads = _leads(workspace, judge, pairs)
+        measured, limit = _agreement, CHANCE_PERCENT
+        what = f"The LLM of {called.field}"
         remedy = f"Name another model in {called.field}.llm, or change the rubric."
-        refuse_if_stale(f"The LLM of {called.field}", accuracy, remedy, CHANCE_PERCENT)
     else:
         pairs = newest_pairs(workspace.inputs, trained_on(judge.folder), judge.reads)
-        accuracy = reward_quality.accuracy(margins(judge, pairs), confidence_percent / 100)
+        leads = margins(judge, [(pair.chosen, pair.rejected) for pair in pairs])
+        measured, limit = reward_quality.accuracy, LIMIT_PERCENT
+        what = f"The reward model {workspace.config.inputs[role].uri}"
         remedy = f"Train a new one on newer pairs (spec.reward), or name another in {called.field}.rewardModel.uri."
-        refuse_if_stale(f"The reward model {workspace.config.inputs[role].uri}", accuracy, remedy)
-    counts = {called.pairs: accuracy.n, f"{called.pairs}Missing": max(0, FEWEST - accuracy.n)}
-    return Outcome(counts, {called.accuracy: accuracy} if accuracy.n else {})
+    accuracy = measured(leads, confidence)
+    refuse_if_stale(what, accuracy, remedy, limit)
+    groups = judge_categories.grouped(leads, [pair.category for pair in pairs])
+    judge_categories.refuse_if_against_people(what, groups, confidence, remedy)
+    return Outcome(
+        {called.pairs: accuracy.n, f"{called.pairs}Missing": max(0, FEWEST - accuracy.n)},
+        {called.accuracy: accuracy} if accuracy.n else {},
+        {category: {called.accuracy: measured(some, confidence)} for category, some in groups.items()},
+    )
 
 
-def _agreement(workspace: Workspace, judge: LLMJudge, confidence: float) -> Measurement:
-    """Percent: the chosen answer's share of the win in both orders, a tie being half of one."""
-    pairs = newest_pairs(workspace.inputs)
+def _leads(workspace: Workspace, judge: LLMJudge, pairs: Sequence[Labelled]) -> list[float]:
+    """What the chosen answers win by, in both orders: from −½ to ½, and 0 is a tie."""
     matchups = [
-        Matchup(chosen.prompt, chosen.text, rejected.text, len(chosen.text), len(rejected.text))
-        for chosen, rejected in pairs
+        Matchup(
+            pair.chosen.prompt,
+            pair.chosen.text,
+            pair.rejected.text,
+            len(pair.chosen.text),
+            len(pair.rejected.text),
+            pair.category,
+        )
+        for pair in pairs
     ]
     workspace.progress.begin(len(matchups), "pairs", "comparing with people's labels")
-    return mean([100 * share for share in judge.shares(matchups, workspace.progress.advance)], confidence)
+    return [share - 0.5 for share in judge.shares(matchups, workspace.progress.advance)]
+
+
+def _agreement(leads: Sequence[float], confidence: float) -> Measurement:
+    """Percent: the chosen answer's share of the win, a tie being half of one, with Student's t interval."""
+    return mean([50 + 100 * lead for lead in leads], confidence)
 
 
 def newest_pairs(
     inputs: Inputs, seen: Collection[str] = (), reads: Callable[[Question], bool] = lambda _: True
-) -> list[tuple[Question, Question]]:
+) -> list[Labelled]:
     """At most MOST pairs of the datasets whose prompt has none of the marks in `seen`, one of each prompt.
 
     The newest of a dataset is its last row; several datasets take turns. Raises InvalidRowError, and what `reads` and
@@ -137,7 +169,7 @@ def newest_pairs(
         both = questions(pair, where)
         if reads(both[0]) and reads(both[1]):
             used.add(marked)
-            found.append(both)
+            found.append(Labelled(*both, pair.category))
             if len(found) == MOST:
                 break
     return found

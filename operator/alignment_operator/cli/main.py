@@ -12,6 +12,7 @@ from alignment_operator.cli.program import is_plugin
 
 COMMANDS = {
     "run": "run one iteration here, without a cluster",
+    "noise": "measure what the gates see in two equal models, here, without a cluster",
     "validate": "say what is wrong with manifests",
     "plan": "say what an iteration would do, without doing it",
     "render": "print the Jobs that an iteration would create",
@@ -25,6 +26,7 @@ COMMANDS = {
     "reject": "refuse the candidate of an iteration that is held",
     "cancel": "end the running iteration",
     "rollback": "promote again what was promoted before",
+    "gold": "write a gold set from samples of lm-evaluation-harness, or from other files",
     "verify": "check what was promoted against its evidence, in the store's files",
 }
 

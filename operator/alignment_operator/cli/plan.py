@@ -54,7 +54,7 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None
     for dataset in datasets:
         _print_stages(f"dataset {dataset['metadata']['name']}", simulate_dataset(dataset), counting)
     for document in manifests.cycles:
-        simulated = simulate_cycle(_as_it_is(document.value, state), datasets)
+        simulated = simulate_cycle(as_it_is(document.value, state), datasets)
         iteration = simulated.frozen.number
         _print_stages(f"cycle {simulated.owner.name}, iteration {iteration}", simulated, counting)
         _print_decision(simulated)
@@ -110,7 +110,7 @@ class Counting:
         return None
 
 
-def _as_it_is(manifest: Manifest, state: Path) -> Manifest:
+def as_it_is(manifest: Manifest, state: Path) -> Manifest:
     """The manifest with the identity and status that an earlier local run gave it."""
     if not (state / "objects").is_dir():
         return manifest

@@ -73,7 +73,7 @@ def command(
     manifests.refuse_several()
     if not manifests.cycles and not manifests.datasets:
         raise CommandError("no AlignmentCycle or PreferenceDataset in these files", Exit.INVALID)
-    _require_worker()
+    require_worker()
     state = state or STATE
     folders = claims_of(claims, manifests, state)
     keys = secrets_of(secrets, [document.value for document in manifests.cycles])
@@ -146,7 +146,7 @@ def _status(ended: Sequence[Snapshot]) -> Exit:
     return _OUTCOMES.get(iteration.get("outcome", ""), Exit.FAILED)
 
 
-def _require_worker() -> None:
+def require_worker() -> None:
     missing = [
         name
         for name in ("alignment_worker", "torch", "transformers", "trl")

@@ -59,7 +59,7 @@ def simulate_cycle(manifest: Manifest, datasets: Sequence[Manifest]) -> Simulate
 def simulate_dataset(manifest: Manifest) -> Simulated:
     """The refresh of a valid manifest."""
     spec, _ = parse_dataset(manifest)
-    owner = _owner(manifest)
+    owner = owner_of(manifest)
     observed = ObservedDataset(owner, settings(), spec, (), PreferenceDatasetStatus())
     begun = plan_dataset.plan(observed, _MEANWHILE).status  # it is written before there is a Job
     planned = plan_dataset.plan(replace(observed, status=begun), _MEANWHILE)
@@ -71,7 +71,7 @@ class _CycleSimulation:
     def __init__(self, manifest: Manifest, datasets: Sequence[Manifest]) -> None:
         spec, _ = parse_cycle(manifest)
         assert spec is not None
-        self._owner = _owner(manifest)
+        self._owner = owner_of(manifest)
         self._unknown: dict[str, str] = {}
         status = AlignmentCycleStatus.of(manifest.get("status"))
         if status.iteration and status.iteration.outcome is None:
@@ -148,7 +148,7 @@ class _CycleSimulation:
         manifest = datasets[name]
         spec, _ = parse_dataset(manifest)
         assert isinstance(spec, PreferenceDatasetSpec)
-        owner = _owner(manifest)
+        owner = owner_of(manifest)
         prefix = names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid)
         revision = DatasetRevision(
             name=name,
@@ -159,7 +159,7 @@ class _CycleSimulation:
         return DatasetView(name, revision)
 
 
-def _owner(manifest: Manifest) -> Owner:
+def owner_of(manifest: Manifest) -> Owner:
     metadata = manifest["metadata"]
     return Owner(
         namespace=metadata.get("namespace") or "default",

@@ -21,7 +21,7 @@ from alignment_operator.cli.program import command
 from alignment_operator.local.jobs import StageProgress
 from alignment_operator.local.run import Snapshot, Watch
 
-_LINE_EVERY_SECONDS = 10.0
+LINE_EVERY_SECONDS = 10.0
 _MARKS = {"Succeeded": "✓", "Failed": "✗", "Running": "▸", "Pending": "·"}
 
 
@@ -96,7 +96,7 @@ class Lines:
         progress = snapshot.progress
         if progress is not None:
             told = self._rates.told(progress)
-            if time.monotonic() - self._said_at >= _LINE_EVERY_SECONDS:
+            if time.monotonic() - self._said_at >= LINE_EVERY_SECONDS:
                 self._say(f"{progress.stage}: {told}")
 
     def _say(self, line: str) -> None:

@@ -58,6 +58,8 @@ _KIND: Mapping[str, Mapping[str, Any]] = {
     },
     names.LEAKED_PROMPTS: {"label": "prompts that hold gold or held-out ones", "digits": 0},
     names.LEAKED_ROWS: {"label": "rows of datasets that do", "digits": 0},
+    names.NEAR_PROMPTS: {"label": "prompts that resemble one", "digits": 0},
+    names.NEAR_ROWS: {"label": "prompts of datasets that do", "digits": 0},
     names.WIN_RATE: {"label": "win rate", "unit": "%", "even": 50.0},
     names.WIN_RATE_EVIDENCE: {"label": "evidence, logarithm of the e-value", "digits": 2, "even": 0.0},
     names.WIN_RATE_EVIDENCE_NEEDED: {"label": "evidence that it takes", "digits": 2},
@@ -158,9 +160,10 @@ def _reward_hacking(name: str, spec: AlignmentCycleSpec) -> Range:
     return suspicious.get(name, {})
 
 
-def _contamination(_: str, spec: AlignmentCycleSpec) -> Range:
+def _contamination(name: str, spec: AlignmentCycleSpec) -> Range:
     limits = spec.gates.contamination
-    return {"most": 0.0} if limits and limits.action == "Fail" else {}
+    flagged = name in {names.NEAR_PROMPTS, names.NEAR_ROWS}
+    return {"most": 0.0} if limits and limits.action == "Fail" and not flagged else {}
 
 
 _ALLOWED: Mapping[Gate, Callable[[str, AlignmentCycleSpec], Range]] = {

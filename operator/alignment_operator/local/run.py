@@ -80,7 +80,7 @@ async def run(
     with run_lock(state):
         worker = WarmWorker(state / "worker.log")
         try:
-            with _interruptible(worker):
+            with interruptible(worker):
                 return await _Runner(Directory(state), worker, claims, secrets, watch).run(cycle, datasets)
         except asyncio.CancelledError:
             raise InterruptedRunError from None
@@ -244,7 +244,7 @@ class _Runner:
 
 
 @contextmanager
-def _interruptible(worker: WarmWorker) -> Iterator[None]:
+def interruptible(worker: WarmWorker) -> Iterator[None]:
     """The first signal ends the run in order; a second one does not wait for the stage to end."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()

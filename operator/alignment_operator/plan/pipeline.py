@@ -179,8 +179,9 @@ def _train(context: Context, inputs: dict[str, Input]) -> _Work:
         training=training,
         datasets=spec.datasets or [],
         sampled_by=inputs["policy"].digest if spec.prompts else None,
+        near_percent=_near_percent(spec),
     )
-    return _Work(parameters, needed, spec.training.seed)
+    return _Work(parameters, needed | _near(inputs), spec.training.seed)
 
 
 def _train_online(context: Context, inputs: dict[str, Input]) -> _Work:
@@ -197,9 +198,22 @@ def _train_online(context: Context, inputs: dict[str, Input]) -> _Work:
             per_iteration=spec.prompts.per_iteration,
             confidence_percent=spec.evaluation.confidence_percent,
         ),
+        near_percent=_near_percent(spec),
     )
     needed = _select(inputs, "prompts", "goldSet", "heldOutPrompts") | _judging(spec.judge, inputs)
-    return _Work(parameters, needed | _anchors(spec, inputs), spec.training.seed)
+    return _Work(parameters, needed | _near(inputs) | _anchors(spec, inputs), spec.training.seed)
+
+
+def _near_percent(spec: AlignmentCycleSpec) -> float | None:
+    gate = spec.gates.contamination
+    return gate.embedding.min_similarity_percent if gate and gate.embedding else None
+
+
+def _near(inputs: dict[str, Input]) -> dict[str, Input]:
+    """What near-duplicates are looked for with, and in."""
+    if "embedding" not in inputs:
+        return {}
+    return _optional(inputs, "embedding", "prompts", "goldSet", "heldOutPrompts")
 
 
 def _anchors(spec: AlignmentCycleSpec, inputs: dict[str, Input]) -> dict[str, Input]:
@@ -292,6 +306,9 @@ def _all_inputs(context: Context) -> dict[str, Input]:
         found["initial"] = (spec.policy.model, InputKind.MODEL)
     if spec.reward:
         found["backbone"] = (spec.reward.model, InputKind.MODEL)
+    embedding = spec.gates.contamination.embedding if spec.gates.contamination else None
+    if embedding:
+        found["embedding"] = (embedding.model, InputKind.EMBEDDING_MODEL)
     if spec.prompts:
         checkable = spec.judge is not None and spec.judge.verifier is not None
         found["prompts"] = (spec.prompts.uri, InputKind.CHECKABLE_PROMPTS if checkable else InputKind.PROMPTS)

@@ -92,9 +92,9 @@ def _ranked(raw: Raw) -> list[Preference]:
         raise RowProblemError(raw.problem)
     columns = raw.columns
     prompt, completions = rows.prompt_of(columns, "prompt"), _completions(columns)
-    goodness = _goodness(columns, len(completions))
+    goodness, category = _goodness(columns, len(completions)), rows.category_if_any(columns)
     pairs: list[Preference] = [
-        Pair(raw.number, prompt, completions[better], completions[worse])
+        Pair(raw.number, prompt, completions[better], completions[worse], category=category)
         for better, worse in _better(goodness)
         if completions[better] != completions[worse]
     ]

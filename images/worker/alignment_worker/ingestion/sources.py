@@ -21,7 +21,7 @@ from alignment_worker.ingestion.inference_log import InferenceLog, Judged, Open
 from alignment_worker.ingestion.label_studio_server import LabelStudio
 from alignment_worker.ingestion.label_studio_tasks import Tasks
 from alignment_worker.ingestion.log_formats import Answered, Said, records
-from alignment_worker.rows import Pair, Preference, Raw, RowProblemError, pair_of
+from alignment_worker.rows import Preference, Raw, RowProblemError, pair_of
 from alignment_worker.workspace import Workspace
 
 MOST_OPEN = 1000  # pairs that are remembered to be pushed, the last ones
@@ -153,11 +153,12 @@ def _given(task: dict[str, Any], said: dict[str, Any]) -> Given:
     """`file` names the task, `line` the annotation."""
     file, line = f"task {task.get('id')}", int(said["annotation"])
     columns = {name: said[name] for name in ("prompt", "chosen", "rejected")}
+    columns["category"] = (task.get("data") or {}).get("category")
     try:
         found = pair_of(Raw(line, columns))
     except RowProblemError as problem:
         return Given(file, line, problem=str(problem), row=columns)
-    return Given(file, line, [Pair(line, found.prompt, found.chosen, found.rejected)], row=columns)
+    return Given(file, line, [found], row=columns)
 
 
 def _in_sample(answered: Answered, percent: float) -> bool:

@@ -267,6 +267,65 @@ def _moved(items: Sequence[Row]) -> dict[str, tuple[int, int]]:
     return found
 
 
+# Where the stages report it, who it is, and what of: the judge of `judge` is the training judge.
+_JUDGED = (
+    ("training judge", (Stage.JUDGE, Stage.TRAIN), names.JUDGE_ACCURACY),
+    ("comparison judge", (Stage.COMPARE,), names.COMPARISON_JUDGE_ACCURACY),
+)
+_CHANCE = 50.0
+
+
+def judges(results: Mapping[Stage, StageResult]) -> Table:
+    """Each judge's agreement with people's labels, and with itself in the other order: in all, and by category."""
+    rows: list[list[str | Markup]] = []
+    for who, stages, accuracy in _JUDGED:
+        for result in (results[stage] for stage in stages if stage in results):
+            for category, measured in (("all", result.measurements), *sorted(result.by_category.items())):
+                labels, orders = measured.get(accuracy), measured.get(names.ORDER_AGREEMENT)
+                if labels is not None or orders is not None:
+                    rows.append([f"{who}, {category}", *_agreed(labels), _beats(labels), *_agreed(orders)])
+    headers = [
+        "judge",
+        "agrees with people, %",
+        "pairs",
+        "better than a coin",
+        "same in both orders, %",
+        "pairs",
+    ]
+    missing = "" if rows else "No judge was checked on people's labels, and none was asked in both orders."
+    return Table(headers, rows, missing=missing)
+
+
+def _agreed(value: Measurement | None) -> tuple[str, str]:
+    if value is None or value.estimate is None:
+        return "", ""
+    return f"{number(value.estimate)} {interval(value)}".strip(), count(value.n)
+
+
+def _beats(labels: Measurement | None) -> str:
+    if labels is None or labels.estimate is None or labels.low is None or labels.high is None:
+        return ""
+    return "yes" if labels.low > _CHANCE else "no" if labels.high < _CHANCE else "not shown"
+
+
+_MOST_NEAR = 10
+
+
+def near(duplicates: Artifact) -> Table:
+    """Of what was flagged as near-duplicates, the most alike; no rows if nothing was looked for or found."""
+    rows = [
+        [
+            f"{row['source']}, row {row['line']}",
+            row["prompt"],
+            f"{row['measuredOn']}, row {row['measuredLine']}",
+            row["measuredPrompt"],
+            number(row["percent"]),
+        ]
+        for row in duplicates.rows[:_MOST_NEAR]
+    ]
+    return Table(["trained on", "prompt", "measured on", "prompt there", "alike, %"], rows)
+
+
 # Measurement, stage, title, unit, digits, and where nothing changed.
 _TREND = (
     (names.GOLD_POOLED, Stage.EVALUATE, "Gold set, change", "points", 1, 0.0),

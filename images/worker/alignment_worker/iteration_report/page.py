@@ -97,6 +97,8 @@ class Page:
     comparison: Sequence[Figure]
     lengths: Figure
     rewards: Figure
+    judges: Table
+    near: Table
     gold: Table
     trend: Sequence[Figure]
     curves: Sequence[Figure]
@@ -137,6 +139,8 @@ def page_of(config: ReportConfig, artifacts: Artifacts) -> Page:
         ],
         lengths=figures.lengths(artifacts.answers),
         rewards=figures.rewards(artifacts.comparisons),
+        judges=figures.judges(results),
+        near=figures.near(artifacts.near),
         gold=figures.gold(results.get(Stage.EVALUATE), artifacts.gold, _gold_limits(config)),
         trend=figures.trend(config, known),
         curves=figures.curves(artifacts.training),

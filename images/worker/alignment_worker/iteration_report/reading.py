@@ -12,7 +12,7 @@ from alignment_api.cycle_status import Iteration
 from alignment_api.iteration_report import ReportConfig
 from alignment_api.stage import Located, Stage, StageResult
 from alignment_worker import rows
-from alignment_worker.artifacts import ANSWERS, COMPARISONS, GOLD_ANSWERS, TRAINING_LOG
+from alignment_worker.artifacts import ANSWERS, COMPARISONS, GOLD_ANSWERS, NEAR_DUPLICATES, TRAINING_LOG
 from alignment_worker.failures import WorkerError
 from alignment_worker.store import MANIFEST, Places, SealedFolder, result_of
 
@@ -36,6 +36,7 @@ class Artifacts:
     gold: Artifact
     comparisons: Artifact
     training: Artifact
+    near: Artifact
     results: Mapping[int, Mapping[Stage, StageResult]]
 
 
@@ -54,6 +55,7 @@ def artifacts_of(config: ReportConfig, places: Places) -> Artifacts:
         gold=artifact(Stage.EVALUATE, GOLD_ANSWERS),
         comparisons=artifact(Stage.COMPARE, COMPARISONS),
         training=artifact(Stage.TRAIN, TRAINING_LOG),
+        near=artifact(Stage.TRAIN, NEAR_DUPLICATES),
         results=results(config.iterations, numbers, places),
     )
 

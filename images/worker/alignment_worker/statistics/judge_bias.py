@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
 from alignment_api.measurements import Measurement
 from alignment_worker.statistics.mean_change import mean
 from alignment_worker.statistics.proportions import percent
@@ -60,3 +62,22 @@ def longer_preferred(orders: Sequence[Order], confidence: float) -> Measurement:
     return percent(
         sum((order.share > 0.5) == (order.longer > 0) for order in decided), len(decided), confidence
     )
+
+
+@dataclass(frozen=True)
+class Against:
+    """Pairs that were decided, those of them that agree with the labels, and the p-value of fewer than half."""
+
+    agreed: int
+    decided: int
+    p: float
+
+
+def against(leads: Sequence[float]) -> Against:
+    """Exact sign test that the labels' answer wins less than half of the decided pairs; ties tell nothing.
+
+    `leads`: what the labels' answer leads by, below 0 if it lost. Without a decided pair the p-value is 1.
+    """
+    agreed, decided = sum(lead > 0 for lead in leads), sum(lead != 0 for lead in leads)
+    p = float(stats.binomtest(agreed, decided, alternative="less").pvalue) if decided else 1.0
+    return Against(agreed, decided, p)

@@ -91,6 +91,8 @@ def _harm(changes: Floats, seed: int) -> float:
     changed = changes[changes != 0]
     if not len(changed):
         return 1.0
+    if len(changed) == 1:  # both signs, which permutation_test does not take
+        return 0.5 if changed[0] < 0 else 1.0
     return float(
         stats.permutation_test(
             (changed,),

@@ -1,0 +1,115 @@
+"""An A/A run: the incumbent against itself, drawn twice, by the gates of an iteration. What differs is noise.
+
+It is no iteration: nothing is sampled for training, trained or promoted, and no object or folder of the store changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alignment_api import digests
+from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.cycle_status import Iteration, StageStatus
+from alignment_api.gates import Gate, GateResult, Verdict
+from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageConfig, StageResult
+from alignment_api.uris import join
+from alignment_operator.gates.judge import judge_all
+from alignment_operator.observed import Frozen, Owner
+from alignment_operator.plan import pipeline
+
+_LEFT_OUT = (Gate.CONTAMINATION, Gate.DIVERGENCE)
+_NOT_KNOWN_YET = digests.of_bytes(b"")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """`output`: URI of a folder that its stages may write to, and that is not the cycle's. `incumbent`: None is M_0."""
+
+    owner: Owner
+    spec: AlignmentCycleSpec
+    incumbent: Located | None
+    level_percent: float | None
+    output: str
+    seed: int
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        compared = (Stage.COMPARE,) if self.spec.evaluation.comparison else ()
+        return (Stage.EVALUATE, *compared)
+
+    def config(self, stage: Stage, results: Mapping[Stage, StageResult]) -> StageConfig:
+        """As an iteration would have it, but that the candidate is the incumbent. `results`: of the stages before."""
+        config = pipeline.stage_config(
+            stage, pipeline.Context(self.owner, self._frozen, self._at(results), None)
+        )
+        inputs = dict(config.inputs)
+        if "candidate" in inputs:
+            inputs["candidate"] = inputs["policy"]
+        output = join(self.output, "iterations", "1", stage.value)
+        return config.model_copy(update={"inputs": inputs, "output": output, "seed": self.seed})
+
+    def verdicts(self, results: Mapping[Stage, StageResult]) -> tuple[GateResult, ...]:
+        """What each gate says of the equal model. `results`: of all stages."""
+        model = results[Stage.EVALUATE].model
+        assert model is not None  # evaluate says whose answers it measured
+        trained = StageResult(manifest=model, model=model)
+        inputs = {role: digest for result in results.values() for role, digest in result.inputs.items()}
+        return judge_all(self._judged, {Stage.TRAIN: trained, **results}, inputs, model)
+
+    @property
+    def left_out(self) -> list[Gate]:
+        """Gates of the spec that have nothing to look at."""
+        asked = {
+            Gate.CONTAMINATION: self.spec.gates.contamination,
+            Gate.DIVERGENCE: self.spec.gates.divergence,
+        }
+        return [gate for gate in _LEFT_OUT if asked[gate] is not None]
+
+    @property
+    def _judged(self) -> AlignmentCycleSpec:
+        """An equal model diverges by nothing, and nothing that it was trained on leaks."""
+        gates = self.spec.gates.model_copy(update={"contamination": None, "divergence": None})
+        return self.spec.model_copy(update={"gates": gates})
+
+    @property
+    def _frozen(self) -> Frozen:
+        return Frozen(
+            name="",
+            number=1,
+            trigger="Manual",
+            slot="",
+            started_at="",
+            handled_run="",
+            generation=self.owner.generation,
+            spec=self._judged,
+            incumbent=self.incumbent,
+            datasets=(),
+            contract_version=CONTRACT_VERSION,
+        )
+
+    def _at(self, results: Mapping[Stage, StageResult]) -> Iteration:
+        same = self.incumbent or Located(uri=self.spec.policy.model, digest=_NOT_KNOWN_YET)
+        return Iteration(
+            number=1,
+            trigger="Manual",
+            generation=self.owner.generation,
+            revision="",
+            started_at="",
+            inputs={role: digest for result in results.values() for role, digest in result.inputs.items()},
+            incumbent=self.incumbent,
+            candidate=same,
+            stages=[
+                StageStatus(name=stage, state="Succeeded", result=result) for stage, result in results.items()
+            ],
+            level_percent=self.level_percent,
+        )
+
+
+def alarms(gates: tuple[GateResult, ...]) -> list[GateResult]:
+    """Where noise alone would have decided: an equal model refused as harmful, or preferred."""
+    return [
+        gate
+        for gate in gates
+        if gate.verdict is (Verdict.PASSED if gate.name is Gate.WIN_RATE else Verdict.FAILED)
+    ]
