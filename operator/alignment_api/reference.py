@@ -18,8 +18,8 @@ Both kinds are `{API_VERSION}`, namespaced, and in the category `alignment`: `ku
 name has at most {names.MAX_NAME_LENGTH} characters and no dots.
 
 A URI is `pvc://CLAIM/PATH` or `file:///PATH`, at most {uris.MAX_LENGTH} characters, without `..`. In
-`file://` a space is `%20` and `%` is `%25`; a `pvc://` path is taken as it is. A quantity is one of Kubernetes: `500m`, `4`,
-`8Gi`. A field that is not listed here is refused, not ignored.
+`file://` a space is `%20` and `%` is `%25`; a `pvc://` path is taken as it is. A quantity is one of Kubernetes:
+`500m`, `4`, `8Gi`. A field that is not listed here is refused, not ignored.
 """
 
 

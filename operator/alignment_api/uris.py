@@ -25,7 +25,7 @@ MAX_STORED_LENGTH = 1024
 
 @dataclass(frozen=True)
 class Location:
-    """A parsed URI. `claim` is empty for `file://`; `path` is relative for `pvc://`, absolute for `file://`, unescaped."""
+    """A parsed URI. `claim` is empty for `file://`; `path` is relative for `pvc://`, else absolute, without escapes."""
 
     claim: str
     path: PurePosixPath

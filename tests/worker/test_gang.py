@@ -165,7 +165,7 @@ import json, os, signal, sys
 from pathlib import Path
 from alignment_worker import main, train_checkpoints, train_sharding
 
-held, gathered, keep = Path(sys.argv.pop(1)), train_sharding.gathered, train_checkpoints.Checkpoints.keep
+held, gathered, keep = Path(sys.argv.pop(1)), train_sharding.gathered_state, train_checkpoints.Checkpoints.keep
 
 def numbers(tensors):
     return sum(train_sharding.own_part(each).numel() for each in tensors)
@@ -180,7 +180,7 @@ def keep_and_die(self, step, write):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-train_sharding.gathered = gathered_and_counted
+train_sharding.gathered_state = gathered_and_counted
 train_checkpoints.Checkpoints.keep = keep_and_die
 sys.exit(main.main(sys.argv[1:]))
 """

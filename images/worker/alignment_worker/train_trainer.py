@@ -46,7 +46,7 @@ from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
 from alignment_worker.train_columns import Rows
 from alignment_worker.train_divergence import Divergence, Watch
-from alignment_worker.train_reference import Reference
+from alignment_worker.train_reference import ReferenceLogProbs
 
 REMEDY = "Lower spec.training.learningRate: a tenth of it is a good next try."
 
@@ -97,7 +97,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     """
 
     remedy: ClassVar[str] = REMEDY
-    log_probabilities: Reference | None = None
+    log_probabilities: ReferenceLogProbs | None = None
     divergence: Divergence | None = None
 
     def __init__(
@@ -247,14 +247,14 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         if self.state.global_step == self.state.max_steps:
             return  # the model itself is stored
         random_states = gang.gathered(self._random_state())
-        whole = train_sharding.gathered(self.model, self.optimizer) if self._trains_shards else None
+        whole = train_sharding.gathered_state(self.model, self.optimizer) if self._trains_shards else None
         if gang.rank() == 0:
             self._checkpoints.keep(
                 self.state.global_step, lambda folder: self._write_checkpoint(folder, random_states, whole)
             )
 
     def _write_checkpoint(
-        self, folder: Path, random_states: list[tuple[str, bytes]], whole: train_sharding.Gathered | None
+        self, folder: Path, random_states: list[tuple[str, bytes]], whole: train_sharding.WholeState | None
     ) -> None:
         """What `train(resume_from_checkpoint=…)` reads: weights in FP32, optimizer, scheduler, random states."""
         folder.mkdir()
