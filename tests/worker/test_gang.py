@@ -236,9 +236,11 @@ def test_a_divided_training_dies_and_ends_as_an_undivided_one(
     assert moments < 0.6 * 2 * parameters
 
 
-# Another run is killed behind the checkpoint of step 4.
+# Says how many bytes the weights of a rank take, of whatever model, and dies behind the checkpoint of step 4.
 DIES = """
-import os, signal
+import gc, os, signal, torch
+from pathlib import Path
+from alignment_worker import train_sharding
 from alignment_worker.train_checkpoints import Checkpoints
 
 keep = Checkpoints.keep
@@ -246,6 +248,10 @@ keep = Checkpoints.keep
 def keep_and_die(self, step, write):
     keep(self, step, write)
     if step == 4:
+        gc.collect()
+        weights = [each for each in gc.get_objects() if isinstance(each, torch.nn.Parameter)]
+        parts = map(train_sharding.own_part, weights)
+        Path(HELD).write_text(str(sum(min(each.nbytes, each.untyped_storage().nbytes()) for each in parts)))
         os.kill(os.getpid(), signal.SIGKILL)
 
 Checkpoints.keep = keep_and_die
@@ -269,10 +275,13 @@ def test_adapters_on_a_divided_model_train_as_on_a_whole_one_and_go_on_when_they
     }
     whole = ranks.train(config(own, tmp_path / "whole", **settings), tmp_path / "job-whole")
     assert whole.report.result is not None
+    parameters = whole.report.result.counts["parameters"]
     for sharding in DIVIDED:
         made = config(own, tmp_path / sharding, **settings, sharding=sharding)
-        killed = ranks.train(made, tmp_path / f"job-{sharding}", script=DIES)
+        held = tmp_path / f"held-{sharding}"
+        killed = ranks.train(made, tmp_path / f"job-{sharding}", script=f"HELD = {str(held)!r}\n{DIES}")
         assert killed.code == -signal.SIGKILL
+        assert int(held.read_text()) < 0.8 * 4 * parameters  # the reference is gone
         each = ranks.train(made, tmp_path / f"again-{sharding}")
         assert losses(each) == pytest.approx(losses(whole), abs=1e-5)
         assert norms(each) == pytest.approx(norms(whole), abs=1e-5)

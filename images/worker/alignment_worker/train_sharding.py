@@ -56,7 +56,7 @@ def layout(training: Training, skeleton: Any) -> DistributedConfig | None:
     if not all(name.replace("*", "0") in known for name in layers):
         raise InvalidConfigError(
             f"spec.training.sharding: {training.sharding}: transformers does not know the layers of "
-            f"{type(skeleton).__name__}; write ZeRO3, which need not, or None"
+            f"{type(skeleton).__name__}; write ZeRO3, which needs no names, or None"
         )
     return config
 

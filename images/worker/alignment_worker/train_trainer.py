@@ -217,6 +217,12 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         else:
             yield self.ref_model or self.model
 
+    def let_go_of_reference(self) -> None:
+        """Its log-probabilities are there."""
+        if self.ref_model is not None and self.is_deepspeed_enabled:
+            train_zero3.let_go(self.ref_model)
+        self.ref_model = None
+
     def chosen_mask(self, _inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Of the answers that are to become likelier, rows × positions, 1 for a token; None without rewards."""
         return None

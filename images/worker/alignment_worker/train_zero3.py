@@ -111,6 +111,14 @@ def forward(model: Any, accelerator: Any) -> Iterator[Any]:
         engine.destroy()
 
 
+def let_go(engine: Any) -> None:
+    """The memory of a model that is of no more use: DeepSpeed holds on to its engines, and so to their models."""
+    engine.destroy()
+    for weight in engine.module.parameters():
+        weight.data = weight.new_empty(0)
+        weight.ds_tensor.data = weight.new_empty(0)
+
+
 def gathered_weights(model: Any) -> dict[str, torch.Tensor]:
     """Those that are trained, on the CPU of the first process; all processes must ask, and the others get none."""
     from deepspeed.runtime.zero import GatheredParameters  # noqa: PLC0415 - as above
