@@ -54,7 +54,7 @@ REMEDY = "Lower spec.training.learningRate: a tenth of it is a good next try."
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
     """peft and TRL ask for a property by the name that transformers 5 deprecates; nothing here can change that."""
-    with train_weights.without_deepspeed(), warnings.catch_warnings():
+    with train_zero3.without_deepspeed(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
 
@@ -99,6 +99,7 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     remedy: ClassVar[str] = REMEDY
     log_probabilities: ReferenceLogProbs | None = None
     divergence: Divergence | None = None
+    ref_model: Any  # TRL's, in the trainers that have one
 
     def __init__(
         self,

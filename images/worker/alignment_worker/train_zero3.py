@@ -9,6 +9,7 @@ https://deepspeed.readthedocs.io/en/latest/zero3.html
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import other as accelerate_models
 from safetensors import safe_open
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import OPTIMIZER_NAME
@@ -71,6 +73,17 @@ def connect(where: torch.device) -> None:
 
     deepspeed.ops.__compatible_ops__ = {}  # none is compiled, for the image has no compiler
     PartialState(backend="gloo" if where.type == "cpu" else None, timeout=_PATIENCE)
+
+
+@contextmanager
+def without_deepspeed() -> Iterator[None]:
+    """Accelerate loads DeepSpeed, seconds and a warning on CPUs, only to see that a model is none of its engines."""
+    loads = accelerate_models.is_deepspeed_available
+    accelerate_models.is_deepspeed_available = lambda: "deepspeed" in sys.modules
+    try:
+        yield
+    finally:
+        accelerate_models.is_deepspeed_available = loads
 
 
 def leave() -> None:
