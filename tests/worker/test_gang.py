@@ -335,19 +335,22 @@ train_config.must_recompute = lambda *_: True
 """
 
 
-@pytest.mark.parametrize("sharding", DIVIDED)
 def test_a_divided_training_that_recomputes_activations_in_bf16_ends_near_one_that_does_neither(
-    sharding: str,
-    inputs: dict[str, tuple[Path, InputKind]],
-    together: Together,
-    ranks: Ranks,
-    tmp_path: Path,
+    inputs: dict[str, tuple[Path, InputKind]], together: Together, ranks: Ranks, tmp_path: Path
 ) -> None:
-    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding=sharding, precision="BF16")
-    done = ranks.train(made, tmp_path / "job", script=RECOMPUTES)
-    assert done.code == 0
-    assert losses(done) == pytest.approx(losses(together.done), abs=1e-3)
-    assert losses(done) != pytest.approx(losses(together.done), abs=1e-6)  # it is BF16
+    """ZeRO-3 computes with the very numbers of an undivided training in BF16, and sums its gradients in FP32."""
+    whole, fsdp, zero3 = (
+        ranks.train(
+            config(inputs, tmp_path / way, processes_per_node=2, sharding=way, precision="BF16"),
+            tmp_path / f"job-{way}",
+            script=RECOMPUTES,
+        )
+        for way in ("None", *DIVIDED)
+    )
+    for each in (fsdp, zero3):
+        assert losses(each) == pytest.approx(losses(together.done), abs=1e-3)
+        assert losses(each) != pytest.approx(losses(together.done), abs=1e-6)  # it is BF16
+    assert norms(zero3)[0] == pytest.approx(norms(whole)[0], abs=1e-6)
 
 
 def test_a_weight_that_cannot_be_divided_evenly_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
