@@ -17,8 +17,9 @@ _INTRODUCTION = f"""# The API
 Both kinds are `{API_VERSION}`, namespaced, and in the category `alignment`: `kubectl get alignment` lists them. A
 name has at most {names.MAX_NAME_LENGTH} characters and no dots.
 
-A URI is `pvc://CLAIM/PATH` or `file:///PATH`, at most {uris.MAX_LENGTH} characters, without `..`. A quantity is one of
-Kubernetes: `500m`, `4`, `8Gi`. A field that is not listed here is refused, not ignored.
+A URI is `pvc://CLAIM/PATH` or `file:///PATH`, at most {uris.MAX_LENGTH} characters, without `..`. In
+`file://` a space is `%20` and `%` is `%25`; a `pvc://` path is taken as it is. A quantity is one of Kubernetes:
+`500m`, `4`, `8Gi`. A field that is not listed here is refused, not ignored.
 """
 
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+
+def _part(some: str, no_dot: str) -> str:
+    """Of a path, in these characters: anything but '..'."""
+    return rf"({no_dot}{some}*|\.{no_dot}{some}*|\.\.{some}+|\.)"
+
 
 _CLAIM = r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?"
 _NO = r"\s?#/\x00-\x1f\x7f"  # what no part of a path may hold
-_PART = rf"([^{_NO}.][^{_NO}]*|\.[^{_NO}.][^{_NO}]*|\.\.[^{_NO}]+|\.)"  # anything but '..'
-PATTERN = rf"^(pvc://{_CLAIM}(/{_PART}?)*|file:///{_PART}(/{_PART}?)*)$"
+# Of no control character, '.' or '/'. RFC 8089 has them in file://; in pvc:// KServe takes '%' as it is, and so do we.
+ESCAPE = "%(2[0-9A-Da-d]|[3-9A-Fa-f][0-9A-Fa-f])"
+_TAKEN = _part(f"[^{_NO}]", f"[^{_NO}.]")
+_ESCAPED = _part(f"([^{_NO}%]|{ESCAPE})", f"([^{_NO}.%]|{ESCAPE})")
+PATTERN = rf"^(pvc://{_CLAIM}(/{_TAKEN}?)*|file:///{_ESCAPED}(/{_ESCAPED}?)*)$"
 MAX_LENGTH = 512  # as a user writes it; NAMESPACE/NAME/UID/iterations/N/STAGE/… comes behind a store's
 MAX_STORED_LENGTH = 1024
 
 
 @dataclass(frozen=True)
 class Location:
-    """A parsed URI. `claim` is empty for `file://`; `path` is relative for `pvc://`, absolute for `file://`."""
+    """A parsed URI. `claim` is empty for `file://`; `path` is relative for `pvc://`, else absolute, without escapes."""
 
     claim: str
     path: PurePosixPath
@@ -26,6 +36,8 @@ def parse(uri: str) -> Location:
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme not in {"pvc", "file"}:
         raise ValueError(f"{uri!r} is not a URI of the form pvc://CLAIM/PATH or file:///PATH")
+    if scheme == "file":
+        rest = unquote(rest)
     if ".." in PurePosixPath(rest).parts:
         raise ValueError(f"{uri!r} contains '..'; name the folder itself")
     if scheme == "file":

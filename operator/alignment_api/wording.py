@@ -53,7 +53,7 @@ def message(problem: str, written: Any, schema: Schema, field: str = "") -> str:
         )
     if problem == "string_pattern_mismatch":
         return uri(written) if schema["pattern"] == uris.PATTERN else PATTERNS[schema["pattern"]]
-    return _type(problem, written, schema)
+    return _type(problem, written, schema, field)
 
 
 def suggestion(
@@ -79,11 +79,12 @@ def _with_word(written: str, known: Sequence[str]) -> list[str]:
 def uri(written: str) -> str:
     """What is wrong with a text that is no URI of ours, and what to write instead."""
     if re.search(r"[\s?#]", written) or not written.isprintable():
-        return "contains a space, '?', '#' or a control character, which a URI here cannot have"
+        escaped = "; write %20 for a space" if written.startswith("file://") else ""
+        return f"contains a space, '?', '#' or a control character, which a URI here cannot have{escaped}"
     usage = "write pvc://CLAIM/PATH or file:///PATH"
     scheme, separator, rest = written.partition("://")
     if not separator:
-        here = f", here perhaps file://{written}" if written.startswith("/") else ""
+        here = f", here perhaps file://{written.replace('%', '%25')}" if written.startswith("/") else ""
         return f"is not a URI; {usage}{here}"
     if scheme not in {"pvc", "file"}:
         return f"{scheme}:// is not supported; {usage}"
@@ -95,6 +96,8 @@ def uri(written: str) -> str:
 def _file_uri(rest: str, usage: str) -> str:
     if not rest.strip("/"):
         return f"names no file; {usage}"
+    if "%" in re.sub(uris.ESCAPE, "", rest):
+        return "has a '%' that escapes nothing, or what needs no escape; write %20 for a space, %25 for '%'"
     return f"must have three slashes and then a path: file:///{rest.lstrip('/')}"
 
 
@@ -105,6 +108,7 @@ def _claim_uri(rest: str) -> str:
     return f"names the claim '{claim}', which {PATTERNS[names.DOTTED_NAME_PATTERN]}"
 
 
+_COMMAS_BETWEEN = {"targetModules"}  # fields that people take for a list
 _WANTED = {
     "string_type": "text",
     "bool_type": "true or false",
@@ -114,7 +118,9 @@ _WANTED = {
 }
 
 
-def _type(problem: str, written: object, schema: Schema) -> str:
+def _type(problem: str, written: object, schema: Schema, field: str) -> str:
+    if problem == "string_type" and field in _COMMAS_BETWEEN and isinstance(written, list) and written:
+        return f"must be text, with commas between names; write {','.join(map(str, written))}"
     if problem == "string_unicode":
         return "contains half of a character, by an escape such as \\ud800"
     if problem == "string_type" and isinstance(written, int | float):

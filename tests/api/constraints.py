@@ -205,8 +205,10 @@ URI_FORMS = Row(
         "pvc://models.team-a/a/b.jsonl",
         "pvc://m/..a/.b/c..d/...",
         "pvc://m/ü",
+        "pvc://m/100%",
         "file:///a",
         "file:///a/b/",
+        "file:///my%20models/100%25/%C3%BC",
     ),
     (
         "models/m0",
@@ -227,6 +229,10 @@ URI_FORMS = Row(
         "file:///",
         "file:///..",
         "file:///a/../b",
+        "file:///100%",
+        "file:///a/%2E%2e/b",
+        "file:///a%2fb",
+        "file:///a%00",
     ),
 )
 

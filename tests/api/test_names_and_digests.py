@@ -118,6 +118,8 @@ def test_a_digest_is_shortened_for_people() -> None:
         ("pvc://models//etc/passwd", "models", "etc/passwd"),
         ("file:////data//m0/", "", "/data/m0"),
         ("file:///data/m0", "", "/data/m0"),
+        ("file:///my%20models/100%25", "", "/my models/100%"),
+        ("pvc://models/my%20m0", "models", "my%20m0"),
     ],
 )
 def test_a_uri_says_which_claim_and_where_in_it(uri: str, claim: str, path: str) -> None:
@@ -134,7 +136,7 @@ def test_every_uri_that_a_manifest_may_hold_can_be_parsed(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["models", "s3://a/b", "pvc:///a", "file://a", "pvc://a/../b", "file:///a/.."]
+    "uri", ["models", "s3://a/b", "pvc:///a", "file://a", "pvc://a/../b", "file:///a/..", "file:///a/%2e%2E"]
 )
 def test_what_is_no_uri_of_ours_is_an_error(uri: str) -> None:
     with pytest.raises(ValueError, match="://"):

@@ -196,6 +196,11 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
             [1],
             ": [1]: must be a mapping with the fields rank, alpha, dropout, targetModules",
         ),
+        (
+            "spec.training.lora.targetModules",
+            ["q_proj", "v_proj"],
+            ': ["q_proj", "v_proj"]: must be text, with commas between names; write q_proj,v_proj',
+        ),
         ("spec.defaults.env", {"A": "b"}, ': {"A": "b"}: must be a list: items that begin with \'-\''),
         ("spec.defaults.nodeSelector", ["a"], ': ["a"]: must be a mapping'),
         (
@@ -240,6 +245,14 @@ def test_a_problem_names_the_field_the_value_and_the_remedy(path: str, value: ob
         ("models/m0", "is not a URI; write pvc://CLAIM/PATH or file:///PATH"),
         ("/m0", "is not a URI; write pvc://CLAIM/PATH or file:///PATH, here perhaps file:///m0"),
         ("file://a/b", "must have three slashes and then a path: file:///a/b"),
+        (
+            "file:///a b",
+            "contains a space, '?', '#' or a control character, which a URI here cannot have; write %20 for a space",
+        ),
+        (
+            "file:///100%/a",
+            "has a '%' that escapes nothing, or what needs no escape; write %20 for a space, %25 for '%'",
+        ),
         ("file:///", "names no file; write pvc://CLAIM/PATH or file:///PATH"),
         ("pvc:///m0", "names no claim; write pvc://CLAIM/PATH"),
         (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from alignment_api.stage import StageConfig
 from tests.worker import stages
@@ -31,11 +31,11 @@ class Request:
 
 
 class Server:
-    """Started at once; ended with `with`."""
+    """Started at once; ended with `with`. `program` is what Python runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *program: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "alignment_worker", "serve"],
+            [sys.executable, *(program or ("-m", "alignment_worker", "serve"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -44,7 +44,7 @@ class Server:
         self._exits: dict[int, int] = {}
         self.pid = self._process.pid
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from alignment_worker.main import main
 from alignment_worker.train_columns import share
 from tests.cluster.processes import free_ports
 from tests.worker import training
+from tests.worker.ranks import Ranks
 from tests.worker.training import Finished
 
 DEADLINE_SECONDS = 400
@@ -57,6 +59,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, In
         "reference": (start, InputKind.MODEL),
         "pairs": (judge, InputKind.STAGE),
     }
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[Ranks]:
+    with Ranks() as warm:
+        yield warm
 
 
 def config(inputs: dict[str, tuple[Path, InputKind]], output: Path, **settings: object) -> StageConfig:
@@ -94,6 +102,16 @@ def nodes(made: StageConfig, folder: Path, first: tuple[str, ...] = ("-m", "alig
 
 def losses(done: Finished) -> list[float]:
     return [step["loss"] for step in done.steps]
+
+
+def norms(done: Finished) -> list[float]:
+    return [step["gradientNorm"] for step in done.steps]
+
+
+def same_weights(done: Finished, other: Finished, *, near: float) -> bool:
+    mine, theirs = (load_file(each.model / "model.safetensors") for each in (done, other))
+    assert mine.keys() == theirs.keys()
+    return all(torch.allclose(mine[name], theirs[name], atol=near) for name in mine)
 
 
 @dataclass(frozen=True)
@@ -136,27 +154,31 @@ def test_every_method_trains_in_two_processes_as_in_one_divided_or_not(
     near: float,
     shardings: tuple[str, ...],
     inputs: dict[str, tuple[Path, InputKind]],
+    ranks: Ranks,
     tmp_path: Path,
 ) -> None:
     """But for KTO's KL: two processes estimate it from both their batches, one from each of them.
 
-    DPO and KTO are divided by the other tests.
+    DPO and KTO are divided by the other tests. Most gradients are clipped.
     """
     pairs = training.sealed(tmp_path / "judge", training.file_for(method), training.sampled_pairs(32))
     own = inputs | {"pairs": (pairs, InputKind.STAGE)}
-    ways: dict[str, dict[str, Any]] = {
-        "two": {"processes_per_node": 2},
-        **{sharding: {"processes_per_node": 2, "sharding": sharding} for sharding in shardings},
-        "one": {"gradient_accumulation_steps": 2},
-    }
-    two, *divided, one = (
-        training.finish(config(own, tmp_path / way, method=method, **settings), tmp_path / f"job-{way}")
-        for way, settings in ways.items()
+    common = {"method": method, "arguments": {"max_grad_norm": 0.5}}
+    two, *divided = (
+        ranks.train(
+            config(own, tmp_path / way, processes_per_node=2, sharding=way, **common), tmp_path / f"job-{way}"
+        )
+        for way in ("None", *shardings)
     )
+    alone = config(own, tmp_path / "one", gradient_accumulation_steps=2, **common)
+    one = training.finish(alone, tmp_path / "job-one")
     assert (two.code, one.code) == (0, 0)
     assert losses(two) == pytest.approx(losses(one), abs=near)
     for each in divided:
         assert losses(each) == pytest.approx(losses(two), abs=1e-5)
+        assert norms(each) == pytest.approx(norms(two), abs=1e-5)
+        assert max(norms(each)) > 0.5
+        assert same_weights(each, two, near=1e-5)
 
 
 # Says what rank 0 holds of weights and optimizer, and dies behind the checkpoint of step 4.
@@ -165,7 +187,7 @@ import json, os, signal, sys
 from pathlib import Path
 from alignment_worker import main, train_checkpoints, train_sharding
 
-held, gathered, keep = Path(sys.argv.pop(1)), train_sharding.gathered, train_checkpoints.Checkpoints.keep
+held, gathered, keep = Path(sys.argv.pop(1)), train_sharding.gathered_state, train_checkpoints.Checkpoints.keep
 
 def numbers(tensors):
     return sum(train_sharding.own_part(each).numel() for each in tensors)
@@ -180,7 +202,7 @@ def keep_and_die(self, step, write):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
-train_sharding.gathered = gathered_and_counted
+train_sharding.gathered_state = gathered_and_counted
 train_checkpoints.Checkpoints.keep = keep_and_die
 sys.exit(main.main(sys.argv[1:]))
 """
@@ -207,60 +229,128 @@ def test_a_divided_training_dies_and_ends_as_an_undivided_one(
 
     resumed = training.finish(made, tmp_path / "again")
     assert losses(resumed) == pytest.approx(losses(together.done), abs=1e-5)
-    whole, expected = (load_file(each.model / "model.safetensors") for each in (resumed, together.done))
-    assert whole.keys() == expected.keys()
-    assert all(torch.allclose(whole[name], expected[name], atol=1e-5) for name in expected)
-    parameters = sum(each.numel() for each in expected.values())
+    assert same_weights(resumed, together.done, near=1e-5)
+    stored = load_file(resumed.model / "model.safetensors")
+    parameters = sum(each.numel() for each in stored.values())
     assert weights < 0.6 * parameters
     assert moments < 0.6 * 2 * parameters
 
 
-def test_adapters_on_a_divided_model_train_as_on_a_whole_one(
-    inputs: dict[str, tuple[Path, InputKind]], tmp_path: Path
+# Says how many bytes the weights of a rank take, of whatever model, and dies behind the checkpoint of step 4.
+DIES = """
+import gc, os, signal, torch
+from pathlib import Path
+from alignment_worker import train_sharding
+from alignment_worker.train_checkpoints import Checkpoints
+
+keep = Checkpoints.keep
+
+def keep_and_die(self, step, write):
+    keep(self, step, write)
+    if step == 4:
+        gc.collect()
+        weights = [each for each in gc.get_objects() if isinstance(each, torch.nn.Parameter)]
+        parts = map(train_sharding.own_part, weights)
+        Path(HELD).write_text(str(sum(min(each.nbytes, each.untyped_storage().nbytes()) for each in parts)))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoints.keep = keep_and_die
+"""
+
+
+def test_adapters_on_a_divided_model_train_as_on_a_whole_one_and_go_on_when_they_were_killed(
+    inputs: dict[str, tuple[Path, InputKind]], ranks: Ranks, tmp_path: Path
 ) -> None:
+    """The last step of an epoch sums fewer batches than the others."""
     start, reference = (
-        training.qwen(tmp_path / name, seed=seed) for seed, name in enumerate(("start", "other"))
+        training.qwen(tmp_path / name, seed=seed, dtype=torch.float32)
+        for seed, name in enumerate(("start", "other"))
     )
     own = inputs | {"start": (start, InputKind.MODEL), "reference": (reference, InputKind.MODEL)}
-    settings = {"method": "KTO", "lora": Lora(rank=4, alpha=8)}
-    whole, *divided = (
-        training.finish(
-            config(own, tmp_path / sharding, **settings, processes_per_node=2, sharding=sharding),
-            tmp_path / f"job-{sharding}",
-        )
-        for sharding in ("None", *DIVIDED)
-    )
+    settings: dict[str, Any] = {
+        "method": "KTO",
+        "lora": Lora(rank=4, alpha=8, dropout=0.1),
+        "gradient_accumulation_steps": 3,
+        "processes_per_node": 2,
+    }
+    whole = ranks.train(config(own, tmp_path / "whole", **settings), tmp_path / "job-whole")
     assert whole.report.result is not None
-    for each in divided:
+    parameters = whole.report.result.counts["parameters"]
+    for sharding in DIVIDED:
+        made = config(own, tmp_path / sharding, **settings, sharding=sharding)
+        held = tmp_path / f"held-{sharding}"
+        killed = ranks.train(made, tmp_path / f"job-{sharding}", script=f"HELD = {str(held)!r}\n{DIES}")
+        assert killed.code == -signal.SIGKILL
+        assert int(held.read_text()) < 0.8 * 4 * parameters  # the reference is gone
+        each = ranks.train(made, tmp_path / f"again-{sharding}")
         assert losses(each) == pytest.approx(losses(whole), abs=1e-5)
+        assert norms(each) == pytest.approx(norms(whole), abs=1e-5)
+        assert same_weights(each, whole, near=1e-5)
         assert each.report.result is not None
         assert each.report.result.counts == whole.report.result.counts
 
 
-RECOMPUTES = """
-import sys
-from alignment_worker import main, train_config
+# One rank's gradients break in step 6, with a loss that says nothing.
+BREAKS = """
+from alignment_worker.train_trainer import ResumableTrainer as Trainer
 
-train_config.must_recompute = lambda *_: True
-sys.exit(main.main(sys.argv[1:]))
+step = Trainer.training_step
+
+def break_and_step(self, model, inputs, *others):
+    if rank == 1 and self.state.global_step == 5:
+        compute_loss = self.compute_loss
+        self.compute_loss = lambda *few, **named: broken(compute_loss(*few, **named))
+    return step(self, model, inputs, *others)
+
+def broken(loss):
+    loss.register_hook(lambda gradient: gradient * float("nan"))
+    return loss
+
+Trainer.training_step = break_and_step
 """
 
 
-@pytest.mark.parametrize("sharding", DIVIDED)
-def test_a_divided_training_that_recomputes_activations_in_bf16_ends_near_one_that_does_neither(
-    sharding: str, inputs: dict[str, tuple[Path, InputKind]], together: Together, tmp_path: Path
+def test_a_divided_training_that_diverges_goes_back_to_its_last_sound_checkpoint(
+    inputs: dict[str, tuple[Path, InputKind]], ranks: Ranks, tmp_path: Path
 ) -> None:
-    script = tmp_path / "recomputes.py"
-    script.write_text(RECOMPUTES)
-    made = config(inputs, tmp_path / "out", processes_per_node=2, sharding=sharding, precision="BF16")
-    launcher = [sys.executable, "-c", _launching(script), *training.arguments(made, tmp_path / "job")]
-    done = subprocess.run(
-        launcher, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=DEADLINE_SECONDS
+    whole, *divided = (
+        ranks.train(
+            config(inputs, tmp_path / sharding, processes_per_node=2, sharding=sharding),
+            tmp_path / f"job-{sharding}",
+            script=BREAKS,
+        )
+        for sharding in ("None", *DIVIDED)
     )
-    assert done.returncode == 0
-    assert losses(Finished(0, together.reports[0], tmp_path / "out")) == pytest.approx(
-        losses(together.done), abs=1e-3
+    for each in (whole, *divided):
+        assert each.report.result is not None
+        counts = each.report.result.counts
+        assert (counts["steps"], counts["divergedAtStep"]) == (4, 6)
+        assert same_weights(each, whole, near=1e-5)
+
+
+RECOMPUTES = """
+from alignment_worker import train_config
+
+train_config.must_recompute = lambda *_: True
+"""
+
+
+def test_a_divided_training_that_recomputes_activations_in_bf16_ends_near_one_that_does_neither(
+    inputs: dict[str, tuple[Path, InputKind]], together: Together, ranks: Ranks, tmp_path: Path
+) -> None:
+    """ZeRO-3 computes with the very numbers of an undivided training in BF16, and sums its gradients in FP32."""
+    whole, fsdp, zero3 = (
+        ranks.train(
+            config(inputs, tmp_path / way, processes_per_node=2, sharding=way, precision="BF16"),
+            tmp_path / f"job-{way}",
+            script=RECOMPUTES,
+        )
+        for way in ("None", *DIVIDED)
     )
+    for each in (fsdp, zero3):
+        assert losses(each) == pytest.approx(losses(together.done), abs=1e-3)
+        assert losses(each) != pytest.approx(losses(together.done), abs=1e-6)  # it is BF16
+    assert norms(zero3)[0] == pytest.approx(norms(whole)[0], abs=1e-6)
 
 
 def test_a_weight_that_cannot_be_divided_evenly_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +384,7 @@ def test_a_model_of_unknown_layers_is_not_divided(monkeypatch: pytest.MonkeyPatc
     with torch.device("meta"):
         unknown = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_embd=32, n_head=2))
         known = AutoModelForCausalLM.from_config(LlamaConfig(num_hidden_layers=1, hidden_size=32))
-    with pytest.raises(InvalidConfigError, match="does not know the layers of GPT2LMHeadModel; write None"):
+    with pytest.raises(InvalidConfigError, match="does not know the layers of GPT2LMHeadModel; write ZeRO3"):
         train_sharding.layout(divided, unknown)
     found = train_sharding.layout(divided, known)
     assert found is not None

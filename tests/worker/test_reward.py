@@ -18,7 +18,7 @@ from alignment_api.cycle import RewardTraining
 from alignment_api.stage import ExitCode, RewardParameters
 from alignment_worker import inputs, models, prompts, reward_pairs, train_config
 from alignment_worker.progress import Progress
-from alignment_worker.reward_pairs import Gathered, ReadPair
+from alignment_worker.reward_pairs import ReadPair, RewardPairs
 from alignment_worker.reward_trainer import RewardModelTrainer
 from alignment_worker.scoring import Question, RewardModel
 from alignment_worker.store import Places
@@ -67,7 +67,7 @@ def test_the_loss_is_the_likelihood_of_bradley_and_terry(tmp_path: Path, llama: 
     with without_known_warnings():
         trainer = RewardModelTrainer(
             models.load_backbone("backbone", llama),
-            Gathered(batch, [], Counter(), len(batch)).rows(),
+            RewardPairs(batch, [], Counter(), len(batch)).rows(),
             args=settings,
             tokenizer=models.load_tokenizer(llama),
             checkpoints=Checkpoints(tmp_path / "checkpoints", "identity"),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from alignment_api.stage import TrainParameters
+from alignment_worker import train_checkpoints
 from alignment_worker.train_checkpoints import Checkpoints
+from alignment_worker.workspace import Workspace
+from tests.worker import training
 
 
 def write(folder: Path) -> None:
@@ -47,7 +53,7 @@ def test_one_that_was_cut_off_is_never_used_and_cleared_away(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["step-5"]
 
 
-@pytest.mark.parametrize("damage", ["changed", "missing", "added", "no manifest", "torn manifest"])
+@pytest.mark.parametrize("damage", ["changed", "missing", "added", "no manifest", "torn manifest", "null"])
 def test_a_damaged_one_is_passed_over(damage: str, tmp_path: Path) -> None:
     checkpoints = kept(tmp_path, 5, 10)
     newest = tmp_path / "step-10"
@@ -60,6 +66,8 @@ def test_a_damaged_one_is_passed_over(damage: str, tmp_path: Path) -> None:
             (newest / "more").write_text("more")
         case "no manifest":
             (newest / "manifest.json").unlink()
+        case "null":
+            (newest / "manifest.json").write_text("null")
         case _:
             (newest / "manifest.json").write_text('{"identity": "trai')
     assert checkpoints.newest() == tmp_path / "step-5"
@@ -93,3 +101,15 @@ def test_another_trainings_make_room_for_its_own(tmp_path: Path) -> None:
     assert own.newest(last=80) == tmp_path / "step-75"
     assert own.newest(last=75) == tmp_path / "step-75"
     assert own.newest(last=74) is None
+
+
+def test_a_training_in_another_number_of_processes_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without processesPerNode it is what the machine has."""
+    made = training.config(tmp_path, {}, TrainParameters(training=training.training()))
+    workspace = cast("Workspace", SimpleNamespace(config=made, inputs=SimpleNamespace(digests={})))
+    alone = train_checkpoints.identity(workspace)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "gang")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train_checkpoints.identity(workspace) != alone

@@ -23,7 +23,7 @@ from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
 from alignment_worker.train_dpo import PairTrainer
 from alignment_worker.train_pairs import Gathered, TokenPair
-from alignment_worker.train_reference import MOST_NATS, Reference, Tokens, log_probabilities
+from alignment_worker.train_reference import MOST_NATS, ReferenceLogProbs, Tokens, log_probabilities
 from alignment_worker.train_trainer import ResumableTrainer, scoring_completions_only, without_known_warnings
 from tests.worker import training
 from tests.worker.training import Finished
@@ -48,7 +48,7 @@ def moved(tokens: Tokens, by: float) -> Tokens:
     return chosen, [*rejected[:-1], rejected[-1] + by]
 
 
-def found(recorded: dict[int, Tokens], computing: Computing, beta: float = 0.1) -> Reference:
+def found(recorded: dict[int, Tokens], computing: Computing, beta: float = 0.1) -> ReferenceLogProbs:
     return log_probabilities(len(TRUE), recorded, computing, beta=beta, seed=0)
 
 

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from alignment_api.stage import StageConfig, StageFailure, StageReport, TrainParameters
 from alignment_worker.failures import Interrupted, InvalidConfigError
-from alignment_worker.processes import die_with_parent
 from alignment_worker.shards import INDEX_VARIABLE
 
 _STARTED_BY_TORCHRUN = "TORCHELASTIC_RUN_ID"
@@ -56,10 +55,7 @@ def to_launch(config: StageConfig, coordinator: str) -> Gang | None:
     Raises InvalidConfigError if the pod is one of several and was not told where they meet.
     """
     parameters = config.parameters
-    if member():
-        die_with_parent()
-        return None
-    if not isinstance(parameters, TrainParameters):
+    if member() or not isinstance(parameters, TrainParameters):
         return None
     training = parameters.training
     if parameters.online:

@@ -22,6 +22,7 @@ from alignment_api.stage import CONTRACT_VERSION, Digest, Stage, StageConfig, St
 from alignment_worker import gang, inputs, preflight, report, shards, telemetry
 from alignment_worker.failures import Interrupted, InvalidConfigError, WorkerError, exit_code_of
 from alignment_worker.inputs import Inputs
+from alignment_worker.processes import die_with_parent
 from alignment_worker.progress import Progress
 from alignment_worker.shards import Shard
 from alignment_worker.store import Outcome, Places, StageFolder
@@ -73,6 +74,8 @@ def run(arguments: Arguments, words: Sequence[str]) -> tuple[int, StageReport]:
     done = folder.finished()
     if done is not None:
         return 0, StageReport(result=done)
+    if gang.member():
+        die_with_parent()
     if to_launch := gang.to_launch(config, arguments.coordinator):
         return gang.launch(to_launch, words)
     if gang.rank() > 0:

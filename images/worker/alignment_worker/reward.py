@@ -27,7 +27,7 @@ from alignment_worker import (
     unseen,
 )
 from alignment_worker.failures import NoWorkDoneError
-from alignment_worker.reward_pairs import Gathered
+from alignment_worker.reward_pairs import RewardPairs
 from alignment_worker.reward_trainer import RewardModelTrainer
 from alignment_worker.scoring import RewardModel
 from alignment_worker.statistics import mean_change, reward_quality
@@ -76,7 +76,7 @@ def run(workspace: Workspace) -> Outcome:
 
 def _trainer(
     workspace: Workspace, parameters: RewardParameters, backbone: Path, seen: frozenset[str], scratch: Path
-) -> tuple[RewardModelTrainer, Rows, Gathered]:
+) -> tuple[RewardModelTrainer, Rows, RewardPairs]:
     """Everything that can be refused without weights is refused before they are loaded."""
     training = parameters.training
     tokenizer = models.load_tokenizer(backbone, "backbone")
@@ -108,7 +108,7 @@ def _store(model: Any, backbone: Path, folder: Path, seen: frozenset[str]) -> No
 
 
 def _measured(
-    workspace: Workspace, folder: Path, gathered: Gathered, parameters: RewardParameters
+    workspace: Workspace, folder: Path, gathered: RewardPairs, parameters: RewardParameters
 ) -> dict[str, Measurement]:
     """On the held-out pairs, by the stored model."""
     confidence = parameters.confidence_percent / 100

@@ -46,7 +46,7 @@ class ReadPair:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class RewardPairs:
     """What is trained on, what is measured on (the newest pair of each held-out prompt), and what was dropped."""
 
     trained: list[ReadPair]
@@ -79,7 +79,7 @@ def gather(
     limit: int,
     embeddings: int,
     seen: Collection[str],
-) -> Gathered:
+) -> RewardPairs:
     """All pairs of the datasets of at most `limit` tokens, for a model that knows `embeddings` tokens.
 
     `seen`: marks of prompts that the model was trained on before; they are not held out.
@@ -110,7 +110,7 @@ def gather(
             "spec.datasets, or lower minPairs."
         )
     trained, held_out = _split(found, parameters.training.seed, seen)
-    return Gathered(trained, held_out, dropped, sum(map(len, given.values())))
+    return RewardPairs(trained, held_out, dropped, sum(map(len, given.values())))
 
 
 def _drawn(

@@ -96,7 +96,7 @@ class Checkpoints:
         try:
             manifest: dict[str, Any] = json.loads((checkpoint / _MANIFEST).read_bytes())
             return manifest if manifest["identity"] == self._identity else None
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def _is_whole(self, checkpoint: Path) -> bool:

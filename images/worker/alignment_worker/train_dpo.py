@@ -68,7 +68,7 @@ class PairTrainer(ResumableTrainer, DPOTrainer):  # type: ignore[misc]
         super().__init__(
             model, of, DataCollatorForPreference, ref_model=reference, peft_config=adapters, **others
         )
-        self.ref_model = None  # its log-probabilities are there
+        self.let_go_of_reference()
         self._recorded.clear()
 
     def chosen_mask(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

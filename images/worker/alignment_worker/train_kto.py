@@ -127,7 +127,7 @@ class UnpairedTrainer(ResumableTrainer, KTOTrainer):  # type: ignore[misc]
         super().__init__(
             model, of, DataCollatorForUnpairedPreference, ref_model=reference, peft_config=adapters, **others
         )
-        self.ref_model = None  # its log-probabilities are there
+        self.let_go_of_reference()
 
     def chosen_mask(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         return inputs["completion_mask"][inputs["label"]]

@@ -55,7 +55,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceLogProbs:
     """Log-probabilities by row, and where they are from; `difference` None if nothing was recorded."""
 
     sums: list[Sums]
@@ -74,7 +74,7 @@ class Reference:
 
 def log_probabilities(
     rows: int, recorded: Mapping[int, Tokens], compute: Compute, *, beta: float, seed: int
-) -> Reference:
+) -> ReferenceLogProbs:
     """Of `rows` rows, those in `recorded` as they stand there if a draw of them agrees with what `compute` gives.
 
     `compute` yields rows of this process's part alone; the processes of a gang share the work.
@@ -89,7 +89,9 @@ def log_probabilities(
     missing = [row for row in range(rows) if row not in known]
     if missing:
         known |= _of_all({row: _sums(tokens) for row, tokens in compute(missing)})
-    return Reference([known[row] for row in range(rows)], len(taken), len(recorded) - len(taken), difference)
+    return ReferenceLogProbs(
+        [known[row] for row in range(rows)], len(taken), len(recorded) - len(taken), difference
+    )
 
 
 def _draw(recorded: Mapping[int, Tokens], seed: int) -> list[int]:

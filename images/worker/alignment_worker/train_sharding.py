@@ -56,7 +56,7 @@ def layout(training: Training, skeleton: Any) -> DistributedConfig | None:
     if not all(name.replace("*", "0") in known for name in layers):
         raise InvalidConfigError(
             f"spec.training.sharding: {training.sharding}: transformers does not know the layers of "
-            f"{type(skeleton).__name__}; write None"
+            f"{type(skeleton).__name__}; write ZeRO3, which needs no names, or None"
         )
     return config
 
@@ -102,7 +102,7 @@ def gathered_weights(model: Any) -> Weights:
 
 
 @dataclass(frozen=True)
-class Gathered:
+class WholeState:
     """Weights and optimizer of a divided training, in the first process; empty in the others."""
 
     weights: Weights
@@ -115,18 +115,18 @@ class Gathered:
         torch.save(self.optimizer, folder / OPTIMIZER_NAME)
 
 
-def gathered(model: Any, optimizer: Any) -> Gathered:
+def gathered_state(model: Any, optimizer: Any) -> WholeState:
     """All processes must ask."""
     state = (
         train_zero3.gathered_optimizer(model, optimizer)
         if train_zero3.divides(model)
         else whole.get_optimizer_state_dict(model, optimizer, options=_GATHERED)
     )
-    return Gathered(gathered_weights(model), state)
+    return WholeState(gathered_weights(model), state)
 
 
 def restore_weights(model: Any, folder: Path) -> None:
-    """What `Gathered.write` wrote; all processes must ask. Raises OSError."""
+    """What `WholeState.write` wrote; all processes must ask. Raises OSError."""
     if train_zero3.divides(model):
         train_zero3.restore_weights(model, folder)
         return

@@ -46,7 +46,7 @@ from alignment_worker.progress import Progress
 from alignment_worker.train_checkpoints import Checkpoints
 from alignment_worker.train_columns import Rows
 from alignment_worker.train_divergence import Divergence, Watch
-from alignment_worker.train_reference import Reference
+from alignment_worker.train_reference import ReferenceLogProbs
 
 REMEDY = "Lower spec.training.learningRate: a tenth of it is a good next try."
 
@@ -54,7 +54,7 @@ REMEDY = "Lower spec.training.learningRate: a tenth of it is a good next try."
 @contextmanager
 def without_known_warnings() -> Iterator[None]:
     """peft and TRL ask for a property by the name that transformers 5 deprecates; nothing here can change that."""
-    with train_weights.without_deepspeed(), warnings.catch_warnings():
+    with train_zero3.without_deepspeed(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
 
@@ -97,8 +97,9 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
     """
 
     remedy: ClassVar[str] = REMEDY
-    log_probabilities: Reference | None = None
+    log_probabilities: ReferenceLogProbs | None = None
     divergence: Divergence | None = None
+    ref_model: Any  # TRL's, in the trainers that have one
 
     def __init__(
         self,
@@ -217,6 +218,12 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         else:
             yield self.ref_model or self.model
 
+    def let_go_of_reference(self) -> None:
+        """Its log-probabilities are there."""
+        if self.ref_model is not None and self.is_deepspeed_enabled:
+            train_zero3.let_go(self.ref_model)
+        self.ref_model = None
+
     def chosen_mask(self, _inputs: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
         """Of the answers that are to become likelier, rows × positions, 1 for a token; None without rewards."""
         return None
@@ -247,14 +254,14 @@ class ResumableTrainer(Trainer):  # type: ignore[misc]
         if self.state.global_step == self.state.max_steps:
             return  # the model itself is stored
         random_states = gang.gathered(self._random_state())
-        whole = train_sharding.gathered(self.model, self.optimizer) if self._trains_shards else None
+        whole = train_sharding.gathered_state(self.model, self.optimizer) if self._trains_shards else None
         if gang.rank() == 0:
             self._checkpoints.keep(
                 self.state.global_step, lambda folder: self._write_checkpoint(folder, random_states, whole)
             )
 
     def _write_checkpoint(
-        self, folder: Path, random_states: list[tuple[str, bytes]], whole: train_sharding.Gathered | None
+        self, folder: Path, random_states: list[tuple[str, bytes]], whole: train_sharding.WholeState | None
     ) -> None:
         """What `train(resume_from_checkpoint=…)` reads: weights in FP32, optimizer, scheduler, random states."""
         folder.mkdir()

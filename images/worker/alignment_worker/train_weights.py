@@ -7,20 +7,17 @@ the start.
 from __future__ import annotations
 
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import other as accelerate_models
 from safetensors import safe_open
 from transformers import GenerationConfig
 
-from alignment_worker import models
+from alignment_worker import models, train_zero3
 
 _WEIGHTS = (
     ".safetensors",
@@ -48,17 +45,6 @@ class Change:
     finite: bool
 
 
-@contextmanager
-def without_deepspeed() -> Iterator[None]:
-    """Accelerate loads DeepSpeed, seconds and a warning on CPUs, only to see that a model is none of its engines."""
-    loads = accelerate_models.is_deepspeed_available
-    accelerate_models.is_deepspeed_available = lambda: "deepspeed" in sys.modules
-    try:
-        yield
-    finally:
-        accelerate_models.is_deepspeed_available = loads
-
-
 def store(model: Any, start: Path, folder: Path) -> None:
     """A folder that loads as the start's does; `model` is rounded to what is stored. Raises OSError."""
     dtypes = _stored_dtypes(start)
@@ -66,7 +52,7 @@ def store(model: Any, start: Path, folder: Path) -> None:
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(dtypes.get(name, common))
     model.generation_config = GenerationConfig()  # the start's own is copied, and might not pass a check now
-    with without_deepspeed():
+    with train_zero3.without_deepspeed():
         model.save_pretrained(folder)
     for file in folder.iterdir():
         if not _is_weights(file):

@@ -9,6 +9,7 @@ https://deepspeed.readthedocs.io/en/latest/zero3.html
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import other as accelerate_models
 from safetensors import safe_open
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.trainer import OPTIMIZER_NAME
@@ -73,6 +75,17 @@ def connect(where: torch.device) -> None:
     PartialState(backend="gloo" if where.type == "cpu" else None, timeout=_PATIENCE)
 
 
+@contextmanager
+def without_deepspeed() -> Iterator[None]:
+    """Accelerate loads DeepSpeed, seconds and a warning on CPUs, only to see that a model is none of its engines."""
+    loads = accelerate_models.is_deepspeed_available
+    accelerate_models.is_deepspeed_available = lambda: "deepspeed" in sys.modules
+    try:
+        yield
+    finally:
+        accelerate_models.is_deepspeed_available = loads
+
+
 def leave() -> None:
     """Models are loaded as a whole again."""
     unset_hf_deepspeed_config()
@@ -109,6 +122,14 @@ def forward(model: Any, accelerator: Any) -> Iterator[Any]:
         yield engine
     finally:
         engine.destroy()
+
+
+def let_go(engine: Any) -> None:
+    """The memory of a model that is of no more use: DeepSpeed holds on to its engines, and so to their models."""
+    engine.destroy()
+    for weight in engine.module.parameters():
+        weight.data = weight.new_empty(0)
+        weight.ds_tensor.data = weight.new_empty(0)
 
 
 def gathered_weights(model: Any) -> dict[str, torch.Tensor]:
