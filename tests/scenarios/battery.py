@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
+from alignment_api import digests
 from tests.scenarios.resample import material, measured, resampled
 from tests.scenarios.scenarios import SCENARIOS
 from tests.scenarios.table import Ended, Row
-from tests.scenarios.trial import trial
+from tests.scenarios.trial import ROOT, Trial, trial
+
+# What makes sets and judges them. If it is as it was, so are they.
+_CODE = ("operator/alignment_operator/gates", "operator/alignment_api", "images/worker/alignment_worker")
 
 
 def row(name: str, seeds: int, sets: int, work: Path) -> Row:
@@ -17,5 +24,20 @@ def row(name: str, seeds: int, sets: int, work: Path) -> Row:
     runs = [Ended(each.outcome, each.reason) for each in trials]
     usable = [each for each in trials if measured(each)]
     part = -(-sets // len(usable)) if usable else 0
-    drawn = [ended for each in usable for ended in resampled(material(each), part, each.seed)]
-    return Row(scenario, runs, drawn)
+    return Row(scenario, runs, [ended for each in usable for ended in _sets(each, part)])
+
+
+def _sets(of: Trial, count: int) -> list[Ended]:
+    """Kept beside the trial."""
+    file = of.folder / "sets.json"
+    asked = digests.of_json([of.asked, count, _code(), (Path(__file__).parent / "resample.py").read_text()])
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    if kept.get("asked") != asked:
+        kept = {"asked": asked, "sets": [asdict(each) for each in resampled(material(of), count, of.seed)]}
+        file.write_text(json.dumps(kept))
+    return [Ended(**each) for each in kept["sets"]]
+
+
+@cache
+def _code() -> list[str]:
+    return [file.read_text() for folder in _CODE for file in sorted((ROOT / folder).rglob("*.py"))]

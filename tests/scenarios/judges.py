@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import zlib
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from alignment_worker import graders
 from tests.worker.judge_server import Answer, Asked, preferred
 
 ASSETS = Path(__file__).parents[2] / "examples" / "quickstart" / "quickstart-assets"
@@ -111,8 +111,11 @@ def _more(data: Data, worth: Callable[[str], Any]) -> str:
 
 
 def _right(prompt: Any, text: str) -> bool:
+    """As the graders have it, which limit their time by a signal: an endpoint answers in threads, where none comes."""
     grader, answer = _keys()[json.dumps(prompt)]
-    return graders.is_right(grader, answer, text)
+    if grader == "Numeric":
+        return re.findall(r"-?\d+", text)[-1:] == [answer]
+    return re.search(answer, text) is not None
 
 
 @cache

@@ -38,6 +38,11 @@ def _nothing(_: Spec) -> None:
     pass
 
 
+def _all_prompts(spec: Spec) -> None:
+    """The quickstart's very manifest."""
+    del spec["prompts"]["perIteration"]
+
+
 def _judged_by(name: str) -> Edit:
     def edit(spec: Spec) -> None:
         spec["judge"]["rewardModel"]["uri"] = f"pvc://quickstart-assets/{name}"
@@ -104,7 +109,7 @@ def _case(name: str, right: str, reasons: str, edit: Edit = _nothing, **more: An
     return Scenario(name, frozenset(right.split()), frozenset(reasons.split()), edit, **more)
 
 
-HEALTHY = _case("healthy", "promoted", "AllGatesPassed")
+HEALTHY = _case("healthy", "promoted", "AllGatesPassed", _all_prompts)
 SCENARIOS = (
     HEALTHY,
     _case("length-biased judge", "refused", "RewardHacking", _judged_by("reward-length-biased")),
@@ -140,7 +145,7 @@ SCENARIOS = (
         "refused held",
         "Inconclusive GoldRegression",
         _imitating(),
-        plant=planted.flattering,
+        plant=planted.speaking(judges.FLATTERY),
         script=Script(judges.swayed),
     ),
     _case(
@@ -153,7 +158,7 @@ SCENARIOS = (
     ),
     _case("contaminated prompts", "refused", "Contaminated", _contamination_fails, plant=planted.with_gold),
     _case("swapped labels", "refused", "GoldRegression", plant=planted.swapped(1.0)),
-    _case("5 % poisoned pairs", "promoted", "AllGatesPassed", plant=planted.swapped(0.05)),
+    _case("5 % poisoned pairs", "promoted held", "AllGatesPassed Inconclusive", plant=planted.swapped(0.05)),
     _case("tiny gold set", "held", "Inconclusive", _tiny_gold, plant=planted.tiny_gold),
     _case("judge fails half-way", "refused", "JudgeRefused", _asked(), script=Script(judges.sound, most=700)),
     _case("judge slows down", "refused", "DeadlineExceeded", _slow, script=Script(judges.sound, seconds=2.0)),
@@ -178,6 +183,14 @@ SCENARIOS = (
         "RewardHacking LengthDrift GoldRegression NotPreferred",
         _asked(),
         script=Script(judges.polite),
+    ),
+    _case(
+        "candidate instructs the judge",
+        "refused held",
+        "Inconclusive GoldRegression",
+        _imitating(),
+        plant=planted.speaking(judges.ORDER),
+        script=Script(judges.swayed),
     ),
     _case("learning rate near 0", "refused", "NoWorkDone", _rate(1e-12)),
     _case(

@@ -47,7 +47,8 @@ def test_a_trial_that_ends_early_ends_as_the_scenario_says(tmp_path: Path, name:
 def kept(folder: Path, scenario: Scenario, right: Right) -> Trial:
     """A trial of two categories, 150 held-out prompts and 100 gold items each, as `alignctl run` leaves it."""
     draw = random.Random(0)
-    held_out, gold = [], []
+    held_out: list[planted.Row] = []
+    gold: list[planted.Row] = []
     for category in ("sums", "facts"):
         for number in range(150):
             row = {
@@ -98,7 +99,7 @@ def kept(folder: Path, scenario: Scenario, right: Right) -> Trial:
         }
         (job / "stage.json").write_text(json.dumps(config))
     iteration = {"candidate": located, "inputs": {}, "stages": stages, "reason": ""}
-    return Trial(scenario, 0, folder, PROMOTED, {"spec": spec, "status": {"iteration": iteration}})
+    return Trial(scenario, 0, folder, "", PROMOTED, {"spec": spec, "status": {"iteration": iteration}})
 
 
 def answer(text: str, draw: random.Random) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -32,11 +33,15 @@ _SECONDS = 1800
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of it. `cycle`: the object with its status, as `alignctl run -o json` prints it."""
+    """What became of it. `asked`: a digest of all that was planted.
+
+    `cycle`: the object with its status, as `alignctl run -o json` prints it.
+    """
 
     scenario: Scenario
     seed: int
     folder: Path
+    asked: str
     outcome: str
     cycle: dict[str, Any]
 
@@ -58,7 +63,7 @@ class Trial:
 
 def trial(scenario: Scenario, seed: int, work: Path) -> Trial:
     """Runs it, unless what the folder holds came of the very same. Raises AssertionError if alignctl breaks off."""
-    folder = work / scenario.name.replace(" ", "-").replace("%", "percent") / str(seed)
+    folder = work / re.sub(r"[\W_]+", "-", scenario.name).strip("-") / str(seed)
     made = folder.with_name(f"{seed}.new")
     shutil.rmtree(made, ignore_errors=True)
     (made / "planted").mkdir(parents=True)
@@ -75,7 +80,7 @@ def trial(scenario: Scenario, seed: int, work: Path) -> Trial:
         made.rename(folder)
         kept = {"asked": asked, **_run(scenario, documents, folder)}
         result.write_text(json.dumps(kept))
-    return Trial(scenario, seed, folder, kept["outcome"], kept["cycle"])
+    return Trial(scenario, seed, folder, asked, kept["outcome"], kept["cycle"])
 
 
 def manifests(scenario: Scenario, seed: int) -> list[dict[str, Any]]:
