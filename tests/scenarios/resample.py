@@ -24,8 +24,8 @@ from alignment_operator.gates.judge import judge_all
 from alignment_worker import rows
 from alignment_worker.answers import Answers, Questions
 from alignment_worker.artifacts import ANSWERS, GOLD_ANSWERS
-from alignment_worker.compare import is_longer, win_rate_of
-from alignment_worker.contests import ByScore, Contest
+from alignment_worker.compare import by_text, is_longer, win_rate_of
+from alignment_worker.contests import SIDES, ByScore, Contest
 from alignment_worker.evaluate import Measured
 from alignment_worker.generate import Completion
 from alignment_worker.progress import Progress
@@ -33,11 +33,11 @@ from alignment_worker.rows import Row
 from alignment_worker.scoring import RewardModel, Scorer, Verifier
 from alignment_worker.statistics.betting import head_to_head
 from alignment_worker.statistics.comparison_order import comparison_order
+from alignment_worker.statistics.phrases import new_phrase
 from tests.scenarios.scenarios import HELD, PROMOTED, REFUSED
 from tests.scenarios.table import Ended
 from tests.scenarios.trial import Trial
 
-SIDES = ("candidate", "incumbent")
 _OUTCOMES = {
     DecisionKind.PROMOTE: PROMOTED,
     DecisionKind.HOLD: HELD,
@@ -217,6 +217,9 @@ def _compared(config: StageConfig, faces: Sequence[Face], seed: int) -> dict[str
         confidence,
     )
     found = {names.WIN_RATE: match.overall, names.WIN_RATE_NOT_LONGER: match.not_longer}
+    if by_text(parameters):
+        candidate, incumbent = ([face.row[side]["ids"] for face in faces] for side in SIDES)
+        found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
     rewards = [face.reward for face in ordered[: match.used] if face.reward is not None]
     if rewards:
         found[names.REWARD_WIN_RATE] = win_rate_of(rewards, confidence)

@@ -53,9 +53,8 @@ def run(workspace: Workspace) -> Outcome:
         ),
     }
     if by_text(parameters):
-        found[names.NEW_PHRASE] = new_phrase(
-            *([row[side]["ids"] for row in answers] for side in SIDES), confidence
-        )
+        candidate, incumbent = ([row[side]["ids"] for row in answers] for side in SIDES)
+        found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
     needed = _needed(parameters)
     if needed is not None:
         found[names.WIN_RATE_EVIDENCE] = Measurement(estimate=match.result.evidence, n=len(contests))
