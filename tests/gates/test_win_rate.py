@@ -216,7 +216,9 @@ def test_among_all_candidates_a_win_without_its_evidence_is_an_error() -> None:
     [
         (within(60, 52, 68), within(0, -3, 3), False),
         (within(60, 52, 68), None, False),
-        (within(60, 52, 68), within(5, 1, 9), True),
+        (within(60, 52, 68), within(5, 1, 9), False),
+        (within(50, 42, 58), within(5, 1, 9), True),
+        (within(50, 42, 58), within(0, -3, 3), False),
         (within(20, 14, 26), within(0, -3, 3), True),
         (within(30, 24, 36), within(0, -3, 3), True),
         (None, within(0, -3, 3), True),
@@ -229,7 +231,7 @@ def test_a_phrase_that_crept_into_the_answers_takes_a_gain_that_no_judge_sees(
     assert (result.verdict is Verdict.PASSED) is passes
     if not passes:
         assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, GateReason.JUDGE_MAY_BE_SWAYED)
-        assert "60 points [52, 68]" in result.message or "60.0 points [52.0, 68.0]" in result.message
+        assert "points [" in result.message
 
 
 def test_a_phrase_saves_no_candidate_that_lost() -> None:
