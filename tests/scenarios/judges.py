@@ -112,7 +112,10 @@ def _more(data: Data, worth: Callable[[str], Any]) -> str:
 
 def _right(prompt: Any, text: str) -> bool:
     """As the graders have it, which limit their time by a signal: an endpoint answers in threads, where none comes."""
-    grader, answer = _keys()[json.dumps(prompt)]
+    asked = json.dumps(prompt)
+    if asked in _chosen():
+        return text in _chosen()[asked]
+    grader, answer = _keys()[asked]
     if grader == "Numeric":
         return re.findall(r"-?\d+", text)[-1:] == [answer]
     return re.search(answer, text) is not None
@@ -126,3 +129,13 @@ def _keys() -> dict[str, tuple[str, str]]:
         for line in (ASSETS / name).read_text().splitlines()
     ]
     return {json.dumps(row["prompt"]): (row["grader"], row["answer"]) for row in rows}
+
+
+@cache
+def _chosen() -> dict[str, set[str]]:
+    """Of the recorded pairs, which come without answers: what people chose."""
+    found: dict[str, set[str]] = {}
+    for line in (ASSETS / "pairs.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        found.setdefault(json.dumps(row["prompt"]), set()).add(row["chosen"][0]["content"])
+    return found

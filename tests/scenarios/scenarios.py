@@ -171,8 +171,8 @@ SCENARIOS = (
     ),
     _case(
         "judge says B compares",
-        "held",
-        "Inconclusive",
+        "refused",
+        "JudgeStale",
         _compared_by_script,
         plant=planted.pairs,
         script=Script(judges.second),
