@@ -14,7 +14,7 @@ import click
 
 from tests.scenarios.battery import row
 from tests.scenarios.scenarios import SCENARIOS
-from tests.scenarios.table import problems, table
+from tests.scenarios.table import luck, problems, table
 from tests.scenarios.trial import ROOT
 
 
@@ -43,6 +43,7 @@ def main(wanted: Sequence[str], seeds: int, sets: int, jobs: int, folder: Path) 
             done.append(future.result())
             print(" | ".join(done[-1].cells()), file=sys.stderr, flush=True)
     print(table(done))
+    print(luck(done))
     print(f"{(time.monotonic() - began) / 60:.0f} minutes on {os.cpu_count()} cores")
     found = problems(done)
     print("\n".join(found) or "no wrong promotion, and nothing that was not expected")

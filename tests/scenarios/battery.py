@@ -13,6 +13,7 @@ from tests.scenarios.scenarios import SCENARIOS
 from tests.scenarios.table import Ended, Row
 from tests.scenarios.trial import ROOT, Trial, trial
 
+_EXACT = ("divergence",)  # no draw changes what it finds: without it, luck alone decides
 # What makes sets and judges them. If it is as it was, so are they.
 _CODE = ("operator/alignment_operator/gates", "operator/alignment_api", "images/worker/alignment_worker")
 
@@ -24,16 +25,20 @@ def row(name: str, seeds: int, sets: int, work: Path) -> Row:
     runs = [Ended(each.outcome, each.reason) for each in trials]
     usable = [each for each in trials if measured(each)]
     part = -(-sets // len(usable)) if usable else 0
-    return Row(scenario, runs, [ended for each in usable for ended in _sets(each, part)])
+    drawn = [ended for each in usable for ended in _sets(each, part)]
+    lucky = [ended for each in usable for ended in _sets(each, part, _EXACT)] if scenario.equal else []
+    return Row(scenario, runs, drawn, lucky)
 
 
-def _sets(of: Trial, count: int) -> list[Ended]:
+def _sets(of: Trial, count: int, without: tuple[str, ...] = ()) -> list[Ended]:
     """Kept beside the trial."""
-    file = of.folder / "sets.json"
+    file = of.folder / "-without-".join(["sets", *without])
+    file = file.with_suffix(".json")
     asked = digests.of_json([of.asked, count, _code(), (Path(__file__).parent / "resample.py").read_text()])
     kept = json.loads(file.read_text()) if file.is_file() else {}
     if kept.get("asked") != asked:
-        kept = {"asked": asked, "sets": [asdict(each) for each in resampled(material(of), count, of.seed)]}
+        drawn = resampled(material(of), count, of.seed, without)
+        kept = {"asked": asked, "sets": [asdict(each) for each in drawn]}
         file.write_text(json.dumps(kept))
     return [Ended(**each) for each in kept["sets"]]
 

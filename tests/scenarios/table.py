@@ -23,11 +23,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class Row:
-    """`runs`: how each seed ended. `sets`: how each resampled set of measurements did; none if nothing was measured."""
+    """`runs`: how each seed ended. `sets`: how each resampled set of measurements did; none if nothing was measured.
+
+    `by_luck`: of an equal model, the same without the gate that sees that it is equal.
+    """
 
     scenario: Scenario
     runs: Sequence[Ended]
     sets: Sequence[Ended]
+    by_luck: Sequence[Ended] = ()
 
     @property
     def counted(self) -> Sequence[Ended]:
@@ -80,6 +84,14 @@ def table(rows: Sequence[Row]) -> str:
     """In Markdown, as docs/scenarios.md shows it."""
     cells = [_COLUMNS, tuple("---" for _ in _COLUMNS), *(row.cells() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def luck(rows: Sequence[Row]) -> str:
+    """What an equal model's chances were; empty if none was tried."""
+    ended = [each for row in rows for each in row.by_luck]
+    promoted = sum(each.outcome == PROMOTED for each in ended)
+    said = f"without gates.divergence, luck alone would promote the equal model in {promoted} of {len(ended)} sets"
+    return said if ended else ""
 
 
 def _percent(part: int, whole: int) -> str:

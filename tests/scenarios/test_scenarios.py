@@ -14,7 +14,7 @@ import pytest
 from tests.scenarios import judges, planted
 from tests.scenarios.resample import material, measured, resampled
 from tests.scenarios.scenarios import HEALTHY, HELD, PROMOTED, REFUSED, SCENARIOS, Scenario, Spec
-from tests.scenarios.table import Ended, Row, problems, table
+from tests.scenarios.table import Ended, Row, luck, problems, table
 from tests.scenarios.trial import Trial, manifests, trial
 
 DIGEST = "sha256:" + 64 * "a"
@@ -160,6 +160,10 @@ def test_the_table_names_what_is_wrong() -> None:
     refused = [Ended(REFUSED, "GoldRegression")]
     rows = [Row(HEALTHY, fine * 3, fine * 98 + lost * 2), Row(swapped, refused * 3, refused * 300)]
     assert problems(rows) == []
+    assert luck(rows) == ""
+    assert luck([Row(BY_NAME["equal model (A/A)"], refused, refused, lost * 49 + fine)]).endswith(
+        "1 of 50 sets"
+    )
     assert (
         "| healthy | promoted | 3 promoted | 100 | 98 % | 0 | 2 % | 98 % | 2 % | AllGatesPassed, Inconclusive |"
         in (table(rows))
