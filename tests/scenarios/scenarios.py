@@ -187,7 +187,7 @@ SCENARIOS = (
     _case(
         "candidate instructs the judge",
         "refused held",
-        "Inconclusive GoldRegression",
+        "Inconclusive GoldRegression LengthDrift",
         _imitating(),
         plant=planted.speaking(judges.ORDER),
         script=Script(judges.swayed),
