@@ -70,7 +70,7 @@ def _compared_by_script(spec: Spec) -> None:
 
 def _slow(spec: Spec) -> None:
     _asked()(spec)
-    spec["defaults"] = {"activeDeadlineSeconds": 60}
+    spec["stages"] = {"judge": {"activeDeadlineSeconds": 60}}
 
 
 def _rate(rate: float) -> Edit:
