@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.scenarios.scenarios import HEALTHY, HELD, PROMOTED, REFUSED, Scenario
 
 MOST_WRONG_OF_HEALTHY = 2.0  # percent
-_COLUMNS = ("scenario", "right", "runs", "sets", "promoted", "refused", "held", "right", "wrong", "reasons")
+_COLUMNS = ("scenario", "may be", "runs", "sets", "promoted", "refused", "held", "right", "wrong", "reasons")
 _OUTCOMES = (PROMOTED, REFUSED, HELD)
 
 
