@@ -12,9 +12,9 @@ from pathlib import Path
 
 import click
 
-from tests.scenarios.battery import row
+from tests.scenarios.battery import outcomes
 from tests.scenarios.scenarios import SCENARIOS
-from tests.scenarios.table import luck, problems, table
+from tests.scenarios.table import Row, luck, problems, table
 from tests.scenarios.trial import ROOT
 
 
@@ -35,12 +35,12 @@ def main(wanted: Sequence[str], seeds: int, sets: int, jobs: int, folder: Path) 
     What a stopped run has trained is not trained again.
     """
     began = time.monotonic()
-    chosen = [each.name for each in SCENARIOS if not wanted or each.name.startswith(tuple(wanted))]
+    chosen = [each for each in SCENARIOS if not wanted or each.name.startswith(tuple(wanted))]
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(row, name, seeds, sets, folder.absolute()) for name in chosen]
+        futures = [pool.submit(outcomes, each.name, seeds, sets, folder.absolute()) for each in chosen]
         done = []
-        for future in futures:
-            done.append(future.result())
+        for scenario, future in zip(chosen, futures, strict=True):
+            done.append(Row(scenario, *future.result()))
             print(" | ".join(done[-1].cells()), file=sys.stderr, flush=True)
     print(table(done))
     print(luck(done))

@@ -1,4 +1,4 @@
-"""A row of the table: a scenario's trials, and the sets of measurements that are drawn from them."""
+"""What a row of the table counts: a scenario's trials, and the sets of measurements that are drawn from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from alignment_api import digests
 from tests.scenarios.resample import material, measured, resampled
 from tests.scenarios.scenarios import SCENARIOS
-from tests.scenarios.table import Ended, Row
+from tests.scenarios.table import Ended
 from tests.scenarios.trial import ROOT, Trial, trial
 
 _EXACT = ("divergence",)  # no draw changes what it finds: without it, luck alone decides
@@ -18,8 +18,11 @@ _EXACT = ("divergence",)  # no draw changes what it finds: without it, luck alon
 _CODE = ("operator/alignment_operator/gates", "operator/alignment_api", "images/worker/alignment_worker")
 
 
-def row(name: str, seeds: int, sets: int, work: Path) -> Row:
-    """Each seed has an equal part of `sets`. A trial that measured nothing stands for itself alone."""
+def outcomes(name: str, seeds: int, sets: int, work: Path) -> tuple[list[Ended], list[Ended], list[Ended]]:
+    """A Row's runs, sets and by_luck. A scenario itself cannot pass between processes.
+
+    Each seed has an equal part of `sets`. A trial that measured nothing stands for itself alone.
+    """
     (scenario,) = (each for each in SCENARIOS if each.name == name)
     trials = [trial(scenario, seed, work) for seed in range(seeds)]
     runs = [Ended(each.outcome, each.reason) for each in trials]
@@ -27,7 +30,7 @@ def row(name: str, seeds: int, sets: int, work: Path) -> Row:
     part = -(-sets // len(usable)) if usable else 0
     drawn = [ended for each in usable for ended in _sets(each, part)]
     lucky = [ended for each in usable for ended in _sets(each, part, _EXACT)] if scenario.equal else []
-    return Row(scenario, runs, drawn, lucky)
+    return runs, drawn, lucky
 
 
 def _sets(of: Trial, count: int, without: tuple[str, ...] = ()) -> list[Ended]:
