@@ -180,6 +180,7 @@ def _measured(
         held_out_file=None,  # type: ignore[arg-type]
         others=(),
         parameters=config.parameters,  # type: ignore[arg-type]
+        python=False,
         seed=seed,
     )
     said = {side: _answers(gold, held_out, side) for side in SIDES}
