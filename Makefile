@@ -77,6 +77,10 @@ linters: .venv/.installed ## pin the newest versions of the chart's linters, wit
 faults: venv ## every fault on a real control plane, and a table (docs/reconciliation.md)
 	@$(BIN)/python -m tests.faults
 
+.PHONY: scenarios
+scenarios: venv ## candidates with a planted cause, what the gates make of each, and a table (docs/scenarios.md)
+	@$(BIN)/python -m tests.scenarios
+
 # --- the test bed (docs/test-bed.md)
 .PHONY: cluster cluster-down
 cluster: .venv/.installed ## a real Kubernetes cluster on this machine, and how to use it

@@ -51,6 +51,7 @@ class GateReason(StrEnum):
     NOT_PREFERRED = "NotPreferred"
     WIN_RATE_UNDECIDED = "WinRateUndecided"
     JUDGE_NOT_INDEPENDENT = "JudgeNotIndependent"
+    JUDGE_MAY_BE_SWAYED = "JudgeMayBeSwayed"
     REWARD_HACKING = "RewardHacking"
     REWARD_HACKING_UNDECIDED = "RewardHackingUndecided"
     MEASUREMENT_MISSING = "MeasurementMissing"

@@ -98,6 +98,9 @@ WIN_RATE_EVIDENCE = (
 )
 WIN_RATE_EVIDENCE_NEEDED = "winRateEvidenceNeeded"  # the same of what it takes
 WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
+NEW_PHRASE = (
+    "newPhrase"  # points by which the share of answers with some phrase rose, of all phrases the most
+)
 REWARD_WIN_RATE = "rewardWinRate"  # percent, by the training judge
 
 # Keys of StageResult.by_category[CATEGORY].

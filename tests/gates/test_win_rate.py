@@ -11,6 +11,7 @@ from alignment_api.cycle import WinRateGate
 from alignment_api.gates import GateReason, GateResult, Verdict
 from alignment_api.measurements import (
     GOLD_POOLED,
+    NEW_PHRASE,
     WIN_RATE,
     WIN_RATE_EVIDENCE,
     WIN_RATE_EVIDENCE_NEEDED,
@@ -34,9 +35,10 @@ def judged(
     gold: Measurement | None = None,
     min_percent: float = 50,
     least: int = 100,
+    phrase: Measurement | None = None,
 ) -> GateResult:
     evaluated = {GOLD_POOLED: gold} if gold else {}
-    compared = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair}
+    compared = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair} | ({NEW_PHRASE: phrase} if phrase else {})
     return judge(WinRateGate(min_percent=min_percent), compared, evaluated, least, independent=independent)
 
 
@@ -207,3 +209,31 @@ def test_among_all_candidates_a_win_takes_the_evidence_too() -> None:
 def test_among_all_candidates_a_win_without_its_evidence_is_an_error() -> None:
     missing = among_all(None)
     assert (missing.verdict, missing.reason) == (Verdict.ERROR, GateReason.MEASUREMENT_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "gold", "passes"),
+    [
+        (within(60, 52, 68), within(0, -3, 3), False),
+        (within(60, 52, 68), None, False),
+        (within(60, 52, 68), within(5, 1, 9), False),
+        (within(50, 42, 58), within(5, 1, 9), True),
+        (within(50, 42, 58), within(0, -3, 3), False),
+        (within(20, 14, 26), within(0, -3, 3), True),
+        (within(30, 24, 36), within(0, -3, 3), True),
+        (None, within(0, -3, 3), True),
+    ],
+)
+def test_a_phrase_that_crept_into_the_answers_takes_a_gain_that_no_judge_sees(
+    phrase: Measurement | None, gold: Measurement | None, passes: bool
+) -> None:
+    result = judged(WON, WON, gold=gold, phrase=phrase)
+    assert (result.verdict is Verdict.PASSED) is passes
+    if not passes:
+        assert (result.verdict, result.reason) == (Verdict.INCONCLUSIVE, GateReason.JUDGE_MAY_BE_SWAYED)
+        assert "points [" in result.message
+
+
+def test_a_phrase_saves_no_candidate_that_lost() -> None:
+    lost = judged(LOST, LOST, gold=within(0, -3, 3), phrase=within(60, 52, 68))
+    assert lost.reason == GateReason.NOT_PREFERRED

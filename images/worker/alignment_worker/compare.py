@@ -17,11 +17,12 @@ from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located
 from alignment_worker import judge_categories, rows, unseen
 from alignment_worker.artifacts import ANSWERS, COMPARISONS
-from alignment_worker.contests import Contest, Referee, referee
+from alignment_worker.contests import SIDES, Contest, Referee, referee
 from alignment_worker.failures import InvalidConfigError, NoWorkDoneError
 from alignment_worker.statistics import length_controlled
 from alignment_worker.statistics.betting import HeadToHead, WinRate, head_to_head
 from alignment_worker.statistics.comparison_order import comparison_order
+from alignment_worker.statistics.phrases import new_phrase
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
 
@@ -51,6 +52,9 @@ def run(workspace: Workspace) -> Outcome:
             [contest.won for contest in contests], list(map(_longer_by, compared)), confidence
         ),
     }
+    if by_text(parameters):
+        candidate, incumbent = ([row[side]["ids"] for row in answers] for side in SIDES)
+        found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
     needed = _needed(parameters)
     if needed is not None:
         found[names.WIN_RATE_EVIDENCE] = Measurement(estimate=match.result.evidence, n=len(contests))
@@ -103,6 +107,12 @@ def _checked(workspace: Workspace, parameters: CompareParameters, judging: Refer
     if parameters.comparison.judge is None:
         return Outcome({})
     return unseen.checked(workspace, judging.judge, "comparisonJudge", parameters.confidence_percent)
+
+
+def by_text(parameters: CompareParameters) -> bool:
+    """Whether the comparison's judge can be taken in by what an answer says: a verifier cannot."""
+    judge = parameters.comparison.judge or parameters.judge
+    return judge is not None and judge.verifier is None
 
 
 def is_longer(row: dict[str, Any]) -> bool:

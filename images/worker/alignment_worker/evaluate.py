@@ -149,7 +149,7 @@ class Measured:
 
     def overall(self) -> dict[str, Measurement]:
         every = range(len(self._questions.held_out))
-        found = self._gold_pooled() | self._lengths() | self._ratios(every) | self._collapse()
+        found = self._gold_pooled() | self._lengths() | self._ratios(every) | self.collapse()
         if self._initial is not None:
             found[names.DISTINCT2_DROP_FROM_INITIAL] = distinct2_drop(
                 _ids(self._candidate), _ids(self._initial), self._confidence
@@ -213,7 +213,7 @@ class Measured:
             names.INCUMBENT_ENTROPY: mean(_entropies(self._incumbent), self._confidence),
         }
 
-    def _collapse(self) -> dict[str, Measurement]:
+    def collapse(self) -> dict[str, Measurement]:
         after, before = _ids(self._candidate), _ids(self._incumbent)
         return {
             names.DISTINCT2_DROP: distinct2_drop(after, before, self._confidence),

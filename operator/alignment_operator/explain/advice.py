@@ -37,6 +37,9 @@ BY_REASON: Mapping[GateReason, str] = {
     ),
     GateReason.WIN_RATE_UNDECIDED: "add held-out prompts and raise evaluation.comparison.maxComparisons",
     GateReason.JUDGE_NOT_INDEPENDENT: "name another judge in evaluation.comparison.judge, or enlarge the gold set",
+    GateReason.JUDGE_MAY_BE_SWAYED: (
+        "read the answers that share the phrase: does it speak to the judge? If not, approve, or compare by a verifier"
+    ),
     GateReason.REWARD_HACKING: (
         "do not train on with this judge: read the wins that it saw, then take another spec.judge, or train a new "
         "reward model"

@@ -65,6 +65,7 @@ _KIND: Mapping[str, Mapping[str, Any]] = {
     names.WIN_RATE_EVIDENCE_NEEDED: {"label": "evidence that it takes", "digits": 2},
     names.WIN_RATE_LENGTH_CONTROLLED: {"label": "win rate at equal length", "unit": "%", "even": 50.0},
     names.WIN_RATE_NOT_LONGER: {"label": "win rate where not longer", "unit": "%", "even": 50.0},
+    names.NEW_PHRASE: {"label": "answers with one new phrase", "unit": "points", "signed": True, "even": 0.0},
     names.REWARD_WIN_RATE: {"label": "win rate by the training judge", "unit": "%", "even": 50.0},
     names.GOLD_POOLED: {"label": "gold set, all items", "unit": "points", "signed": True, "even": 0.0},
 }
@@ -144,6 +145,7 @@ def _win_rate(name: str, spec: AlignmentCycleSpec) -> Range:
         names.WIN_RATE_LENGTH_CONTROLLED,
         names.WIN_RATE_EVIDENCE,
         names.WIN_RATE_EVIDENCE_NEEDED,
+        names.NEW_PHRASE,
     }:
         return {}
     return {"least": spec.gates.win_rate.min_percent} if spec.gates.win_rate else {}

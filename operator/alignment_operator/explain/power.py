@@ -58,6 +58,7 @@ def settles(gate: GateResult) -> str:
 
 
 _BY_REASON = {
+    GateReason.JUDGE_MAY_BE_SWAYED: "reading the answers with the phrase, or gold items enough to show a gain",
     GateReason.GOLD_UNDECIDED: "more gold items of that category, until the drop is shown or ruled out",
     GateReason.GOLD_SET_TOO_SMALL: "gold items that the incumbent gets right, and graders that fit them",
 }

@@ -9,6 +9,7 @@ from alignment_api.cycle import WinRateGate
 from alignment_api.gates import Gate, GateReason, GateResult, Verdict
 from alignment_api.measurements import (
     GOLD_POOLED,
+    NEW_PHRASE,
     WIN_RATE,
     WIN_RATE_EVIDENCE,
     WIN_RATE_EVIDENCE_NEEDED,
@@ -17,6 +18,9 @@ from alignment_api.measurements import (
     Measurement,
 )
 from alignment_operator.gates import wording
+
+MOST_OF_A_PHRASE = 25.0  # percentage points, without a gain on the gold set
+MOST_OF_ANY_PHRASE = 50.0  # with one
 
 
 def judge(
@@ -38,12 +42,18 @@ def judge(
     shown = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair}
     if WIN_RATE_LENGTH_CONTROLLED in compared:
         shown[WIN_RATE_LENGTH_CONTROLLED] = compared[WIN_RATE_LENGTH_CONTROLLED]
-    if not independent and gold:
+    phrase = compared.get(NEW_PHRASE)
+    if phrase is not None:
+        shown[NEW_PHRASE] = phrase
+    crept_in = phrase is not None and _above(phrase, MOST_OF_A_PHRASE)
+    if gold and (crept_in or not independent):
         shown[GOLD_POOLED] = gold
     for name in (WIN_RATE_EVIDENCE, WIN_RATE_EVIDENCE_NEEDED):
         if name in compared:
             shown[name] = compared[name]
     verdict, reason, message = _verdict(limits.min_percent, rate, fair, None if independent else gold)
+    if verdict is Verdict.PASSED and phrase is not None and crept_in:
+        verdict, reason, message = _with_a_phrase(message, phrase, gold)
     if verdict is Verdict.PASSED and limits.false_discovery_percent is not None:
         verdict, reason, message = _against_all_tests(message, compared)
     return GateResult(
@@ -121,6 +131,23 @@ def _verdict(
         f"the candidate wins ({text}), but by the judge that it was trained by, and {gain} over {gold.n} items "
         "does not show that it became better: set another judge in evaluation.comparison.judge, or enlarge the "
         "gold set",
+    )
+
+
+def _with_a_phrase(
+    message: str, phrase: Measurement, gold: Measurement | None
+) -> tuple[Verdict, GateReason | None, str]:
+    """It may be what the judge likes, or obeys. A gain on the gold set, which it cannot feign, lets some of it pass."""
+    most = _above(phrase, MOST_OF_ANY_PHRASE)
+    gained = gold is not None and _above(gold, 0)
+    if gained and not most:
+        return Verdict.PASSED, None, message
+    points = f"{wording.number(phrase.estimate or 0.0)} points {wording.interval(phrase)}"
+    return (
+        Verdict.INCONCLUSIVE,
+        GateReason.JUDGE_MAY_BE_SWAYED,
+        f"{message}; but {points} more of the answers than before have one phrase"
+        f"{'' if gained else ', and the gold set shows no gain'}: read whether it speaks to the judge",
     )
 
 
