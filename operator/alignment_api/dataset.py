@@ -65,6 +65,9 @@ class Source(Model):
 class PreferenceDatasetSpec(Model):
     """Where pairs come from and where revisions go."""
 
+    suspend: bool = Field(
+        False, description="True: the running refresh's Job is suspended and none starts. False: all goes on."
+    )
     store: Store = Field(description="Where revisions live.")
     sources: Annotated[list[Source], ListMap("name")] = Field(
         min_length=1, max_length=16, description="Where pairs come from."
@@ -125,7 +128,7 @@ class PreferenceDatasetStatus(Model):
 
     observed_generation: int | None = Field(None, description="The generation that the status speaks of.")
     conditions: Annotated[list[Condition], ListMap("type")] = Field(
-        [], max_length=16, description="Ready, Reconciling, Stalled (kstatus)."
+        [], max_length=16, description="Ready, Reconciling, Stalled (kstatus); Suspended."
     )
     handled: dict[Key, Text] = Field(
         {}, max_length=16, description="The last value of each verb's annotation that was acted on."

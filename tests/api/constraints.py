@@ -683,6 +683,7 @@ ROWS: tuple[Row, ...] = (
     # Stages and datasets take the same settings: test_constraints.py compares the schemas.
     *_pod("spec.defaults"),
     mapping("spec", "store", "sources", kind=DATASET),
+    Row(DATASET, "spec.suspend", (True, False), ("true", "yes", 1)),
     mapping("spec.store", "uri", kind=DATASET),
     uri("spec.store.uri", DATASET),
     items("spec.sources", 1, 16, lambda index: {"name": f"s{index}", "files": {"uri": "pvc://a/b"}}, DATASET),

@@ -205,6 +205,7 @@ DATASET: Manifest = {
     "kind": "PreferenceDataset",
     "metadata": {"name": "human-feedback"},
     "spec": {
+        "suspend": False,
         "store": {"uri": "pvc://models/datasets"},
         "sources": [
             {

@@ -22,7 +22,7 @@ from alignment_api.stage import (
 from alignment_api.trigger import Refresh
 from alignment_operator.observed import JobState, JobView, ObservedDataset, PodView
 from alignment_operator.plan import dataset
-from alignment_operator.planned import DatasetPlan, StartJob
+from alignment_operator.planned import DatasetPlan, StartJob, SuspendJob
 from alignment_operator.render.api_keys import api_keys
 from tests.operator.edges import SETTINGS, owner
 
@@ -277,3 +277,68 @@ def test_each_source_says_how_it_is_read() -> None:
             "valueFrom": {"secretKeyRef": {"name": "studio", "key": "token"}},
         }
     ]
+
+
+SUSPENDED = SPEC.model_copy(update={"suspend": True})
+
+
+def edited(
+    status: PreferenceDatasetStatus, spec: PreferenceDatasetSpec, jobs: tuple[JobView, ...] = ()
+) -> DatasetPlan:
+    """As an edit of the spec is seen, which makes another generation of it."""
+    seen = replace(observed(status, spec), jobs=jobs)
+    return dataset.plan(replace(seen, owner=replace(seen.owner, generation=seen.owner.generation + 1)), NOW)
+
+
+def test_a_suspended_dataset_keeps_its_revision_and_refreshes_when_it_goes_on() -> None:
+    idle = refreshed(COUNTS)[0].status
+    held = edited(idle, SUSPENDED)
+    assert (held.actions, held.status.ingest_number) == ((), 1)
+    assert ready_of(held.status) == ("True", "Suspended")
+    assert [event.reason for event in held.events] == ["Suspended"]
+    going_on = edited(held.status, SPEC)
+    assert going_on.status.ingest_number == 2
+    assert [event.reason for event in going_on.events] == ["Resumed"]
+
+
+def test_a_suspended_dataset_without_a_revision_is_not_ready() -> None:
+    assert ready_of(edited(PreferenceDatasetStatus(), SUSPENDED).status) == ("False", "Suspended")
+
+
+def test_the_running_refresh_is_suspended_and_goes_on_with_the_same_job() -> None:
+    begun = dataset.plan(observed(PreferenceDatasetStatus()), NOW).status
+    started = dataset.plan(observed(begun), NOW)
+    (job,) = started.actions
+    assert isinstance(job, StartJob)
+    assert started.status.ingest is not None
+    ingest = started.status.ingest.model_copy(
+        update={"job": job.name, "job_uid": "job-1", "state": "Running"}
+    )
+    running = started.status.model_copy(update={"ingest": ingest})
+    view = JobView(
+        name=job.name,
+        uid="job-1",
+        stage=Stage.INGEST,
+        iteration=job.config.iteration,
+        attempt=job.attempt,
+        hash=job.hash,
+        state=JobState.ACTIVE,
+        created_at=NOW,
+        pod=PodView(started=True),
+    )
+    held = edited(running, SUSPENDED, (view,))
+    assert held.actions == (SuspendJob(job.name, "job-1", suspend=True),)
+    assert held.status.ingest is not None
+    assert (held.status.ingest.state, held.status.ingest.reason) == ("Pending", "Suspended")
+    going_on = edited(held.status, SPEC, (replace(view, suspended=True),))
+    assert SuspendJob(job.name, "job-1", suspend=False) in going_on.actions
+    assert not [action for action in going_on.actions if isinstance(action, StartJob)]
+
+
+def test_a_slot_that_comes_while_it_is_suspended_is_due_when_it_goes_on() -> None:
+    idle = planned(refreshed(COUNTS, spec=SCHEDULED)[0].status, NOW + MINUTE).status
+    held = SCHEDULED.model_copy(update={"suspend": True})
+    waiting = planned(idle, NOW + 90 * MINUTE, held)
+    assert (waiting.status.ingest_number, waiting.wake_at) == (1, None)
+    assert waiting.status.next_refresh_at == "2026-11-23T04:00:00Z"
+    assert planned(waiting.status, NOW + 95 * MINUTE).status.ingest_number == 2

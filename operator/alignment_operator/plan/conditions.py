@@ -44,7 +44,7 @@ def settle(
         (ConditionType.PROMOTED, *_promoted(iteration)),
         (ConditionType.WAITING_FOR_APPROVAL, *_waiting(iteration)),
         (ConditionType.TARGETS_SYNCED, *_targets(situation)),
-        (ConditionType.SUSPENDED, *_suspended(suspended=suspended)),
+        (ConditionType.SUSPENDED, *suspension.condition(observed)),
     ]
     for type_, holds, reason, message in said:
         conditions = updated(
@@ -119,16 +119,6 @@ def _later(observed: ObservedCycle, iteration: Iteration) -> str:
         return ""
     named = ", ".join(f"spec.{field}" for field in fields)
     return f"; {named} of generation {observed.owner.generation} applies from the next iteration"
-
-
-def _suspended(*, suspended: bool) -> tuple[bool, str, str]:
-    if suspended:
-        return (
-            True,
-            Reason.SUSPENDED,
-            "spec.suspend is true: nothing starts, and the running stage's Job is suspended",
-        )
-    return False, Reason.NOT_SUSPENDED, "spec.suspend is false"
 
 
 def _promoted(iteration: Iteration | None) -> tuple[bool | None, str, str]:

@@ -32,7 +32,7 @@ from alignment_api.stage import (
 from alignment_api.uris import join
 from alignment_operator import schedules
 from alignment_operator.observed import ObservedDataset, Settings
-from alignment_operator.plan import housekeeping, instants, stage, verbs
+from alignment_operator.plan import housekeeping, instants, stage, suspension, verbs
 from alignment_operator.planned import DatasetPlan, Event
 
 
@@ -42,10 +42,11 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     spec = observed.spec
     if spec is None or (observed.problems and not _running(status)):
         return DatasetPlan((), _settled(observed, status, now))
-    if (_asked(observed) or _due(observed, now)) and not _running(status):
+    held, told = suspension.holds(observed), suspension.events(observed)
+    if (_asked(observed) or _due(observed, now)) and not _running(status) and not held:
         # The Job's config carries the instant: it is in status before there is a Job, or a crash between makes another.
         begun = _begun(observed, status, now)
-        return DatasetPlan((), _settled(observed, begun, now), wake_at=now)
+        return DatasetPlan((), _settled(observed, begun, now), told, now)
     if not _running(status):
         actions = housekeeping.tidy(
             observed.jobs,
@@ -56,12 +57,17 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
         )
         announced = _announced(observed, now)
         settled = _settled(observed, status.model_copy(update=announced), now)
-        return DatasetPlan(actions, settled, wake_at=_instant(settled.next_refresh_at))
+        return DatasetPlan(actions, settled, told, None if held else _instant(settled.next_refresh_at))
     assert status.ingest is not None
-    config = _config(observed, spec, status.ingest_number, status.ingest)
+    follow = suspension.follow(observed)
+    if held and (paused := suspension.paused(status.ingest, observed.jobs)):
+        waiting = status.model_copy(update={"ingest": paused})
+        return DatasetPlan(follow, _settled(observed, waiting, now), told)
+    resumed = suspension.resumed(status.ingest)
+    config = _config(observed, spec, status.ingest_number, resumed)
     pods = with_image(spec.defaults, observed.settings)
     progress = stage.advance(
-        status.ingest,
+        resumed,
         config,
         observed.owner.name,
         observed.jobs,
@@ -81,7 +87,8 @@ def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     wake_at = progress.wake_at
     if not _running(status):
         wake_at = instants.earliest(wake_at, _instant(status.next_refresh_at))
-    return DatasetPlan((*progress.actions, *tidied), _settled(observed, status, now), events, wake_at)
+    actions = (*follow, *progress.actions, *tidied)
+    return DatasetPlan(actions, _settled(observed, status, now), (*told, *events), wake_at)
 
 
 def with_image(defaults: PodDefaults, settings: Settings) -> PodDefaults:
@@ -103,6 +110,8 @@ def _due(observed: ObservedDataset, now: datetime) -> bool:
 def _announced(observed: ObservedDataset, now: datetime) -> dict[str, str | None]:
     """The next slot, of the schedule as it is now."""
     refresh = observed.spec.refresh if observed.spec else None
+    if suspension.holds(observed):  # what was announced before is due when it goes on
+        return {"next_refresh_at": observed.status.next_refresh_at if refresh else None}
     if refresh is None or observed.problems or not observed.settings.heed_triggers:
         return {"next_refresh_at": None}
     following = schedules.around(refresh.schedule, refresh.time_zone, now)[1]
@@ -302,6 +311,7 @@ def _settled(
             Reason.INVALID_SPEC if stalled else Reason.OBSERVED,
             _said(observed) if stalled else "nothing is in the way",
         ),
+        (ConditionType.SUSPENDED, *suspension.condition(observed)),
     )
     conditions = status.conditions
     for type_, holds, reason, message in said:
@@ -328,6 +338,9 @@ def _ready(observed: ObservedDataset, status: PreferenceDatasetStatus) -> tuple[
     ingest = status.ingest
     outdated = status.ingest_generation != observed.owner.generation
     if ingest is None or outdated or ingest.state in {"Pending", "Running"}:
+        if suspension.holds(observed):
+            there = f"revision {status.revision.number} is in force; " if status.revision else ""
+            return bool(there), Reason.SUSPENDED, f"{there}no refresh runs until spec.suspend is false"
         message = (
             ingest.message if ingest and ingest.message else f"refresh {status.ingest_number} is running"
         )

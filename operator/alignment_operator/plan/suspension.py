@@ -6,20 +6,22 @@ from collections.abc import Iterable
 
 from alignment_api.conditions import ConditionType, Reason, find
 from alignment_api.cycle_status import StageStatus
-from alignment_operator.observed import JobState, JobView, ObservedCycle
+from alignment_operator.observed import JobState, JobView, ObservedCycle, ObservedDataset
 from alignment_operator.planned import Event, HoldJob, SuspendJob
 
 _MESSAGE = "spec.suspend is true"
 
+Observed = ObservedCycle | ObservedDataset
 
-def holds(observed: ObservedCycle) -> bool:
+
+def holds(observed: Observed) -> bool:
     """A spec that cannot be read changes nothing."""
     if observed.spec is not None:
         return observed.spec.suspend
     return _held_before(observed)
 
 
-def follow(observed: ObservedCycle) -> tuple[SuspendJob | HoldJob, ...]:
+def follow(observed: Observed) -> tuple[SuspendJob | HoldJob, ...]:
     """Jobs that are suspended, or not, against what the spec says.
 
     The one place that decides it. A Job in a queue is Kueue's to suspend and to resume, by its Workload. One that
@@ -36,6 +38,13 @@ def follow(observed: ObservedCycle) -> tuple[SuspendJob | HoldJob, ...]:
         elif job.queue and (not job.held if wanted else job.held_by_us):
             actions.append(HoldJob(job.name, job.uid, hold=wanted))
     return tuple(actions)
+
+
+def condition(observed: Observed) -> tuple[bool, Reason, str]:
+    """Of the type Suspended: whether it holds, why, and what people read."""
+    if holds(observed):
+        return True, Reason.SUSPENDED, f"{_MESSAGE}: nothing starts, and the running stage's Job is suspended"
+    return False, Reason.NOT_SUSPENDED, "spec.suspend is false"
 
 
 def paused(entry: StageStatus, jobs: Iterable[JobView]) -> StageStatus | None:
@@ -60,7 +69,7 @@ def resumed(entry: StageStatus) -> StageStatus:
     return entry.model_copy(update={"reason": None, "message": None})
 
 
-def events(observed: ObservedCycle) -> tuple[Event, ...]:
+def events(observed: Observed) -> tuple[Event, ...]:
     """Told in the pass that changes the condition."""
     now_held = holds(observed)
     if now_held == _held_before(observed):
@@ -68,6 +77,6 @@ def events(observed: ObservedCycle) -> tuple[Event, ...]:
     return (Event("Suspended", _MESSAGE),) if now_held else (Event("Resumed", "spec.suspend is false"),)
 
 
-def _held_before(observed: ObservedCycle) -> bool:
+def _held_before(observed: Observed) -> bool:
     condition = find(observed.status.conditions, ConditionType.SUSPENDED)
     return condition is not None and condition.status == "True"
