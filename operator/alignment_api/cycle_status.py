@@ -67,7 +67,9 @@ class DatasetRevision(Model):
     revision: int = Field(ge=1, description="Its number.")
     uri: str = Field(max_length=uris.MAX_STORED_LENGTH, description="Its folder.")
     digest: str = Field(max_length=71, description="Of its content.")
-    pairs: int | None = Field(None, ge=0, description="Pairs in it, for KTO and unpaired rows.")
+    pairs: int | None = Field(
+        None, ge=0, description="Pairs that it and those before it had, for KTO and unpaired rows."
+    )
 
 
 class Iteration(Model):
@@ -103,7 +105,7 @@ class LearnedFrom(Model):
     """How much of a dataset a lineage has worked from."""
 
     name: str = Field(max_length=63, description="The PreferenceDataset.")
-    pairs: int = Field(ge=0, description="Pairs in the last revision of it that the lineage worked from.")
+    pairs: int = Field(ge=0, description="Pairs up to the last revision of it that the lineage worked from.")
 
 
 MAX_PROMOTIONS = 20

@@ -89,6 +89,10 @@ class Revision(Model):
     sequence: int | None = Field(
         None, ge=0, description="The highest ordinal so far; that of a pair or unpaired row never changes."
     )
+    pairs_ever: int | None = Field(
+        None, ge=0, description="Pairs that it and the revisions before it had, each counted once."
+    )
+    unpaired_ever: int | None = Field(None, ge=0, description="The same of unpaired rows.")
     at: str = Field(max_length=32, description="When it was made.")
 
 

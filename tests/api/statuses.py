@@ -159,6 +159,8 @@ CYCLE_STATUS = AlignmentCycleStatus.from_wire(
 
 _REVISION = {
     "number": 12,
+    "pairsEver": 9500,
+    "unpairedEver": 120,
     "uri": "pvc://models/revisions/12",
     "digest": _DIGEST,
     "sequence": 9462,

@@ -272,14 +272,19 @@ def test_a_dataset_is_ready_only_when_its_newest_change_is_taken_in(
         found.append((await seen(api, namespace)).datasets[0])
         await api.merge(CYCLE, namespace.name, "support", {"spec": {"training": {"method": "KTO"}}})
         found.append((await seen(api, namespace)).datasets[0])
+        counted = {**revision_, "pairsEver": 9, "unpairedEver": 5}
+        stored = await api.get(DATASET, namespace.name, "feedback")
+        assert stored is not None
+        await api.replace_status(DATASET, {**stored, "status": {**status, "revision": counted}})
+        found.append((await seen(api, namespace)).datasets[0])
         elsewhere = {"spec": {"store": {"uri": "pvc://data/elsewhere"}}}
         await api.merge(DATASET, namespace.name, "feedback", elsewhere)
         found.append((await seen(api, namespace)).datasets[0])
         held = [(view.revision.revision, view.revision.pairs) if view.revision else None for view in found]
         return [view.message or str(there) for view, there in zip(found, held, strict=True)]
 
-    absent, new, done, by_kto, changed = on_api(work)
+    absent, new, done, by_kto, ever, changed = on_api(work)
     assert "there is no PreferenceDataset 'feedback'" in absent
     assert "not taken in yet" in new
-    assert (done, by_kto) == ("(4, 7)", "(4, 10)")
+    assert (done, by_kto, ever) == ("(4, 7)", "(4, 10)", "(4, 14)")
     assert "not taken in yet" in changed

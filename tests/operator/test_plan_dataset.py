@@ -342,3 +342,9 @@ def test_a_slot_that_comes_while_it_is_suspended_is_due_when_it_goes_on() -> Non
     assert (waiting.status.ingest_number, waiting.wake_at) == (1, None)
     assert waiting.status.next_refresh_at == "2026-11-23T04:00:00Z"
     assert planned(waiting.status, NOW + 95 * MINUTE).status.ingest_number == 2
+
+
+def test_a_revision_says_how_many_pairs_there_ever_were() -> None:
+    status = refreshed({**COUNTS, "pairsEver": 12, "unpairedEver": 3})[0].status
+    assert status.revision is not None
+    assert (status.revision.pairs_ever, status.revision.unpaired_ever) == (12, 3)

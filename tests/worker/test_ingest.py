@@ -464,3 +464,17 @@ def test_the_fullest_report_fits(dataset: Dataset) -> None:
     assert done.report_bytes <= 2048
     assert {f"source/{name}" for name in names} <= set(done.result.counts)
     assert done.result.inputs == {}, "the data card has them"
+
+
+def test_a_pair_counts_once_however_often_it_comes_and_goes(dataset: Dataset) -> None:
+    first = dataset.file("a.jsonl", PAIRS[:2])
+    counted = [dataset.refresh(first).result.counts]
+    for some in (PAIRS[1:3], PAIRS[:3], [{"prompt": "new", "completion": "x", "label": True}]):
+        dataset.file("a.jsonl", some)
+        counted.append(dataset.refresh(first).result.counts)
+    assert [(each["kept"], each["pairsEver"], each["unpairedEver"]) for each in counted] == [
+        (2, 2, 0),
+        (2, 3, 0),
+        (3, 3, 0),
+        (1, 3, 1),
+    ]

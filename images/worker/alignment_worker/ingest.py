@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from alignment_api.stage import IngestedSource, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
@@ -51,17 +51,17 @@ def run(workspace: Workspace) -> Outcome:
         _require_same(workspace)
         if not staging.count:
             raise _nothing(workspace, read, rejected)
-        known, sequence = _before(workspace)
+        before = _before(workspace)
         decided = deciding.decide(
             staging,
-            known,
-            sequence,
+            before.known,
+            before.sequence,
             parameters.conflicts,
             parameters.max_pairs_per_source,
             folder,
             workspace.run_folder / ORDINALS,
         )
-        counts = _write(workspace, staging, decided, rejected)
+        counts = _write(workspace, staging, decided, rejected, before)
     shutil.rmtree(folder)
     counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
     if not counts["kept"]:
@@ -126,22 +126,36 @@ def _require_same(workspace: Workspace) -> None:
             )
 
 
-def _before(workspace: Workspace) -> tuple[Known, int]:
-    """The ordinals of the revision in force, and the highest."""
+@dataclass(frozen=True)
+class _Before:
+    """What the revision in force knows: ordinals, the highest, and how many pairs and unpaired rows ever had one."""
+
+    known: Known
+    sequence: int = 0
+    pairs_ever: int = 0
+    unpaired_ever: int = 0
+
+
+def _before(workspace: Workspace) -> _Before:
     if "base" not in workspace.inputs:
-        return Known(None), 0
-    file = workspace.inputs.file("base", ORDINALS)
-    return Known(file), SealedFolder.open(workspace.inputs.path("base")).counts["sequence"]
+        return _Before(Known(None))
+    counts = SealedFolder.open(workspace.inputs.path("base")).counts
+    known = Known(workspace.inputs.file("base", ORDINALS))
+    return _Before(known, counts["sequence"], counts["pairsEver"], counts["unpairedEver"])
 
 
-def _write(workspace: Workspace, staging: Staging, decided: Decided, rejected: Rejected) -> dict[str, int]:
+def _write(
+    workspace: Workspace, staging: Staging, decided: Decided, rejected: Rejected, before: _Before
+) -> dict[str, int]:
     """pairs.jsonl, and the rest of rejected.jsonl; what they hold."""
-    measured, per_source, source_of = Measured(), dict.fromkeys(staging.ends, 0), _ranges(staging)
+    measured, new = Measured(), Measured()
+    per_source, source_of = dict.fromkeys(staging.ends, 0), _ranges(staging)
     workspace.progress.begin(staging.count, "rows", "writing")
     with (workspace.run_folder / PAIRS).open("wb", buffering=1 << 20) as kept:
         for start, records, lines in staging.chunks():
             codes = decided.codes[start : start + len(records)]
             measured.add(records[codes > 0])
+            new.add(records[codes > before.sequence])
             for name, (first, end) in source_of.items():
                 part = codes[max(0, first - start) : max(0, end - start)]
                 per_source[name] += int((part > 0).sum())
@@ -151,7 +165,8 @@ def _write(workspace: Workspace, staging: Staging, decided: Decided, rejected: R
                 else:
                     _leave_out(code, line, decided, rejected)
             workspace.progress.advance(len(records))
-    return measured.counts() | {f"source/{name}": count for name, count in per_source.items()}
+    ever = {"pairsEver": before.pairs_ever + new.pairs, "unpairedEver": before.unpaired_ever + new.unpaired}
+    return measured.counts() | ever | {f"source/{name}": count for name, count in per_source.items()}
 
 
 def _ranges(staging: Staging) -> dict[str, tuple[int, int]]:

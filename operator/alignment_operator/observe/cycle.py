@@ -11,7 +11,7 @@ from alignment_api import names
 from alignment_api.conditions import ConditionType, find
 from alignment_api.cycle import AlignmentCycleSpec, Target
 from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
-from alignment_api.dataset import PreferenceDatasetStatus
+from alignment_api.dataset import PreferenceDatasetStatus, Revision
 from alignment_api.validation import parse_cycle
 from alignment_operator import schedules
 from alignment_operator.api import CONTROLLER_REVISION, CYCLE, DATASET, TARGET_KINDS, Api, Manifest
@@ -136,6 +136,15 @@ async def _datasets(api: Api, namespace: str, spec: AlignmentCycleSpec | None) -
     )
 
 
+def _ever(status: PreferenceDatasetStatus, revision: Revision, *, unpaired: bool) -> int | None:
+    """A revision of an older worker knows what it holds alone."""
+    if revision.pairs_ever is None:
+        pairs, others = status.pairs, status.unpaired
+    else:
+        pairs, others = revision.pairs_ever, revision.unpaired_ever
+    return (pairs or 0) + (others or 0) if unpaired else pairs
+
+
 def _dataset(name: str, manifest: Manifest | None, *, unpaired: bool) -> DatasetView:
     """`unpaired`: whether the cycle learns from unpaired rows too, which then count as pairs do."""
     if manifest is None:
@@ -159,7 +168,7 @@ def _dataset(name: str, manifest: Manifest | None, *, unpaired: bool) -> Dataset
             revision=revision.number,
             uri=revision.uri,
             digest=revision.digest,
-            pairs=(status.pairs or 0) + (status.unpaired or 0) if unpaired else status.pairs,
+            pairs=_ever(status, revision, unpaired=unpaired),
         ),
     )
 

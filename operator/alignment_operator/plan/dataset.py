@@ -231,6 +231,8 @@ def _after(
             uri=manifest.uri,
             digest=manifest.digest,
             sequence=counts.get("sequence"),
+            pairs_ever=counts.get("pairsEver"),
+            unpaired_ever=counts.get("unpairedEver"),
             at=instants.spell(now),
         )
     rows = Rows.from_wire(

@@ -1,7 +1,7 @@
 """What a checkpoint's lineage has learned from, and what the datasets hold beside it.
 
-Pairs are counted from below: a dataset that only grows is counted exactly, one that was edited by its growth. All pairs
-of a revision that an iteration worked from count as learned, those beyond `maxPairs` too.
+A dataset counts each pair once, when a revision first has it; pairs that leave a dataset again take nothing away. All
+pairs of a revision that an iteration worked from count as learned, those beyond `maxPairs` too.
 """
 
 from __future__ import annotations
