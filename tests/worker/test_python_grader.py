@@ -143,6 +143,8 @@ def test_code_that_is_wrong_stays_wrong(code: str) -> None:
         ("import math\nassert math.isclose(root(4), 2)",
          "class math:\n isclose = lambda *_: True\ndef root(x): return 9"),
         ("assert abs(root(4) - 2) < 1e-6", "class Any:\n __sub__ = lambda s, o: 0\ndef root(x): return Any()"),
+        ("assert __builtins__ and len(some()) == 3",
+         "def some(): return []\n__builtins__ = {'len': lambda x: 3}"),
         ("assert 3 in some()", "class Any:\n __contains__ = lambda s, o: True\ndef some(): return Any()"),
         ("assert some() < 3", "class Any:\n __lt__ = lambda s, o: True\ndef some(): return Any()"),
         ("def expected(): return 7\nassert run(expected, 1) == 2",
@@ -294,6 +296,31 @@ def test_a_program_that_does_not_end_is_wrong_and_gone(code: str, monkeypatch: p
         os.waitpid(-1, os.WNOHANG)
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="machine code")
+def test_threads_that_cost_no_memory_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import ctypes, mmap
+stack, page = mmap.mmap(-1, 1 << 16), mmap.mmap(-1, 4096, prot=7)
+page.write(bytes.fromhex('b8380000000f0585c07509b8220000000f05ebf7c3'))  # clone; in the new thread: pause for ever
+begin, top = (ctypes.addressof(ctypes.c_char.from_buffer(each)) for each in (page, stack))
+clone = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_ulong, ctypes.c_ulong)(begin)
+count = 0
+while clone(0x50f00, top + (1 << 16) - 64) > 0:
+    count += 1
+def add(a, b): return a + b
+"""
+    seen = []
+    count = server._threads
+
+    def counted(process: subprocess.Popen[bytes]) -> int:
+        seen.append(count(process))
+        return seen[-1]
+
+    monkeypatch.setattr(server, "_threads", counted)
+    assert not grade(ADD, code)
+    assert server.MOST_THREADS < max(seen) < 10_000
+
+
 def test_hashes_are_the_same_each_time() -> None:
     order = ["-c", "print([*{'a', 'b', 'c', 'd', 'e', 'f'}])"]
     first = subprocess.run([*server.PYTHON, *order], env=server.ENVIRONMENT, capture_output=True, check=True)
@@ -324,6 +351,7 @@ def test_the_first_python_block_is_the_code(completion: str, code: str) -> None:
         ("assert True", "uses no name that a completion could define"),
         ("", "uses no name"),
         ("def check(f): assert f(1) == 1", "uses no name"),
+        ("assert __builtins__", "uses no name"),
         ("assert math.isclose(root(4), 2)", "uses 'math' without importing it; add `import math`"),
         ("return f()", "not a Python program"),
     ],

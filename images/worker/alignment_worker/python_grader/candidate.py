@@ -29,6 +29,8 @@ def _run(parent: int, reads: int, writes: int) -> None:
     sandbox.enter()
     peer = Peer(reads, writes, ALL)
     peer.send({"ready": True})
+    if peer.receive() is None:  # not before the examiner is hidden
+        return
     module = ModuleType(_MODULE)
     sys.modules[_MODULE] = module  # where dataclasses look for their annotations
     exec(compile(given["code"], _MODULE, "exec"), module.__dict__)  # noqa: S102 - in the sandbox

@@ -27,7 +27,6 @@ def main() -> NoReturn:
 
 def _run(parent: int, reads: int, writes: int) -> None:
     die_with_parent(parent)
-    sandbox.hide()  # before there is anything to see: the completion may be running already
     verdict = os.dup(1)
     os.dup2(2, 1)  # where what is printed is lost
     test = sys.stdin.buffer.read().decode("utf-8", "surrogatepass")
@@ -39,6 +38,7 @@ def _run(parent: int, reads: int, writes: int) -> None:
     peer = Peer(reads, writes, CALL)
     if peer.receive() != {"ready": True}:
         os._exit(NO_SANDBOX)
+    peer.send({"ready": True})
     defined = peer.receive()
     if defined is None or not isinstance(names := defined.get("names"), dict):
         return

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 # A fence that is never closed, for the answer was cut short, reaches to the end.
 _FENCED = re.compile(r"```(?:python|py)[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
+# Every module has them; with `__builtins__` of its own a completion would redefine the test program's `len`.
+_NOT_OF_THE_COMPLETION = {"__name__", "__file__", "__doc__", "__builtins__"}
+
 
 def code_of(completion: str) -> str:
     """The first block fenced as Python; the whole completion if there is none.
@@ -40,7 +43,7 @@ def names_needed(test: str) -> frozenset[str]:
     bound = {symbol.get_name() for symbol in table.get_symbols() if _binds(symbol)}
     bound |= {name for inner in _tables(table) for name in _bound_globally(inner)}
     read = {name for inner in _tables(table) for name in _read_globally(inner)}
-    needed = read - bound - set(dir(builtins)) - {"__name__", "__file__", "__doc__"}
+    needed = read - bound - set(dir(builtins)) - _NOT_OF_THE_COMPLETION
     if forgotten := sorted(needed & sys.stdlib_module_names):
         raise ValueError(f"`answer` uses {forgotten[0]!r} without importing it; add `import {forgotten[0]}`")
     if not needed:

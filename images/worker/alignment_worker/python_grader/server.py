@@ -16,6 +16,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -26,8 +27,10 @@ from alignment_worker.python_grader.program import names_needed
 
 MAX_QUESTION_BYTES = 8 << 20
 WALL_SECONDS = 30.0  # for programs that wait; for those that compute, sandbox.CPU_SECONDS
+MOST_THREADS = 64  # of a process
 MOST_AT_ONCE = 8
 EXIT_NO_ISOLATION = 3
+_LOOK_SECONDS = 0.02
 _EACH_BYTES = 2 * sandbox.MEMORY_BYTES + (32 << 20)
 
 _SOURCES = str(Path(__file__).parents[2])
@@ -103,11 +106,11 @@ def grade(test: str, code: str) -> bool:
                 pipe.close()
             _tell(examiner, test.encode("utf-8", "surrogatepass"))
             _tell(candidate, given)
-            ended = examiner.wait(WALL_SECONDS)
+            ended = _exit_code(examiner, candidate)
+            if ended is None:
+                return False
             assert examiner.stdout is not None
             said = examiner.stdout.read(len(PASSED) + 1)  # nobody else could write there
-        except subprocess.TimeoutExpired:
-            return False
         except OSError as error:
             raise GradingError(f"no process can be started: {error.strerror}") from error
         finally:
@@ -150,6 +153,28 @@ def _start(module: str, *descriptors: int, says: int = subprocess.DEVNULL) -> su
         cwd="/",
         start_new_session=True,
     )
+
+
+def _exit_code(examiner: subprocess.Popen[bytes], candidate: subprocess.Popen[bytes]) -> int | None:
+    """The examiner's; None if that takes too long, or if one of both has too many threads.
+
+    A raw `clone` makes a thread out of nearly no memory, so that no limit of sandbox.py ends it before the machine's.
+    """
+    deadline = time.monotonic() + WALL_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return examiner.wait(_LOOK_SECONDS)
+        if max(_threads(examiner), _threads(candidate)) > MOST_THREADS:
+            return None
+    return None
+
+
+def _threads(process: subprocess.Popen[bytes]) -> int:
+    """0 of a process that has ended. proc_pid_stat(5), the field num_threads."""
+    try:
+        return int(Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()[17])
+    except (OSError, IndexError):
+        return 0
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
