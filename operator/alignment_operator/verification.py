@@ -7,7 +7,7 @@ A cycle's folder in the store has `ledger/NNNNNN.json`, which names the evidence
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from alignment_api import digests
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.evidence import Evidence
+from alignment_api.gates import Verdict
 from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageReport, StageResult
 from alignment_operator.gates.judge import judge_all
 
@@ -31,6 +32,7 @@ class Promotion:
     iteration: int
     candidate: str = ""  # digests
     evidence: str = ""
+    incumbent: str = ""
     collected: bool = False  # its artifacts are gone: retention lets them go
     files: int = 0  # that were digested
     problems: list[str] = field(default_factory=list)
@@ -41,7 +43,28 @@ def verify(folder: Path) -> list[Promotion]:
     found: list[Promotion] = []
     for file in sorted((folder / "ledger").glob("*.json")):
         found.append(_promotion(folder, file, found))
-    return found
+    if found and found[-1].collected:
+        found[-1].problems.append(
+            f"{_iteration(folder, found[-1].iteration)}: is gone, but the newest promotion's folder is always kept"
+        )
+    return [*found, *_unlisted(folder, {promotion.iteration for promotion in found})]
+
+
+def _unlisted(folder: Path, listed: Container[int]) -> Iterator[Promotion]:
+    """What was sealed, as the manifest says that is written after the ledger's entry, and has none."""
+    for manifest in sorted((folder / "iterations").glob(f"*/{Stage.PROMOTE}/{_MANIFEST}")):
+        name = manifest.parts[-3]
+        if name.isdecimal() and int(name) not in listed:
+            problem = f"{_entry_file(folder, int(name))}: is gone, but {manifest} says that it was written"
+            yield Promotion(int(name), problems=[problem])
+
+
+def _entry_file(folder: Path, number: int) -> Path:
+    return folder / "ledger" / f"{number:06d}.json"
+
+
+def _iteration(folder: Path, number: int) -> Path:
+    return folder / "iterations" / str(number)
 
 
 class _TamperedError(Exception):
@@ -57,19 +80,21 @@ def _promotion(folder: Path, file: Path, before: list[Promotion]) -> Promotion:
             int(file.stem) if file.stem.isdigit() else 0, problems=[f"{file}: is no entry: {error}"]
         )
     problems: list[str] = []
-    if entry.get("iteration") != number or digests.canonical_json(entry) != file.read_bytes():
+    written = file == _entry_file(folder, number) and digests.canonical_json(entry) == file.read_bytes()
+    if entry.get("iteration") != number or not written:
         problems.append(f"{file}: is not what the stage promote wrote")
-    known = {promotion.candidate for promotion in before}
-    if before and entry.get("incumbentDigest") not in known:
+    incumbent = str(entry.get("incumbentDigest"))
+    known = {promotion.candidate for promotion in before} | {promotion.incumbent for promotion in before[:1]}
+    if before and incumbent not in known:
         problems.append(
-            f"{file}: incumbentDigest {entry.get('incumbentDigest')} was promoted by no entry before it"
+            f"{file}: incumbentDigest {incumbent} was promoted by no entry before it, nor was it there before all"
         )
-    iteration = folder / "iterations" / str(number)
+    iteration = _iteration(folder, number)
     if not iteration.is_dir():
-        return Promotion(number, candidate, evidence, collected=True, problems=problems)
+        return Promotion(number, candidate, evidence, incumbent, collected=True, problems=problems)
     checked = _Iteration(iteration, entry)
     problems += checked.problems()
-    return Promotion(number, candidate, evidence, files=checked.files, problems=problems)
+    return Promotion(number, candidate, evidence, incumbent, files=checked.files, problems=problems)
 
 
 class _Iteration:
@@ -164,7 +189,7 @@ class _Iteration:
             if found != digest:
                 yield f"{folder / name}: has not the digest that its manifest names, {digest}"
         run = folder / str(manifest["run"])
-        there = {file.relative_to(folder).as_posix() for file in run.rglob("*") if file.is_file()}
+        there = {file.relative_to(folder).as_posix() for file in run.rglob("*") if _holds_data(file)}
         yield from (
             f"{folder / name}: no manifest names it" for name in sorted(there - set(manifest["files"]))
         )
@@ -194,6 +219,11 @@ class _Iteration:
         return manifest
 
 
+def _holds_data(path: Path) -> bool:
+    """A link to a folder too, through which rglob does not look."""
+    return path.is_file() or path.is_symlink()
+
+
 def _verdicts(evidence: Evidence, results: Mapping[Stage, StageResult], folder: Path) -> Iterator[str]:
     """Given again by this version's gates, from the same measurements and limits."""
     try:
@@ -201,6 +231,9 @@ def _verdicts(evidence: Evidence, results: Mapping[Stage, StageResult], folder: 
     except ValidationError as error:
         yield f"{folder}: the spec in the evidence cannot be read by this version: {error}"
         return
+    for gate in evidence.gates:
+        if gate.verdict in {Verdict.FAILED, Verdict.ERROR}:
+            yield f"{folder}: gate {gate.name}: is {gate.verdict}, which nobody can approve, and yet it was promoted"
     candidate = Located(uri=evidence.candidate_uri, digest=evidence.candidate_digest)
     again = {result.name: result.verdict for result in judge_all(spec, results, evidence.inputs, candidate)}
     said = {gate.name: gate.verdict for gate in evidence.gates}

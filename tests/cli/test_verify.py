@@ -42,13 +42,35 @@ def test_a_folder_without_a_ledger_is_named(tmp_path: Path) -> None:
     assert "holds no promotion" in said
 
 
-def test_what_retention_has_let_go_is_no_fault(tmp_path: Path) -> None:
+def test_retention_lets_go_of_all_but_the_newest_promotion(tmp_path: Path) -> None:
     entry(tmp_path, 1, DIGESTS[1], DIGESTS[0])
     entry(tmp_path, 3, DIGESTS[2], DIGESTS[1])
+    code, said = verify(str(tmp_path), "--evidence", DIGESTS[5])
+    assert code == 1
+    assert "no entry names" not in said
+    assert said.count("collected") == 1
+    assert f"{tmp_path}/iterations/3: is gone, but the newest promotion's folder is always kept" in said
+
+
+def test_a_promotion_over_m0_after_a_rollback_to_it_is_no_fault(tmp_path: Path) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0])
+    entry(tmp_path, 3, DIGESTS[2], DIGESTS[0])
+    assert "incumbentDigest" not in verify(str(tmp_path))[1]
+
+
+def test_an_entry_that_was_taken_out_is_missed(tmp_path: Path) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0])
+    manifest = tmp_path / "iterations" / "2" / "promote" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
     code, said = verify(str(tmp_path))
-    assert code == 0
-    assert said.count("collected") == 2
-    assert verify(str(tmp_path), "--evidence", DIGESTS[5])[0] == 0
+    assert code == 1
+    assert f"ledger/000002.json: is gone, but {manifest} says that it was written" in said
+
+
+def test_an_entry_under_another_name_is_told(tmp_path: Path) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0]).rename(tmp_path / "ledger" / "1.json")
+    assert "1.json: is not what the stage promote wrote" in verify(str(tmp_path))[1]
 
 
 @pytest.mark.parametrize("digest", [DIGESTS[4], "", "sha256:"])

@@ -99,6 +99,21 @@ def everything_is_sealed(folder: Path) -> None:
             (found,) = verification.verify(folder)
             assert found.problems, file
         file.write_bytes(whole)
+    link = files[-1].parent / "linked"
+    for moved, away in (
+        (link, None),
+        (folder / "ledger" / "000001.json", folder / "taken.json"),
+        (folder / "iterations" / "1", folder / "taken"),
+    ):
+        if away is None:
+            link.symlink_to(folder)
+        else:
+            moved.rename(away)
+        assert any(promotion.problems for promotion in verification.verify(folder)), moved
+        if away is None:
+            link.unlink()
+        else:
+            away.rename(moved)
     (found,) = verification.verify(folder)
     assert not found.problems
 

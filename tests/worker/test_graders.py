@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -95,3 +96,8 @@ def test_a_catastrophic_pattern_does_not_hang() -> None:
     started = time.monotonic()
     assert not graders.is_right("Regex", r"^(a+)+$", "a" * 60 + "b")
     assert time.monotonic() - started < 10 * graders.REGEX_SECONDS
+
+
+def test_a_pattern_outside_of_the_main_thread_is_no_bad_row() -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="call it in the main thread"):
+        pool.submit(graders.is_right, "Regex", "a", "a").result()

@@ -42,7 +42,8 @@ def run(workspace: Workspace) -> Outcome:
         raise NoWorkDoneError("the stage evaluate left no answers to compare")
     judging = _comparing(workspace, parameters)
     checked = _checked(workspace, parameters, judging)
-    match = _fought(workspace, parameters, ordered, judging)
+    needed = _needed(parameters)
+    match = _fought(workspace, parameters, ordered, judging, needed)
     compared = ordered[: match.result.used]
     contests = match.contests[: match.result.used]
     found = {
@@ -55,7 +56,6 @@ def run(workspace: Workspace) -> Outcome:
     if by_text(parameters):
         candidate, incumbent = ([row[side]["ids"] for row in answers] for side in SIDES)
         found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
-    needed = _needed(parameters)
     if needed is not None:
         found[names.WIN_RATE_EVIDENCE] = Measurement(estimate=match.result.evidence, n=len(contests))
         found[names.WIN_RATE_EVIDENCE_NEEDED] = Measurement(estimate=needed, n=len(contests))
@@ -139,7 +139,11 @@ def candidate_of(workspace: Workspace) -> Located | None:
 
 
 def _fought(
-    workspace: Workspace, parameters: CompareParameters, ordered: Sequence[dict[str, Any]], judging: Referee
+    workspace: Workspace,
+    parameters: CompareParameters,
+    ordered: Sequence[dict[str, Any]],
+    judging: Referee,
+    needed: float | None,
 ) -> _Match:
     """In rounds, so that a judgement that is not needed is not bought; where it stops does not depend on the rounds."""
     workspace.progress.begin(len(ordered), "comparisons", "comparing")
@@ -155,7 +159,7 @@ def _fought(
             parameters.comparison.min_comparisons,
             parameters.comparison.max_comparisons,
             parameters.confidence_percent / 100,
-            _needed(parameters),
+            needed,
         )
         if result.used < stop:
             break

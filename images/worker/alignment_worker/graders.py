@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ def all_right(questions: Sequence[tuple[str, str, str]], *, python: bool) -> lis
 
 
 def is_right(grader: str, answer: str, completion: str) -> bool:
-    """By any grader but Python. Raises ValueError if `check` would."""
+    """By any grader but Python. Raises ValueError if `check` would; Regex, RuntimeError outside of the main thread."""
     return _GRADERS[grader](answer, completion)
 
 
@@ -156,7 +157,9 @@ _GRADERS: Mapping[str, Callable[[str, str], bool]] = {
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """`re` looks for signals while it backtracks. Main thread only."""
+    """`re` looks for signals while it backtracks, and Python hands them to the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("the grader Regex limits its time by a signal; call it in the main thread")
 
     def expire(_number: int, _frame: FrameType | None) -> None:
         raise TimeoutError

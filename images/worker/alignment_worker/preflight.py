@@ -4,7 +4,9 @@ or the same twice."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 from alignment_api.stage import Expected, InputKind
 from alignment_worker import graders, models, prompts, rows
@@ -26,14 +28,15 @@ def check(inputs: Inputs, expected: Expected | None) -> None:
 
     Raises InvalidModelError, InvalidRowError, InvalidConfigError, PythonGraderError.
     """
+    tokenizer_of_policy = cache(lambda: models.load_tokenizer(inputs.path("policy"), "policy"))
     if expected is not None:
-        _check_expected(inputs, expected)
+        _check_expected(inputs, expected, tokenizer_of_policy)
     asked = [role for role in _ASKED if role in inputs.found]
     for role in asked:
         _check_distinct(inputs, role)
     if "policy" in inputs and asked:
         folder = inputs.path("policy")
-        tokenizer, limit = models.load_tokenizer(folder, "policy"), models.max_positions(folder, "policy")
+        tokenizer, limit = tokenizer_of_policy(), models.max_positions(folder, "policy")
         embeddings = models.embeddings(folder, "policy")
         for role in asked:
             prompts.encode_rows(tokenizer, _rows(inputs, role), inputs.path(role), limit, embeddings)
@@ -42,7 +45,7 @@ def check(inputs: Inputs, expected: Expected | None) -> None:
             _check_judge(inputs, judge, [role for role in judged if role in inputs.found])
 
 
-def _check_expected(inputs: Inputs, expected: Expected) -> None:
+def _check_expected(inputs: Inputs, expected: Expected, tokenizer_of_policy: Callable[[], Any]) -> None:
     held_out, least = len(_rows(inputs, "heldOutPrompts")), expected.held_out_prompts
     if held_out < least:
         raise InvalidConfigError(
@@ -55,7 +58,7 @@ def _check_expected(inputs: Inputs, expected: Expected) -> None:
 
         lora.configuration(expected.lora, models.without_weights(inputs.path("policy")))
     if expected.max_length is not None and "prompts" in inputs.found:
-        _check_length(inputs, expected.max_length)
+        _check_length(inputs, expected.max_length, tokenizer_of_policy())
     there = {row.category for row in _rows(inputs, "goldSet") if row.category is not None}
     for category in expected.gold_categories:
         if category not in there:
@@ -79,9 +82,9 @@ def _check_programs(inputs: Inputs, *, allowed: bool) -> None:
             )
 
 
-def _check_length(inputs: Inputs, max_length: int) -> None:
+def _check_length(inputs: Inputs, max_length: int, tokenizer: Any) -> None:
     """One prompt that leaves room for a token is enough: how long answers get is not known yet."""
-    tokenizer, shortest = models.load_tokenizer(inputs.path("policy"), "policy"), None
+    shortest = None
     for row in _rows(inputs, "prompts"):
         tokens = len(prompts.encode(tokenizer, row.prompt))
         if tokens < max_length:

@@ -22,6 +22,15 @@ from alignment_operator.gates import wording
 MOST_OF_A_PHRASE = 25.0  # percentage points, without a gain on the gold set
 MOST_OF_ANY_PHRASE = 50.0  # with one
 
+_SHOWN = (
+    WIN_RATE,
+    WIN_RATE_NOT_LONGER,
+    WIN_RATE_LENGTH_CONTROLLED,
+    NEW_PHRASE,
+    WIN_RATE_EVIDENCE,
+    WIN_RATE_EVIDENCE_NEEDED,
+)
+
 
 def judge(
     limits: WinRateGate,
@@ -39,18 +48,11 @@ def judge(
     if problem:
         return wording.error(Gate.WIN_RATE, *problem)
     rate, fair, gold = compared[WIN_RATE], compared[WIN_RATE_NOT_LONGER], evaluated.get(GOLD_POOLED)
-    shown = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair}
-    if WIN_RATE_LENGTH_CONTROLLED in compared:
-        shown[WIN_RATE_LENGTH_CONTROLLED] = compared[WIN_RATE_LENGTH_CONTROLLED]
     phrase = compared.get(NEW_PHRASE)
-    if phrase is not None:
-        shown[NEW_PHRASE] = phrase
     crept_in = phrase is not None and _above(phrase, MOST_OF_A_PHRASE)
+    shown = {name: compared[name] for name in _SHOWN if name in compared}
     if gold and (crept_in or not independent):
         shown[GOLD_POOLED] = gold
-    for name in (WIN_RATE_EVIDENCE, WIN_RATE_EVIDENCE_NEEDED):
-        if name in compared:
-            shown[name] = compared[name]
     verdict, reason, message = _verdict(limits.min_percent, rate, fair, None if independent else gold)
     if verdict is Verdict.PASSED and phrase is not None and crept_in:
         verdict, reason, message = _with_a_phrase(message, phrase, gold)
