@@ -84,6 +84,9 @@ class ExitCode(IntEnum):
     JUDGE_BUDGET_EXHAUSTED = 75  # an LLM judge has cost what spec.judge.llm.budget lets it
     JUDGE_REFUSED = 76  # an LLM judge's endpoint does not take the request: key, model, address
     JUDGE_UNUSABLE = 77  # an LLM judge whose replies say no preference too often
+    CONTAMINATED = (
+        78  # rows to train on hold gold or held-out prompts, and spec.gates.contamination forbids it
+    )
 
     @property
     def reason(self) -> str:
@@ -138,6 +141,7 @@ class RewardParameters(Model):
     training: Training
     datasets: list[DatasetReference]
     confidence_percent: float
+    refuse_leaked: bool = False  # as in TrainParameters
 
 
 class JudgeParameters(Model):
@@ -172,6 +176,9 @@ class TrainParameters(Model):
     online: OnlineParameters | None = None
     near_percent: float | None = (
         None  # 100 times the cosine from which prompts are flagged as near-duplicates
+    )
+    refuse_leaked: bool = (
+        False  # stop if a dataset's row holds a gold or held-out prompt, rather than leave it out
     )
 
 

@@ -7,6 +7,7 @@ A cycle's folder in the store has `ledger/NNNNNN.json`, which names the evidence
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +75,8 @@ class _TamperedError(Exception):
 def _promotion(folder: Path, file: Path, before: list[Promotion]) -> Promotion:
     try:
         number, entry = int(file.stem), _object(file)
-        candidate, evidence = entry["candidate"]["digest"], entry["evidenceDigest"]
+        candidate, evidence = _digest(entry["candidate"]["digest"]), _digest(entry["evidenceDigest"])
+        incumbent = _digest(entry["incumbentDigest"])
     except (_TamperedError, ValueError, KeyError, TypeError) as error:
         return Promotion(
             int(file.stem) if file.stem.isdigit() else 0, problems=[f"{file}: is no entry: {error}"]
@@ -83,8 +85,7 @@ def _promotion(folder: Path, file: Path, before: list[Promotion]) -> Promotion:
     written = file == _entry_file(folder, number) and digests.canonical_json(entry) == file.read_bytes()
     if entry.get("iteration") != number or not written:
         problems.append(f"{file}: is not what the stage promote wrote")
-    incumbent = str(entry.get("incumbentDigest"))
-    known = {promotion.candidate for promotion in before} | {promotion.incumbent for promotion in before[:1]}
+    known = [*(promotion.candidate for promotion in before), *(first.incumbent for first in before[:1])]
     if before and incumbent not in known:
         problems.append(
             f"{file}: incumbentDigest {incumbent} was promoted by no entry before it, nor was it there before all"
@@ -240,6 +241,13 @@ def _verdicts(evidence: Evidence, results: Mapping[Stage, StageResult], folder: 
     for name in sorted({*again, *said}):
         if again.get(name) != said.get(name):
             yield f"{folder}: gate {name}: the evidence says {said.get(name)}, its measurements give {again.get(name)}"
+
+
+def _digest(value: object) -> str:
+    """Raises ValueError."""
+    if not isinstance(value, str) or not re.match(digests.PATTERN, value):
+        raise ValueError(f"{value!r:.80} is no digest")
+    return value
 
 
 def _object(file: Path) -> dict[str, Any]:

@@ -89,9 +89,24 @@ def test_an_incumbent_that_was_never_promoted_is_told(tmp_path: Path) -> None:
     assert f"incumbentDigest {DIGESTS[3]} was promoted by no entry before it" in said
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", json.dumps({"candidate": 1}), "\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        json.dumps({"candidate": 1}),
+        "\x00",
+        json.dumps({"candidate": {"digest": 5}, "evidenceDigest": 6, "incumbentDigest": 7}),
+        json.dumps(
+            {"candidate": {"digest": "\x1b[2J"}, "evidenceDigest": DIGESTS[0], "incumbentDigest": DIGESTS[1]}
+        ),
+    ],
+)
 def test_an_entry_that_is_none_is_told(tmp_path: Path, content: str) -> None:
     entry(tmp_path, 1, DIGESTS[1], DIGESTS[0]).write_text(content)
     code, said = verify(str(tmp_path))
     assert code == 1
     assert "000001.json: is no entry" in said
+    assert "\x1b" not in said

@@ -72,6 +72,19 @@ def test_what_is_contaminated_is_refused_by_the_first_stage_that_finds_it() -> N
     assert condition(world, "Ready")["status"] == "True"
 
 
+def test_a_stage_that_will_not_train_on_leaked_rows_is_the_gates_refusal() -> None:
+    world = started(gates={"contamination": {"action": "Fail"}})
+    (name,) = world.active()
+    world.fail(name, ExitCode.CONTAMINATED, "Contaminated")
+    world.settle()
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Rejected", "Contaminated")
+    assert world.iteration["message"] == "refused by contamination: Contaminated it is"
+    assert [(gate["name"], gate["verdict"]) for gate in world.iteration["gates"]] == [
+        ("contamination", "Failed")
+    ]
+    assert condition(world, "Ready")["status"] == "True"
+
+
 def test_a_refused_candidate_leaves_the_incumbent_and_a_healthy_cycle() -> None:
     world = World(annotations=dict(RUN), quality="hacked")
     world.settle()
@@ -334,7 +347,9 @@ def limits(pods: PodDefaults) -> object:
     return pods.resources.limits
 
 
-@pytest.mark.parametrize("code", [code for code in ExitCode if code.users_fault])
+@pytest.mark.parametrize(
+    "code", sorted({code for code in ExitCode if code.users_fault} - {ExitCode.CONTAMINATED})
+)
 def test_a_users_fault_fails_the_iteration_at_once_with_the_workers_words(code: ExitCode) -> None:
     world = started()
     world.fail(world.active()[0], code, code.reason)

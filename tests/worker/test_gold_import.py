@@ -181,7 +181,7 @@ def test_each_row_that_cannot_be_taken_is_named(tmp_path: Path, capsys: pytest.C
 def test_a_column_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path, "plain.jsonl", {"q": "a", "answer": "b"})
     said = refused(tmp_path, capsys, file, "--column", "doc.q=prompt", "--grader", "Exact", "--category", "c")
-    assert "`doc.q` is missing (here is: q, answer)" in said
+    assert "`doc.q` is missing (here is: 'q', 'answer')" in said
 
 
 def test_a_file_that_is_there_or_not_there_changes_nothing(
@@ -215,3 +215,41 @@ def test_a_column_of_no_known_name_is_a_wrong_usage(
         "write COLUMN=NAME with a name of prompt, answer, choices, grader, category"
         in capsys.readouterr().err
     )
+
+
+FOR_ALL = ("--grader", "Choice", "--category", "c")
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "problem"),
+    [
+        (sample(0, "9" * 5000, ("Q", " a"), ("Q", " b")), FOR_ALL, "is none of its 2 choices"),
+        (sample(0, "a", (["[" * 100_000], UNTIL)), FOR_ALL, "is no chat of text messages"),
+        ({"prompt": "q", "answer": 1, "choices": {"text": ["a", "b"], "label": 5}}, FOR_ALL, "is no list"),
+        ({"prompt": "q", "answer": "a", "choices": ["a", "a"]}, FOR_ALL, "'a' is none of its 2 choices"),
+        ({"prompt": "q", "answer": "A", "category": ["x"]}, FOR_ALL[:2], "is no name; give --category"),
+        ({"prompt": "q", "answer": "A", "category": "\x1b[2J"}, FOR_ALL[:2], "cannot be printed"),
+        ({"\x1b[2J": "q", "answer": "A"}, (*FOR_ALL, "--column", "z=prompt"), "`z` is missing"),
+    ],
+)
+def test_a_row_that_is_odd_in_another_way_is_listed_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: Row, options: tuple[str, ...], problem: str
+) -> None:
+    said = refused(tmp_path, capsys, written(tmp_path, "odd.jsonl", row), *options)
+    assert "line 1: " in said
+    assert problem in said
+    assert "\x1b" not in said
+
+
+def test_a_label_is_meant_before_a_place_and_a_whole_name_before_a_path(tmp_path: Path) -> None:
+    choices = {"text": ["a", "b"], "label": ["1", "2"]}
+    file = written(tmp_path, "arc.jsonl", {"doc.question": "q", "answer": 1, "choices": choices})
+    (row,) = imported(tmp_path, file, *FOR_ALL, "--column", "doc.question=prompt")
+    assert row["answer"] == "1"
+
+
+def test_a_single_alias_is_one_answer(tmp_path: Path) -> None:
+    file = written(tmp_path, "trivia.jsonl", {"prompt": "q", "answer": {"value": "x", "aliases": "abc"}})
+    (row,) = imported(tmp_path, file, "--grader", "Regex", "--category", "c")
+    assert graders.is_right("Regex", row["answer"], "abc")
+    assert not graders.is_right("Regex", row["answer"], "a")

@@ -220,6 +220,10 @@ def test_pairs_that_teach_nothing_or_too_much_are_dropped_and_counted(tmp_path: 
     assert (counts["droppedLeaked"], counts["droppedTooLong"], counts["droppedTies"]) == (2, 1, 1)
     assert counts["droppedUnpaired"] == 1
     assert counts["pairs"] + counts["heldOutPairs"] == 40
+    made = rewarding.config(tmp_path / "strict", llama, {"people": rows}, max_length=60)
+    parameters = made.parameters.model_copy(update={"refuse_leaked": True})
+    strict = stages.run(tmp_path / "strict" / "job", made.model_copy(update={"parameters": parameters}))
+    assert "2 of 45 rows of datasets hold gold or held-out prompts" in refused(strict, ExitCode.CONTAMINATED)
 
 
 def test_all_pairs_of_a_held_out_prompt_are_held_out_and_its_newest_is_measured(

@@ -12,7 +12,7 @@ import pytest
 from alignment_api.cycle import DatasetReference
 from alignment_api.stage import InputKind, TrainParameters
 from alignment_worker import train_best_of_n
-from alignment_worker.failures import InvalidRowError, TooFewPairsError
+from alignment_worker.failures import ContaminatedError, InvalidRowError, TooFewPairsError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Pair, Unpaired
 from alignment_worker.train_pairs import Dropped, Gathered, TokenPair, gather, tokenised
@@ -98,6 +98,7 @@ def gathered(
     max_pairs: int | None = None,
     weight: float | None = None,
     seed: int = 0,
+    refuse_leaked: bool = False,
 ) -> Gathered:
     """From sampled pairs of so many tokens (prompt, chosen, rejected) and a dataset of (prompt, chosen, rejected) and
     (prompt, completion, label)."""
@@ -118,6 +119,7 @@ def gathered(
     parameters = TrainParameters(
         training=training.training(method=method, seed=seed),
         datasets=[DatasetReference(name="people", max_pairs=max_pairs, weight=weight)],
+        refuse_leaked=refuse_leaked,
     )
     words = training.tokenizer()
     return gather(Inputs(paths, kinds, {}, {}), parameters, words, {EOS}, limit, len(words))
@@ -230,6 +232,16 @@ def test_best_of_n_needs_only_the_chosen_to_fit(tmp_path: Path) -> None:
         "answers": 2, "answersOnPolicy": 1, "answersFromDatasets": 1, "rowsGiven": 2, "droppedTooLong": 2,
         "droppedLeaked": 0, "droppedLearned": 0, "droppedUnpaired": 0, "droppedTies": 0,
     }  # fmt: skip
+
+
+def test_rows_that_leak_stop_it_before_the_training_where_the_spec_says_so(tmp_path: Path) -> None:
+    found: Found = [("held", "a", "b"), ("p", "a", "b"), ("q", "a", "b")]
+    clean = gathered(tmp_path / "clean", found[1:], held_out="held", refuse_leaked=True)
+    assert len(clean.pairs) == 2
+    with pytest.raises(
+        ContaminatedError, match="1 of 3 rows of datasets hold gold or held-out prompts: take them"
+    ):
+        gathered(tmp_path / "leaked", found, held_out="held", refuse_leaked=True)
 
 
 SINGLE: Found = [

@@ -230,12 +230,8 @@ def test_datasets_alone_are_trained_on_without_gold_and_held_out_prompts(tmp_pat
             "rejected": [{"role": "assistant", "content": "go away"}],
         },
     ]
-    done = finished(
-        tmp_path,
-        llama,
-        datasets={"people": rows},
-        files={"goldSet": (gold, InputKind.GOLD_SET), "heldOutPrompts": (held_out, InputKind.PROMPTS)},
-    )
+    files = {"goldSet": (gold, InputKind.GOLD_SET), "heldOutPrompts": (held_out, InputKind.PROMPTS)}
+    done = finished(tmp_path, llama, datasets={"people": rows}, files=files)
     found = counts(done)
     assert (found["pairs"], found["pairsOnPolicy"], found["pairsFromDatasets"]) == (2, 0, 2)
     assert found["droppedLeaked"] == 2

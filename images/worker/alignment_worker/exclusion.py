@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from alignment_api.stage import InputKind
 from alignment_worker import rows
+from alignment_worker.failures import ContaminatedError
 from alignment_worker.inputs import Inputs
 from alignment_worker.rows import Preference, Prompt, Row
 
@@ -63,6 +64,15 @@ def of_prompts(prompts: Sequence[Prompt]) -> Forbidden:
 def allowed(some: Iterable[Row | Preference], forbidden_: Forbidden) -> Sequence[bool]:
     """For each row, whether it may be trained on."""
     return [not forbidden_.has(row) for row in some]
+
+
+def refuse(leaked: int, given: int) -> None:
+    """Before anything is trained. Raises ContaminatedError if any of the datasets' rows is leaked."""
+    if leaked:
+        raise ContaminatedError(
+            f"{leaked} of {given} rows of datasets hold gold or held-out prompts: take them out, or write "
+            "spec.gates.contamination.action: Exclude"
+        )
 
 
 def _texts(row: Row | Preference) -> Iterator[str]:

@@ -16,6 +16,7 @@ WorkerError
 ├── JudgeBudgetError         75
 ├── JudgeRefusedError        76
 ├── JudgeUnusableError       77
+├── ContaminatedError        78
 └── RetriedError              1
     ├── StoreError               the store's file system
     ├── SamplingServerError      the server beside the worker
@@ -138,6 +139,12 @@ class JudgeUnusableError(WorkerError):
     """An LLM judge whose replies say no preference too often."""
 
     exit_code = ExitCode.JUDGE_UNUSABLE
+
+
+class ContaminatedError(WorkerError):
+    """Rows to train on hold gold or held-out prompts, and the spec forbids it."""
+
+    exit_code = ExitCode.CONTAMINATED
 
 
 class RetriedError(WorkerError):

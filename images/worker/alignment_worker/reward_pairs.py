@@ -83,7 +83,7 @@ def gather(
     """All pairs of the datasets of at most `limit` tokens, for a model that knows `embeddings` tokens.
 
     `seen`: marks of prompts that the model was trained on before; they are not held out.
-    Raises TooFewPairsError, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
+    Raises TooFewPairsError, ContaminatedError, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
     """
     dropped: Counter[str] = Counter()
     forbidden = exclusion.forbidden(inputs)
@@ -97,6 +97,8 @@ def gather(
             dropped["droppedTies"] += 1
         else:
             found.append(read)
+    if parameters.refuse_leaked:
+        exclusion.refuse(dropped["droppedLeaked"], sum(map(len, given.values())))
     least = parameters.reward.min_pairs
     if len(found) < least:
         read_in_all = len(found) + dropped.total()

@@ -414,6 +414,8 @@ def _category(columns: Mapping[str, Any]) -> str | None:
         raise RowProblemError(
             f"`category` {shown(category)} is longer than {MAX_CATEGORY_LENGTH} characters; shorten it"
         )
+    if not category.isprintable():
+        raise RowProblemError(f"`category` {category!r} holds what cannot be printed on a line; take it out")
     return category
 
 

@@ -123,7 +123,8 @@ def gather(
 ) -> Gathered:
     """All pairs of at most `limit` tokens, for a model that knows `embeddings` tokens.
 
-    Raises TooFewPairsError if none is left, InvalidRowError, InvalidModelError, and what `Inputs.file` raises.
+    Raises TooFewPairsError if none is left, ContaminatedError, InvalidRowError, InvalidModelError, and what
+    `Inputs.file` raises.
     """
     sampled = _sampled(inputs, parameters)
     distinct = [pair for pair in sampled if pair.chosen != pair.rejected]
@@ -132,6 +133,8 @@ def gather(
     source = _Datasets(inputs, parameters.training, tokenizer, eos_ids, limit, embeddings)
     for role in inputs.roles("dataset"):
         source.draw(role, wanted.get(role.partition("/")[2]), len(on_policy))
+    if parameters.refuse_leaked:
+        exclusion.refuse(source.dropped.leaked, source.read + source.dropped.unpaired)
     gathered = Gathered(
         on_policy,
         source.drawn,

@@ -52,6 +52,17 @@ def judge(limits: ContaminationGate, results: Mapping[Stage, StageResult]) -> Ga
     )
 
 
+def stopped(message: str) -> GateResult:
+    """Of a stage that would not train on what it found: `message` says what."""
+    return GateResult(
+        name=Gate.CONTAMINATION,
+        verdict=Verdict.FAILED,
+        reason=GateReason.CONTAMINATED,
+        limit=0.0,
+        message=message[: wording.MAX_LENGTH],
+    )
+
+
 def _warnings(near: Mapping[str, Measurement]) -> list[str]:
     """Embeddings only flag: what is alike may ask something else."""
     told = " and ".join(

@@ -12,7 +12,7 @@ from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, Outcome,
 from alignment_api.gates import GateResult
 from alignment_api.pods import PodDefaults, settled
 from alignment_api.stage import ExitCode, Located, Stage, StageConfig, StageResult
-from alignment_operator.gates import judge
+from alignment_operator.gates import contamination, judge
 from alignment_operator.gates.decision import Decision, DecisionKind, decide
 from alignment_operator.observed import Frozen, ObservedCycle
 from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension, tested
@@ -107,6 +107,9 @@ def _stage(
     status = _with_stage(observed.status, iteration, after)
     assert status.iteration is not None
     iteration = status.iteration
+    if after.state == "Failed" and after.reason == ExitCode.CONTAMINATED.reason:
+        plan = _refused(observed, status, contamination.stopped(after.message or ""), now)
+        return replace(plan, actions=(*progress.actions, *plan.actions))
     if after.state == "Failed":
         message = f"stage {after.name.value} failed: {after.message}"
         plan = _end(observed, status, iteration, "Failed", after.reason or Reason.JOB_FAILED, message, now)

@@ -134,6 +134,7 @@ def _reward(context: Context, inputs: dict[str, Input]) -> _Work:
         training=spec.training,
         datasets=spec.datasets or [],
         confidence_percent=spec.evaluation.confidence_percent,
+        refuse_leaked=_refuses_leaked(spec),
     )
     needed = _select(inputs, "backbone", *_datasets(inputs), "goldSet", "heldOutPrompts")
     return _Work(parameters, needed, spec.training.seed)
@@ -180,6 +181,7 @@ def _train(context: Context, inputs: dict[str, Input]) -> _Work:
         datasets=spec.datasets or [],
         sampled_by=inputs["policy"].digest if spec.prompts else None,
         near_percent=_near_percent(spec),
+        refuse_leaked=_refuses_leaked(spec),
     )
     return _Work(parameters, needed | _near(inputs), spec.training.seed)
 
@@ -202,6 +204,11 @@ def _train_online(context: Context, inputs: dict[str, Input]) -> _Work:
     )
     needed = _select(inputs, "prompts", "goldSet", "heldOutPrompts") | _judging(spec.judge, inputs)
     return _Work(parameters, needed | _near(inputs) | _anchors(spec, inputs), spec.training.seed)
+
+
+def _refuses_leaked(spec: AlignmentCycleSpec) -> bool:
+    gate = spec.gates.contamination
+    return gate is not None and gate.action == "Fail"
 
 
 def _near_percent(spec: AlignmentCycleSpec) -> float | None:

@@ -92,6 +92,8 @@ def _row_of(raw: Raw, file: Path, arguments: argparse.Namespace, taken: _Taken) 
     made = {"prompt": item.prompt, "answer": answer_of(item, str(grader)), "grader": str(grader)}
     if category is None:
         raise RowProblemError("has no `category`; give --category, or --column NAME=category")
+    if isinstance(category, list | dict):
+        raise RowProblemError(f"`category` {str(category)[:60]!r} is no name; give --category")
     return rows.gold_row_of(Raw(raw.number, {**made, "category": str(category)}))
 
 

@@ -75,7 +75,7 @@ def _prompt(context: Any) -> Prompt:
         try:
             messages = json.loads(text)
             return [{"role": message["role"], "content": message["content"]} for message in messages]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RowProblemError("the request's context is no chat of text messages") from error
     return text
 
@@ -93,8 +93,8 @@ def _answers(target: str) -> list[str]:
 
 
 def _right(target: str, choices: Sequence[str]) -> int:
-    if target.strip().isdecimal() and int(target) < len(choices):
-        return int(target)
+    if target.strip() in (places := list(map(str, range(len(choices))))):
+        return places.index(target.strip())
     stripped = [choice.strip() for choice in choices]
     if target.strip() in stripped:
         return stripped.index(target.strip())

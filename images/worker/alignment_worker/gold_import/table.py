@@ -17,9 +17,9 @@ def renamed(columns: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, A
     found = {name: columns[name] for name in NAMES if name in columns}
     for source, target in names.items():
         value: Any = columns
-        for part in source.split("."):
+        for part in [source] if source in columns else source.split("."):
             if not isinstance(value, Mapping) or part not in value:
-                there = ", ".join(str(name)[:40] for name in list(columns)[:10])
+                there = ", ".join(repr(name[:40]) for name in list(columns)[:10])
                 raise RowProblemError(f"`{source}` is missing (here is: {there})")
             value = value[part]
         found[target] = value
@@ -45,7 +45,8 @@ def item_of(columns: Mapping[str, Any]) -> Item:
 def _answers(answer: Any) -> list[str]:
     """Text, a number, a list of accepted ones, or TriviaQA's {"value", "aliases"}."""
     if isinstance(answer, Mapping):
-        answer = [answer.get("value"), *(answer.get("aliases") or [])]
+        aliases = answer.get("aliases") or []
+        answer = [answer.get("value"), *(aliases if isinstance(aliases, list) else [aliases])]
         answer = [each for each in answer if each is not None]
     some = answer if isinstance(answer, list) else [answer]
     if not some or not all(
@@ -66,6 +67,8 @@ def _choices(choices: Any) -> tuple[list[str], list[str]]:
         or not 2 <= len(texts) <= len(ascii_uppercase)
     ):
         raise RowProblemError('`choices` is neither a list of texts nor {"text": […], "label": […]}')
+    if labels is not None and not isinstance(labels, list):
+        raise RowProblemError("`choices.label` is no list")
     named = list(map(str, labels)) if labels else list(ascii_uppercase[: len(texts)])
     if len(named) != len(texts):
         raise RowProblemError(f"`choices` has {len(texts)} texts and {len(named)} labels")
@@ -73,10 +76,11 @@ def _choices(choices: Any) -> tuple[list[str], list[str]]:
 
 
 def _right(answer: Any, texts: Sequence[str], labels: Sequence[str]) -> int:
-    """A label or a text; or a place from 0, as a number."""
+    """A label; a place from 0, as a number; or a text."""
+    if str(answer) in labels:
+        return labels.index(str(answer))
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
         return answer
-    for known in (labels, texts):
-        if str(answer) in known:
-            return known.index(str(answer))
+    if texts.count(str(answer)) == 1:
+        return texts.index(str(answer))
     raise RowProblemError(f"`answer` {str(answer)[:60]!r} is none of its {len(texts)} choices")

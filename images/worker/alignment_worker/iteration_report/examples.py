@@ -15,6 +15,8 @@ from alignment_worker.iteration_report.words import count
 EACH = 5
 _MOST_CHARACTERS = 3000  # of a text; what is longer is cut, and says so
 
+_MOST_OF_AN_ANSWER = 200
+
 
 @dataclass(frozen=True)
 class Side:
@@ -113,7 +115,10 @@ def _of_gold(row: Row) -> Example:
     """Of several samples, the first that the incumbent had right and the first that the candidate had wrong."""
     right = row["incumbent"]["right"].index(True)
     wrong = row["candidate"]["right"].index(False)
-    facts = f"expected: {row['answer']} ({row['grader']})"
+    expected = row["answer"]
+    if len(expected) > _MOST_OF_AN_ANSWER:  # a test program, say
+        expected = f"{expected[:_MOST_OF_AN_ANSWER]}…"
+    facts = f"expected: {expected} ({row['grader']})"
     return _pair(
         row,
         "gold set",
