@@ -244,6 +244,15 @@ def test_a_server_that_does_not_take_a_wish_is_asked_without_it(tmp_path: Path) 
         ),
         (Answer(status=307, headers={"Location": "http://127.0.0.1:9/"}, body="{}"), "HTTP 307"),
         (Answer(body="<html>Welcome</html>", headers={"Content-Type": "text/html"}), "no chat completion"),
+        (Answer(body="[1]"), "no chat completion"),
+        (Answer(body='{"choices": []}'), "no chat completion"),
+        (Answer(body='{"choices": {"a": 1}}'), "no chat completion"),
+        (Answer(body='{"choices": [{"message": null}]}'), "no chat completion"),
+        (Answer(body='{"choices": [{"message": {"content": ["a"]}}]}'), "no chat completion"),
+        (
+            Answer(body='{"choices": [{"message": {"content": "a"}}], "usage": {"total_tokens": -999}}'),
+            "no chat completion",
+        ),
     ],
 )
 def test_what_no_retry_helps_ends_the_stage_with_the_endpoints_words(

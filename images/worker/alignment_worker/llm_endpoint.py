@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-from openai.types.chat import ChatCompletion
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from alignment_api.judges import API_KEY_VARIABLES, LLM
 from alignment_worker import llm_question
@@ -32,6 +32,27 @@ class Said:
     text: str
     refused: bool
     tokens: int
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    total_tokens: NonNegativeInt | None = None
+
+
+class _Answer(BaseModel):
+    """What is read of a chat completion; the client takes whatever the endpoint sends for one."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage | None = None
 
 
 class Endpoint:
@@ -81,15 +102,16 @@ class Endpoint:
             except openai.OpenAIError as error:
                 raise self._strange(str(error)) from error
 
-    async def _create(self, messages: list[Message], wishes: dict[str, Any]) -> ChatCompletion:
+    async def _create(self, messages: list[Message], wishes: dict[str, Any]) -> _Answer:
         made: Any = await self._client.chat.completions.create(
             model=self._llm.model,
             messages=messages,  # type: ignore[arg-type]
             **wishes,
         )
-        if not isinstance(made, ChatCompletion) or not made.choices:
-            raise self._strange(f"its answer is no chat completion: {_shortened(str(made))}")
-        return made
+        try:
+            return _Answer.model_validate(made.model_dump(warnings=False))
+        except (AttributeError, ValidationError) as error:
+            raise self._strange(f"its answer is no chat completion: {_shortened(str(made))}") from error
 
     def _give_up_one(self, error: openai.APIStatusError, wishes: dict[str, Any]) -> bool:
         if error.status_code not in {400, 422}:
@@ -135,13 +157,13 @@ def _key(llm: LLM, role: str, field: str) -> str:
     return found
 
 
-def _said(answer: ChatCompletion) -> Said:
+def _said(answer: _Answer) -> Said:
     choice = answer.choices[0]
     message = choice.message
     return Said(
         text=message.content or "",
         refused=bool(message.refusal) or choice.finish_reason == "content_filter",
-        tokens=answer.usage.total_tokens if answer.usage else 0,
+        tokens=(answer.usage and answer.usage.total_tokens) or 0,
     )
 
 
