@@ -99,7 +99,7 @@ def everything_is_sealed(folder: Path) -> None:
             (found,) = verification.verify(folder)
             assert found.problems, file
         file.write_bytes(whole)
-    link = files[-1].parent / "linked"
+    link = next(file for file in files if file.name == "evidence.json").with_name("linked")
     for moved, away in (
         (link, None),
         (folder / "ledger" / "000001.json", folder / "taken.json"),
