@@ -6,11 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from alignment_api import digests
+from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.evidence import Evidence
+from alignment_api.stage import Located
+from alignment_operator import verification
 from alignment_operator.cli.main import alignctl
+from alignment_operator.gates.judge import judge_all
 
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart" / "cycle.yaml"
 DIGESTS = [f"sha256:{letter * 64}" for letter in "abcdef"]
 
 
@@ -110,3 +117,26 @@ def test_an_entry_that_is_none_is_told(tmp_path: Path, content: str) -> None:
     assert code == 1
     assert "000001.json: is no entry" in said
     assert "\x1b" not in said
+
+
+def test_what_no_gate_could_judge_was_not_promoted_by_them(tmp_path: Path) -> None:
+    """Though the gates say the same when they are asked again."""
+    wire = yaml.safe_load(QUICKSTART.read_text())["spec"]
+    uri = "pvc://models/iterations/1/train/run-1/model"
+    gates = judge_all(AlignmentCycleSpec.from_wire(wire), {}, {}, Located(uri=uri, digest=DIGESTS[1]))
+    evidence = Evidence(
+        namespace="default",
+        cycle="quickstart",
+        cycle_uid="1",
+        iteration=1,
+        spec=wire,
+        incumbent_digest=DIGESTS[0],
+        candidate_uri=uri,
+        candidate_digest=DIGESTS[1],
+        inputs={},
+        stages=[],
+        gates=list(gates),
+    )
+    told = list(verification._verdicts(evidence, {}, tmp_path))
+    assert len(told) == len(gates)
+    assert all("is Error, which nobody can approve" in line for line in told)

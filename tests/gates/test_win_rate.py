@@ -221,6 +221,10 @@ def test_among_all_candidates_a_win_without_its_evidence_is_an_error() -> None:
         (within(50, 42, 58), within(0, -3, 3), False),
         (within(20, 14, 26), within(0, -3, 3), True),
         (within(30, 24, 36), within(0, -3, 3), True),
+        (within(31, 25, 37), within(0, -3, 3), True),
+        (within(31, 25.1, 37), within(0, -3, 3), False),
+        (within(57, 50, 64), within(5, 1, 9), True),
+        (within(57, 50.1, 64), within(5, 1, 9), False),
         (None, within(0, -3, 3), True),
     ],
 )

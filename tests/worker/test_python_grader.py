@@ -318,7 +318,7 @@ def add(a, b): return a + b
 
     monkeypatch.setattr(server, "_threads", counted)
     assert not grade(ADD, code)
-    assert server.MOST_THREADS < max(seen) < 10_000
+    assert max(seen) > server.MOST_THREADS
 
 
 def test_hashes_are_the_same_each_time() -> None:
