@@ -34,6 +34,7 @@ _COUNTS = {
     "contaminated": "left out: contaminated",
     "conflicting": "left out: conflicting",
     "duplicate": "left out: duplicate",
+    "nearDuplicate": "left out: near-duplicate",
     "capped": "left out: capped",
     "kept": "pairs and unpaired rows",
     "unpaired": "of them unpaired",
