@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ import lancedb
 import numpy as np
 import pytest
 
-from alignment_api.stage import Digest, ExitCode
+from alignment_api.stage import ExitCode
 from alignment_worker.embedding import Embedder
+from alignment_worker.store import SealedFolder
 from tests.worker import tiny
 from tests.worker.ingesting import Dataset
 from tests.worker.stages import Finished
@@ -41,23 +41,13 @@ def pair(prompt: str, chosen: str = "yes", rejected: str = "no") -> dict[str, An
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
+def run_folder(done: Finished) -> Path:
+    return SealedFolder.open(done.folder).file("")
+
+
 def table(done: Finished) -> list[dict[str, Any]]:
-    found = lancedb.connect(str(done.run_folder / "derived")).open_table("interactions").to_arrow()
+    found = lancedb.connect(str(run_folder(done) / "derived")).open_table("interactions").to_arrow()
     return list(found.to_pylist())
-
-
-def lines(done: Finished, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (done.run_folder / name).read_text().splitlines()]
-
-
-def counts(done: Finished) -> dict[str, int]:
-    assert done.report.result is not None, done.report.failure
-    return done.report.result.counts
-
-
-def digest(done: Finished) -> Digest:
-    assert done.report.result is not None, done.report.failure
-    return done.report.result.manifest.digest
 
 
 QUESTION = "how many cows are there on the old farm by the river"
@@ -79,7 +69,7 @@ def test_every_row_that_stays_is_in_the_table_with_its_vectors(tmp_path: Path, m
         for name, vector in zip(("vector", "first", "second"), expected, strict=False):
             np.testing.assert_allclose(row[name], vector, atol=1e-3)
     assert not any(table(done)[1]["second"])
-    assert "nearDuplicate" not in counts(done)
+    assert "nearDuplicate" not in done.result.counts
 
 
 def test_the_table_is_no_part_of_the_digest_and_what_it_has_is_not_embedded_again(
@@ -91,7 +81,7 @@ def test_the_table_is_no_part_of_the_digest_and_what_it_has_is_not_embedded_agai
     embedded.clear()
     again = data.refresh(data.folder / "data" / "a.jsonl", embedding=model)
     assert embedded == []
-    assert digest(again) == digest(first)
+    assert again.result.manifest.digest == first.result.manifest.digest
     more = data.refresh(
         data.folder / "data" / "a.jsonl", data.file("b.jsonl", [pair("a third one")]), embedding=model
     )
@@ -108,7 +98,7 @@ def test_another_model_embeds_everything_anew(tmp_path: Path, model: Path, embed
     second = data.refresh(file, embedding=tiny.llama(tmp_path / "other", seed=4))
     assert sorted(embedded) == ["no", "one cow", "yes"]
     assert table(second)[0]["vector"] != table(first)[0]["vector"]
-    assert digest(second) != digest(first)
+    assert second.result.manifest.digest != first.result.manifest.digest
 
 
 def test_near_duplicates_are_set_aside_and_the_lower_ordinal_stays(
@@ -118,7 +108,7 @@ def test_near_duplicates_are_set_aside_and_the_lower_ordinal_stays(
     plain = data.refresh(
         data.file("z.jsonl", [pair("zzz"), pair(QUESTION + ".", "yes it is", "no it is not")])
     )
-    assert counts(plain)["sequence"] == 2
+    assert plain.result.counts["sequence"] == 2
     near = pair(QUESTION, "yes it is", "no it is not.")
     done = data.refresh(
         data.file("a.jsonl", [near, pair("write me a poem")]),
@@ -126,16 +116,20 @@ def test_near_duplicates_are_set_aside_and_the_lower_ordinal_stays(
         embedding=model,
         similarity_percent=95.0,
     )
-    assert [(row["ordinal"], row["prompt"]) for row in lines(done, "pairs.jsonl")] == [
+    assert [(row["ordinal"], row["prompt"]) for row in done.rows("pairs.jsonl")] == [
         (3, "write me a poem"),
         (1, "zzz"),
         (2, QUESTION + "."),
     ]
-    (left_out,) = lines(done, "rejected.jsonl")
+    (left_out,) = done.rows("rejected.jsonl")
     assert (left_out["source"], left_out["line"], left_out["reason"]) == ("a", 1, "NearDuplicate")
     assert left_out["problem"] == "is alike to the one of ordinal 2"
-    assert (counts(done)["nearDuplicate"], counts(done)["kept"], counts(done)["sequence"]) == (1, 3, 3)
-    assert "| nearDuplicate | 1 |" in (done.run_folder / "README.md").read_text()
+    assert (
+        done.result.counts["nearDuplicate"],
+        done.result.counts["kept"],
+        done.result.counts["sequence"],
+    ) == (1, 3, 3)
+    assert "| nearDuplicate | 1 |" in (run_folder(done) / "README.md").read_text()
 
     embedded.clear()
     again = data.refresh(
@@ -144,7 +138,7 @@ def test_near_duplicates_are_set_aside_and_the_lower_ordinal_stays(
         embedding=model,
         similarity_percent=95.0,
     )
-    assert (counts(again)["nearDuplicate"], embedded) == (1, [])
+    assert (again.result.counts["nearDuplicate"], embedded) == (1, [])
 
 
 @pytest.mark.parametrize(
@@ -166,12 +160,11 @@ def test_what_differs_in_substance_stays(tmp_path: Path, model: Path, other: dic
     done = data.refresh(
         data.file("a.jsonl", [first]), data.file("b.jsonl", [other]), embedding=model, similarity_percent=90.0
     )
-    assert (counts(done)["nearDuplicate"], counts(done)["kept"]) == (0, 2)
+    assert (done.result.counts["nearDuplicate"], done.result.counts["kept"]) == (0, 2)
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     data = Dataset(tmp_path)
     done = data.refresh(data.file("a.jsonl", [pair("a")]), embedding=tmp_path / "data")
     assert done.code == ExitCode.INVALID_MODEL
-    assert done.report.failure is not None
-    assert done.report.failure.message.startswith("embedding: ")
+    assert done.failure.message.startswith("embedding: ")

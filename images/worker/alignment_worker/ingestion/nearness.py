@@ -76,4 +76,5 @@ def _near(one: Any, its: Numbers, other: Any, their: Numbers, least: float) -> N
     crossed = [one[:, part] @ other[:, FIRST + SECOND - part].T for part in (FIRST, SECOND)]
     unpaired = ~one[:, SECOND].any(axis=1)[:, None]  # traits tell pairs from the others
     near &= (straight[0] >= least) & (unpaired | (straight[1] >= least))
-    return np.asarray(near & (straight[0] + straight[1] >= crossed[0] + crossed[1]))
+    alike: Numbers = near & (straight[0] + straight[1] >= crossed[0] + crossed[1])
+    return alike

@@ -99,7 +99,8 @@ def _opened(folder: Path) -> Any:
 
 
 def _model_of(table: Any) -> str:
-    return (table.schema.metadata or {}).get(_MODEL, b"").decode()
+    metadata: dict[bytes, bytes] = table.schema.metadata or {}
+    return metadata.get(_MODEL, b"").decode()
 
 
 def _schema(dimensions: int) -> pyarrow.Schema:
