@@ -38,21 +38,13 @@ def test_rows_are_shown_by_how_much_their_prompts_are_alike(folder: Path) -> Non
     assert {row[2] for row in others} == {"2", "3", "5"}, "row 1 is not in the last revision"
     shares = [float(row[0]) for row in others]
     assert shares == sorted(shares, reverse=True)
-    fewer = alignctl(folder, "search", refreshed.NAME, "p3", "--rows", "2")
-    assert refreshed.told(fewer.stdout) == [head, first, others[0]]
 
 
 def test_what_cannot_be_searched_is_told_in_a_line(folder: Path, tmp_path: Path) -> None:
     file = folder / ".alignment" / "objects" / "preferencedatasets" / "team" / f"{refreshed.NAME}.json"
-    status = json.loads(file.read_text())["status"]
-    other = tiny.llama(tmp_path / "other", seed=9)
-    for curation, said in (
-        ({}, "feedback has no vectors: name a model in spec.curation.embedding.model, and refresh it"),
-        ({"embedding": {"model": f"file://{other}"}}, "has no vectors of the model file://"),
-        ({"embedding": {"model": "file:///nowhere"}}, "spec.curation.embedding.model names it"),
-    ):
-        refreshed.put(tmp_path, refreshed.NAME, a_spec(curation), status)
-        done = alignctl(tmp_path, "search", "p3")
-        assert done.returncode == 1
-        assert said in done.stderr.splitlines()[-1]
+    refreshed.put(tmp_path, refreshed.NAME, a_spec({}), json.loads(file.read_text())["status"])
+    done = alignctl(tmp_path, "search", "p3")
+    assert done.returncode == 1
+    said = "feedback has no vectors: name a model in spec.curation.embedding.model, and refresh it"
+    assert said in done.stderr.splitlines()[-1]
     assert alignctl(tmp_path, "search", "a", "b", "c").returncode == 2

@@ -10,9 +10,12 @@ import lancedb
 import numpy as np
 import pytest
 
+from alignment_api.iteration_report import Matches, SearchConfig
 from alignment_api.stage import ExitCode
 from alignment_worker.embedding import Embedder
-from alignment_worker.store import SealedFolder
+from alignment_worker.failures import InputMissingError
+from alignment_worker.ingestion.searching import search
+from alignment_worker.store import Places, SealedFolder
 from tests.worker import tiny
 from tests.worker.ingesting import Dataset
 from tests.worker.stages import Finished
@@ -161,6 +164,44 @@ def test_what_differs_in_substance_stays(tmp_path: Path, model: Path, other: dic
         data.file("a.jsonl", [first]), data.file("b.jsonl", [other]), embedding=model, similarity_percent=90.0
     )
     assert (done.result.counts["nearDuplicate"], done.result.counts["kept"]) == (0, 2)
+
+
+def searched(done: Finished, model: Path, words: str, most: int = 10) -> Matches:
+    revisions = done.result.manifest.uri.rpartition("/")[0]
+    asked = SearchConfig(
+        revisions=revisions,
+        revision=done.result.manifest,
+        model=f"file://{model}",
+        words=words,
+        most=most,
+    )
+    return search(asked, Places({}))
+
+
+def test_a_search_shows_the_nearest_of_the_rows_that_stay(tmp_path: Path, model: Path) -> None:
+    data = Dataset(tmp_path)
+    near = pair(QUESTION + ".")
+    file = data.file(
+        "a.jsonl", [pair(QUESTION), near, pair("roses"), pair("a farm by the river"), pair("zz")]
+    )
+    done = data.refresh(file, embedding=model, similarity_percent=95.0)
+    found = searched(done, model, QUESTION + ".").matches
+    assert found[0].row.ordinal == 1
+    assert sorted(match.row.ordinal for match in found) == [1, 2, 3, 4]
+    asked, *prompts = Embedder(model).of([QUESTION + ".", *(match.row.prompt for match in found)])
+    assert [match.percent for match in found] == pytest.approx(
+        [100 * float(asked @ each) for each in prompts], abs=0.1
+    )
+    assert [match.percent for match in found] == sorted((match.percent for match in found), reverse=True)
+    assert searched(done, model, QUESTION + ".", most=2).matches == found[:2]
+
+
+def test_a_search_needs_the_model_that_embedded(tmp_path: Path, model: Path) -> None:
+    data = Dataset(tmp_path)
+    plain = data.refresh(data.file("a.jsonl", [pair("roses")]))
+    for folder, said in ((model, "has no vectors of the model"), (tmp_path / "none", "is not there")):
+        with pytest.raises(InputMissingError, match=said):
+            searched(plain, folder, "roses")
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

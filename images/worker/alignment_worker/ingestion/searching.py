@@ -23,12 +23,12 @@ def search(config: SearchConfig, places: Places) -> Matches:
         raise InputMissingError(
             f"{config.model} ({model}) is not there; spec.curation.embedding.model names it"
         )
-    asked = Embedder(model).of([config.words])[0].numpy()
-    found = vectors.nearest(folder.file(DERIVED), digests.of_folder(model), asked, config.most)
-    if found is None:
+    table = vectors.opened(folder.file(DERIVED), digests.of_folder(model))
+    if table is None:
         raise InputMissingError(
             f"{config.revision.uri} has no vectors of the model {config.model}: refresh the dataset"
         )
+    found = vectors.nearest(table, Embedder(model).of([config.words])[0].numpy(), config.most)
     matches: dict[int, Match] = {}
     with pairs_of(folder).open("rb") as file:
         for line in file:

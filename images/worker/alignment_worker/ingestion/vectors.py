@@ -60,8 +60,8 @@ def write(folder: Path, batches: Iterator[pyarrow.RecordBatch], dimensions: int,
 
 def read(folder: Path, model: str) -> Iterator[tuple[Keys, Numbers, Numbers]]:
     """Keys, `whole`, and vectors (rows × 3 × dimensions), if the table is there and that model's."""
-    table = _opened(folder)
-    if table is None or _model_of(table) != model:
+    table = opened(folder, model)
+    if table is None:
         return
     for some in table.search().select(["key", "whole", *VECTORS]).to_batches(_ROWS_AT_ONCE):
         dimensions = some.schema.field("vector").type.list_size
@@ -73,11 +73,8 @@ def read(folder: Path, model: str) -> Iterator[tuple[Keys, Numbers, Numbers]]:
         )
 
 
-def nearest(folder: Path, model: str, vector: Numbers, most: int) -> dict[int, float] | None:
-    """By ordinal the cosine of the prompts that are most alike, best first; None if that model made no table here."""
-    table = _opened(folder)
-    if table is None or _model_of(table) != model:
-        return None
+def nearest(table: Any, vector: Numbers, most: int) -> dict[int, float]:
+    """By ordinal the cosine of the prompts that are most alike, best first."""
     found = (
         table.search(vector.astype(np.float32), vector_column_name="vector")
         .distance_type("cosine")
@@ -89,18 +86,14 @@ def nearest(folder: Path, model: str, vector: Numbers, most: int) -> dict[int, f
     return {row["ordinal"]: 1 - row["_distance"] for row in found}
 
 
-def _opened(folder: Path) -> Any:
-    """None if there is no table."""
+def opened(folder: Path, model: str) -> Any:
+    """The table; None if there is none of that model."""
     if not (folder / f"{TABLE}.lance").is_dir():
         return None
     import lancedb  # noqa: PLC0415
 
-    return lancedb.connect(str(folder)).open_table(TABLE)
-
-
-def _model_of(table: Any) -> str:
-    metadata: dict[bytes, bytes] = table.schema.metadata or {}
-    return metadata.get(_MODEL, b"").decode()
+    table = lancedb.connect(str(folder)).open_table(TABLE)
+    return table if (table.schema.metadata or {}).get(_MODEL) == model.encode() else None
 
 
 def _schema(dimensions: int) -> pyarrow.Schema:
