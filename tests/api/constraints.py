@@ -898,6 +898,16 @@ RULES: tuple[SpanningRow, ...] = (
     ),
     SpanningRow(
         DATASET,
+        "name the model that tells what is alike: curation.embedding",
+        "spec.curation.embedding",
+        (
+            {"spec.curation.deduplicate": MISSING},
+            {"spec.curation.deduplicate": MISSING, "spec.curation.embedding": MISSING},
+        ),
+        ({"spec.curation.embedding": MISSING},),
+    ),
+    SpanningRow(
+        DATASET,
         "holds a value that its field cannot have: minute 0-59, hour 0-23, day of month 1-31 or L or LW, "
         "month 1-12 or JAN-DEC, day of week 0-7 or SUN-SAT",
         "spec.refresh.schedule",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every text that was given to the model."""
     texts: list[str] = []
     measured = Embedder.measured

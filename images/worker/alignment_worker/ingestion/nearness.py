@@ -69,7 +69,7 @@ def _blocks(rows: Numbers) -> Iterator[Numbers]:
 def _near(one: Any, its: Numbers, other: Any, their: Numbers, least: float) -> Numbers:
     """Rows of the one × rows of the other."""
     other = np.asarray(other, np.float32)
-    near = (one[:, PROMPT] @ other[:, PROMPT].T >= least) & (its[:, None] == their[None, :])
+    near: Numbers = (one[:, PROMPT] @ other[:, PROMPT].T >= least) & (its[:, None] == their[None, :])
     if not near.any():
         return near
     straight = [one[:, part] @ other[:, part].T for part in (FIRST, SECOND)]
