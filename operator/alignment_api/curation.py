@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from alignment_api.judges import Uri
-from alignment_api.model import Model
+from alignment_api.model import Model, Rule
 
 FileFormat = Literal["Auto", "Paired", "Unpaired", "Ranked"]
 LogFormat = Literal["OpenAI", "LiteLLM", "OTelGenAI"]
@@ -22,10 +22,34 @@ class Contamination(Model):
     )
 
 
+class Deduplicate(Model):
+    """Near-duplicates, which are left out too."""
+
+    similarity_percent: float = Field(
+        95.0,
+        ge=50,
+        le=100,
+        description="Prompt and answers each as alike as that, 100 times the cosine of their embeddings, and with the "
+        "same figures: the one with the lower ordinal stays.",
+    )
+
+
+class DatasetEmbedding(Model):
+    """The model of the vector store."""
+
+    model: Uri = Field(
+        description="Folder with the model, its tokenizer and safetensors weights; it needs a padding token."
+    )
+
+
 class Curation(Model):
     """Which rows are left out; each is set aside with the reason. Exact duplicates are left out always."""
 
     contamination: Contamination | None = Field(None, description="What must not be trained on.")
+    deduplicate: Deduplicate | None = Field(None, description="Near-duplicates; needs embedding.")
+    embedding: DatasetEmbedding | None = Field(
+        None, description="Embeds prompts and answers, for `alignctl search` and deduplicate."
+    )
     conflicts: Conflicts = Field(
         "Drop",
         description="The same answers judged both ways. Drop: neither stays; KeepLatest: the judgement that is read "
@@ -42,4 +66,13 @@ class Curation(Model):
         le=100,
         description="Of the pairs whose answers differ by more than 10 % in length: if in more of them the longer is "
         "chosen, the dataset is not Ready (LengthBiased), and the last revision stays in force.",
+    )
+
+    rules = (
+        Rule(
+            "!has(self.deduplicate) || has(self.embedding)",
+            "name the model that tells what is alike: curation.embedding",
+            ".embedding",
+            lambda curation: curation.deduplicate is None or curation.embedding is not None,
+        ),
     )

@@ -102,6 +102,7 @@ class Rows(Model):
     read: int = Field(ge=0, description="Rows read.")
     invalid: int = Field(ge=0, description="Rows set aside because they are neither pairs nor unpaired rows.")
     duplicate: int | None = Field(None, ge=0, description="Left out: equal to one that is kept.")
+    near_duplicate: int | None = Field(None, ge=0, description="Left out: curation.deduplicate.")
     contaminated: int | None = Field(None, ge=0, description="Left out: curation.contamination.")
     conflicting: int | None = Field(None, ge=0, description="Left out: curation.conflicts.")
     capped: int | None = Field(None, ge=0, description="Left out: curation.maxPairsPerSource.")

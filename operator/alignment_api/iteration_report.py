@@ -129,7 +129,29 @@ class DiffConfig(Model):
         return self.revisions
 
 
-ReadingConfig = ReportConfig | ResultsConfig | DiffConfig
+class SearchConfig(Model):
+    """Asks which rows of a revision have prompts that are nearest in meaning."""
+
+    form: Literal["Search"] = "Search"
+    contract_version: int = CONTRACT_VERSION
+    revisions: str = Field(description="URI of the folder of all revisions.")
+    revision: Located
+    model: str = Field(description="URI of the model that embedded them.")
+    words: str
+    most: int = Field(ge=1, description="Rows that are wanted.")
+
+    @property
+    def folder(self) -> str:
+        """URI of what is read."""
+        return self.revisions
+
+
+ReadingConfig = ReportConfig | ResultsConfig | DiffConfig | SearchConfig
+
+
+def read_by(config: ReadingConfig) -> list[str]:
+    """URIs of all that is read for the answer."""
+    return [config.folder, *([config.model] if isinstance(config, SearchConfig) else [])]
 
 
 class Wanted(RootModel[Annotated[ReadingConfig, Field(discriminator="form")]]):
@@ -169,6 +191,26 @@ class Diff(Model):
     went: dict[str, int]
     examples_came: list[RowExample]
     examples_went: list[RowExample]
+
+    @classmethod
+    def of(cls, text: bytes) -> Self:
+        """Raises ValueError."""
+        return cls.model_validate_json(text)
+
+
+class Match(Model):
+    """A row that was searched for."""
+
+    percent: float = Field(
+        description="100 times the cosine of its prompt's embedding and that of the words."
+    )
+    row: RowExample
+
+
+class Matches(Model):
+    """The answer to SearchConfig, the nearest first."""
+
+    matches: list[Match]
 
     @classmethod
     def of(cls, text: bytes) -> Self:

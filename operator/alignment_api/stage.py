@@ -261,12 +261,16 @@ class IngestedSource(Model):
 
 
 class IngestParameters(Model):
-    """Inputs: source/NAME; goldSet/N; base, the revision in force, whose ordinals are kept. Sources in their order."""
+    """Inputs: source/NAME; goldSet/N; base, the revision in force, whose ordinals are kept. Sources in their order.
+
+    With the input embedding, prompts and answers are embedded; `similarity_percent`: near-duplicates are left out.
+    """
 
     stage: Literal["ingest"] = "ingest"
     sources: list[IngestedSource]
     conflicts: Conflicts = "Drop"
     max_pairs_per_source: int | None = None
+    similarity_percent: float | None = None
 
 
 Parameters = (

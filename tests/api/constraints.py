@@ -721,6 +721,10 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.curation.contamination", "goldSets", kind=DATASET),
     items("spec.curation.contamination.goldSets", 1, 16, lambda index: f"pvc://a/{index}", DATASET),
     uri("spec.curation.contamination.goldSets[0]", DATASET),
+    mapping("spec.curation.deduplicate", kind=DATASET),
+    number("spec.curation.deduplicate.similarityPercent", 50, 100, kind=DATASET),
+    mapping("spec.curation.embedding", "model", kind=DATASET),
+    uri("spec.curation.embedding.model", DATASET),
     choice("spec.curation.conflicts", "Drop", "KeepLatest", "KeepMajority", kind=DATASET),
     whole("spec.curation.maxPairsPerSource", 1, kind=DATASET),
     number("spec.curation.maxLongerChosenPercent", 0, 100, kind=DATASET),
@@ -891,6 +895,16 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.trigger.schedule",
         ({"spec.trigger.schedule": "0 3 * * 1"},),
         tuple({"spec.trigger.schedule": each} for each in _OUT_OF_RANGE),
+    ),
+    SpanningRow(
+        DATASET,
+        "name the model that tells what is alike: curation.embedding",
+        "spec.curation.embedding",
+        (
+            {"spec.curation.deduplicate": MISSING},
+            {"spec.curation.deduplicate": MISSING, "spec.curation.embedding": MISSING},
+        ),
+        ({"spec.curation.embedding": MISSING},),
     ),
     SpanningRow(
         DATASET,

@@ -234,6 +234,8 @@ DATASET: Manifest = {
         "refresh": {"schedule": "*/30 * * * *", "timeZone": "Europe/Berlin"},
         "curation": {
             "contamination": {"goldSets": ["pvc://models/gold.jsonl"]},
+            "deduplicate": {"similarityPercent": 97},
+            "embedding": {"model": "pvc://models/minilm"},
             "conflicts": "KeepLatest",
             "maxPairsPerSource": 20000,
             "maxLongerChosenPercent": 70,

@@ -182,6 +182,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "read": 10412,
             "invalid": 31,
             "duplicate": 204,
+            "nearDuplicate": 40,
             "contaminated": 3,
             "conflicting": 12,
             "capped": 700,

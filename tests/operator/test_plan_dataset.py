@@ -158,6 +158,8 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
                 "conflicts": "KeepLatest",
                 "maxPairsPerSource": 7,
                 "contamination": {"goldSets": ["pvc://data/gold.jsonl"]},
+                "deduplicate": {"similarityPercent": 97},
+                "embedding": {"model": "pvc://data/minilm"},
             },
         }
     )
@@ -168,6 +170,8 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
     assert (files := config.parameters.sources[0].files) is not None
     assert files.to_wire() == {"format": "Ranked", "columns": {"q": "prompt"}}
     assert (config.parameters.conflicts, config.parameters.max_pairs_per_source) == ("KeepLatest", 7)
+    assert config.inputs["embedding"].uri == "pvc://data/minilm"
+    assert config.parameters.similarity_percent == 97
 
 
 def test_a_refresh_is_in_status_before_its_job_whose_name_no_crash_changes() -> None:

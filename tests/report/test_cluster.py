@@ -20,6 +20,7 @@ from tests.operator.plan_world import World, cycle_spec
 from tests.report import refreshed
 from tests.report.markup import Page
 from tests.report.stored import CLAIM, Stored
+from tests.worker import tiny
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
 
@@ -161,19 +162,20 @@ def test_an_image_that_is_not_there_is_told_in_kubelets_words(kubectl_align: On,
 
 
 @pytest.mark.timeout(600)
-def test_revisions_of_a_dataset_are_compared_by_a_job_too(
+def test_revisions_of_a_dataset_are_compared_and_searched_by_a_job_too(
     kubectl_align: On, namespace: Namespace, bed: Bed, crds: None, tmp_path: Path
 ) -> None:
     spec = {
         "store": {"uri": f"pvc://{CLAIM}/datasets"},
         "sources": [{"name": "a", "files": {"uri": f"pvc://{CLAIM}/a.jsonl"}}],
+        "curation": {"embedding": {"model": f"pvc://{CLAIM}/embedding"}},
         "defaults": {"image": IMAGE, "resources": {"requests": {"cpu": "10m"}}},
     }
     kind = {"apiVersion": "alignment.dev/v1alpha1", "kind": "PreferenceDataset"}
     namespace.apply(claim(CLAIM), {**kind, "metadata": {"name": refreshed.NAME}, "spec": spec})
     bound = namespace.wait("v1", "persistentvolumeclaims", CLAIM, is_bound, "the claim has a folder")
     (folder,) = (bed.folder / "node" / "claims" / namespace.name).glob(f"{CLAIM}-{bound['metadata']['uid']}")
-    made = refreshed.revisions(tmp_path)
+    made = refreshed.revisions(tmp_path, tiny.llama(folder / "embedding"))
     (folder / "datasets").mkdir()
     shutil.move(tmp_path / "revisions", folder / "datasets" / "revisions")
     status = refreshed.status(made, f"pvc://{CLAIM}/datasets/revisions")
@@ -182,6 +184,9 @@ def test_revisions_of_a_dataset_are_compared_by_a_job_too(
     done = kubectl_align("dataset", "diff", "1", "2", "-n", namespace.name)
     assert done.returncode == 0, done.stderr
     assert ["a", "3", "3", "+1", "−1"] in refreshed.told(done.stdout)
+    found = kubectl_align("search", "p3", "--rows", "1", "-n", namespace.name)
+    assert found.returncode == 0, found.stderr
+    assert refreshed.told(found.stdout)[1][:4] == ["100.0", "%", "4", "a:"]
     assert not [
         job for job in namespace.list("batch/v1", "jobs") if "deletionTimestamp" not in job["metadata"]
     ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,20 +18,12 @@ def folder(tmp_path: Path) -> Path:
     """A folder where a dataset was refreshed twice."""
     spec = {"store": {"uri": "pvc://m/d"}, "sources": [{"name": "a", "files": {"uri": "pvc://m/a.jsonl"}}]}
     prefix = f"file://{tmp_path}/revisions"
-    put(tmp_path, refreshed.NAME, spec, refreshed.status(refreshed.revisions(tmp_path), prefix))
+    refreshed.put(tmp_path, refreshed.NAME, spec, refreshed.status(refreshed.revisions(tmp_path), prefix))
     return tmp_path
 
 
 def words(row: dict[str, str]) -> list[str]:
     return " ".join(row.values()).split()
-
-
-def put(folder: Path, name: str, spec: dict[str, Any], status: dict[str, Any]) -> None:
-    file = folder / ".alignment" / "objects" / "preferencedatasets" / "team" / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"name": name, "namespace": "team", "uid": name, "resourceVersion": "1", "generation": 1}
-    kind = {"apiVersion": "alignment.dev/v1alpha1", "kind": "PreferenceDataset"}
-    file.write_text(json.dumps({**kind, "metadata": metadata, "spec": spec, "status": status}))
 
 
 def test_it_says_which_rows_came_and_which_went(folder: Path) -> None:
@@ -71,10 +61,10 @@ def test_what_cannot_be_compared_is_told_in_a_line(
 
 
 def test_with_several_datasets_it_must_be_said_which(folder: Path) -> None:
-    put(folder, "another", {}, {})
+    refreshed.put(folder, "another", {}, {})
     done = alignctl(folder, "dataset", "diff", "1", "2")
     assert done.returncode == 2
-    assert "say which PreferenceDataset, before the revisions; there: another, feedback" in done.stderr
+    assert "say which PreferenceDataset, by its name before the rest; there: another, feedback" in done.stderr
 
 
 def test_a_revision_that_is_not_what_it_was_is_not_compared(folder: Path) -> None:

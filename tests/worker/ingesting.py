@@ -22,12 +22,15 @@ def config(
     gold: Path | None = None,
     formats: Mapping[str, FileFormat] | None = None,
     columns: Mapping[str, dict[str, str]] | None = None,
+    embedding: Path | None = None,
     **curation: Any,
 ) -> StageConfig:
     """To the folder `revisions/NUMBER`."""
     inputs = {f"source/{name}": an_input(path, InputKind.PAIRS) for name, path in sources.items()}
     if gold is not None:
         inputs["goldSet/0"] = an_input(gold, InputKind.PROMPTS)
+    if embedding is not None:
+        inputs["embedding"] = an_input(embedding, InputKind.EMBEDDING_MODEL)
     if base is not None:
         inputs["base"] = an_input(base.folder, InputKind.STAGE, base.result.manifest.digest)
     read = [

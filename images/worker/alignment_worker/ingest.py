@@ -2,7 +2,8 @@
 
 Makes pairs.jsonl (`ordinal`; `prompt`, then `chosen` and `rejected`, or of an unpaired row `completion` and `label`;
 `source`, `file`, `line`), rejected.jsonl with every row that is left out, `ordinals` for the revision to come, and
-README.md, the data card. The same input on the same revision gives the same bytes.
+README.md, the data card. The same input on the same revision gives the same bytes; but for derived/, the vector store,
+which is made where there is a model for it.
 
 Rows are read once and kept on disk with their keys; then it is decided which of them stay; then those are written.
 """
@@ -12,6 +13,9 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignment_api.stage import IngestedSource, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
@@ -20,7 +24,7 @@ from alignment_worker.exclusion import Forbidden
 from alignment_worker.failures import InputMissingError, InvalidConfigError, TooFewPairsError
 from alignment_worker.ingestion import deciding, files
 from alignment_worker.ingestion.card import CARD, card
-from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, Decided
+from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, NEAR_DUPLICATE, Decided
 from alignment_worker.ingestion.identity import key_of
 from alignment_worker.ingestion.measured import Measured
 from alignment_worker.ingestion.ordinals import ORDINALS, Known
@@ -30,6 +34,9 @@ from alignment_worker.ingestion.staging import Staging
 from alignment_worker.rows import RowProblemError
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
+
+if TYPE_CHECKING:
+    from alignment_worker.ingestion.embedded import Embedded
 
 _ROWS_BETWEEN_REPORTS = 2000
 _PROBLEMS = {
@@ -52,6 +59,7 @@ def run(workspace: Workspace) -> Outcome:
         if not staging.count:
             raise _nothing(workspace, read, rejected)
         before = _before(workspace)
+        embedded = _embedded(workspace, staging, folder)
         decided = deciding.decide(
             staging,
             before.known,
@@ -60,15 +68,28 @@ def run(workspace: Workspace) -> Outcome:
             parameters.max_pairs_per_source,
             folder,
             workspace.run_folder / ORDINALS,
+            near=partial(embedded.fill, least_percent=parameters.similarity_percent) if embedded else None,
         )
         counts = _write(workspace, staging, decided, rejected, before)
+        if embedded:
+            embedded.write(decided.codes)
     shutil.rmtree(folder)
     counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
+    if parameters.similarity_percent is None:
+        del counts["nearDuplicate"]
     if not counts["kept"]:
         raise _nothing(workspace, read, rejected)
     text = card(workspace.config, counts, workspace.inputs.digests)
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts)
+
+
+def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded | None:
+    if "embedding" not in workspace.inputs:
+        return None
+    from alignment_worker.ingestion.embedded import Embedded  # noqa: PLC0415 - loads torch
+
+    return Embedded(workspace, staging, folder)
 
 
 class _Reading:
@@ -179,10 +200,11 @@ def _leave_out(code: int, line: bytes, decided: Decided, rejected: Rejected) -> 
     if code in _PROBLEMS:
         why, problem = _PROBLEMS[code]
     else:
-        first = int(decided.codes[DUPLICATE - code])
-        why = Why.DUPLICATE
+        near = code <= NEAR_DUPLICATE
+        first = int(decided.codes[(NEAR_DUPLICATE if near else DUPLICATE) - code])
+        why, verb = (Why.NEAR_DUPLICATE, "is alike to") if near else (Why.DUPLICATE, "equals")
         problem = (
-            f"equals the one of ordinal {first}" if first > 0 else "equals one before it, which is left out"
+            f"{verb} the one of ordinal {first}" if first > 0 else f"{verb} one before it, which is left out"
         )
     rejected.add(row["source"], row["file"], row["line"], why, problem, line)
 

@@ -1,9 +1,8 @@
 """Flags prompts of training that resemble gold or held-out prompts, by embeddings; nothing is left out for it.
 
-Sentence embeddings are the mean over the tokens of a model's last layer, of length 1 (Reimers and Gurevych 2019,
-arXiv:1908.10084, section 3); similar are two of which the cosine is large. Makes near-duplicates.jsonl, the most alike
-first: `percent`, `source`, `line`, `prompt`, and of the nearest prompt that is measured on `measuredOn`,
-`measuredLine`, `measuredPrompt`.
+Similar are two of which the embeddings' cosine is large. Makes near-duplicates.jsonl, the most alike first: `percent`,
+`source`, `line`, `prompt`, and of the nearest prompt that is measured on `measuredOn`, `measuredLine`,
+`measuredPrompt`.
 """
 
 from __future__ import annotations
@@ -12,20 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from alignment_api.stage import InputKind
-from alignment_worker import exclusion, models, rows
+from alignment_worker import embedding, exclusion, rows
 from alignment_worker.artifacts import NEAR_DUPLICATES, PAIRS
-from alignment_worker.failures import InvalidModelError
-from alignment_worker.models import ScoringModel
-from alignment_worker.progress import Progress
+from alignment_worker.embedding import ROLE
 from alignment_worker.rows import Preference, Row
 from alignment_worker.workspace import Workspace
 
-ROLE = "embedding"
 _KEPT = 100  # rows of the file
-_BATCH = 64
+_AT_ONCE = 1024
 _CHARACTERS = 2000  # of a prompt in the file
 
 
@@ -51,13 +45,13 @@ def flag(workspace: Workspace, least_percent: float) -> dict[str, int]:
         for row in rows.read(inputs.path(role), kind)
     ]
     looked_at = list(_looked_at(workspace))
-    model = models.load_embedding_model(ROLE, inputs.path(ROLE))
+    embedder = embedding.Embedder(inputs.path(ROLE))
     workspace.progress.begin(len(measured) + len(looked_at), "prompts", "looking for near-duplicates")
-    targets = _embedded(model, [text.said for text in measured], workspace.progress)
+    targets = embedder.of([text.said for text in measured], workspace.progress)
     found: list[dict[str, Any]] = []
-    for start in range(0, len(looked_at), 16 * _BATCH):
-        some = looked_at[start : start + 16 * _BATCH]
-        nearest = (_embedded(model, [text.said for text in some], workspace.progress) @ targets.T).max(dim=1)
+    for start in range(0, len(looked_at), _AT_ONCE):
+        some = looked_at[start : start + _AT_ONCE]
+        nearest = (embedder.of([text.said for text in some], workspace.progress) @ targets.T).max(dim=1)
         for text, cosine, index in zip(some, nearest.values.tolist(), nearest.indices.tolist(), strict=True):
             if 100 * cosine >= least_percent:
                 found.append(_row(text, measured[index], cosine))
@@ -100,30 +94,3 @@ def _row(text: _Text, near: _Text, cosine: float) -> dict[str, Any]:
         "measuredLine": near.line,
         "measuredPrompt": near.said[:_CHARACTERS],
     }
-
-
-def _embedded(embedding: ScoringModel, texts: Sequence[str], progress: Progress) -> torch.Tensor:
-    """Texts × dimensions, on the CPU; of a text what the model reads of it. Raises InvalidModelError."""
-    tokenizer, model = embedding.tokenizer, embedding.model
-    if tokenizer.pad_token_id is None:
-        raise InvalidModelError(f"{ROLE}: the tokenizer has no padding token; name another model")
-    longest = min(embedding.max_positions or tokenizer.model_max_length, tokenizer.model_max_length)
-    found = torch.empty(len(texts), model.config.get_text_config().hidden_size)
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    for start in range(0, len(order), _BATCH):
-        places = order[start : start + _BATCH]
-        read = tokenizer(
-            [texts[place] for place in places],
-            padding=True,
-            truncation=True,
-            max_length=longest,
-            return_tensors="pt",
-        ).to(model.device)
-        with torch.inference_mode():
-            states = model(**read).last_hidden_state.float()
-        mask = read["attention_mask"].unsqueeze(-1)
-        mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        found[places] = torch.nn.functional.normalize(mean, dim=1).cpu()
-        for _ in places:
-            progress.advance()
-    return found

@@ -27,6 +27,7 @@ from alignment_worker.failures import DigestMismatchError, InvalidConfigError, S
 
 CLAIMS = Path("/alignment/claims")
 MANIFEST = "manifest.json"
+DERIVED = "derived"  # a folder of a run that its manifest does not name: what can be made anew from the rest
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -121,6 +122,8 @@ class StageFolder:
         Raises TooManyCategoriesError before anything is sealed, StoreConflictError, OSError.
         """
         files = {file.relative_to(run).as_posix(): _settled(file) for file in _files_below(run)}
+        if (run / DERIVED).exists():
+            _settle(run / DERIVED)
         name = self._published(run, files)
         manifest = {
             "contractVersion": CONTRACT_VERSION,
@@ -266,7 +269,7 @@ def create_exclusively(file: Path, data: bytes) -> bool:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(file.parent)
+    _sync(file.parent)
     return True
 
 
@@ -282,21 +285,27 @@ def result_of(manifest: Mapping[str, Any], located: Located) -> StageResult:
 
 def _settled(file: Path) -> str:
     """Durable before the manifest names it."""
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
+    _sync(file)
     return digests.of_file(file)
 
 
+def _settle(folder: Path) -> None:
+    for each in (folder, *folder.rglob("*")):
+        _sync(each)
+
+
 def _files_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
+    """Without what is derived."""
+    derived = folder / DERIVED
+    return sorted(file for file in folder.rglob("*") if file.is_file() and derived not in file.parents)
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in name.split("/"))
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -34,6 +34,7 @@ _COUNTS = {
     "contaminated": "left out: contaminated",
     "conflicting": "left out: conflicting",
     "duplicate": "left out: duplicate",
+    "nearDuplicate": "left out: near-duplicate",
     "capped": "left out: capped",
     "kept": "pairs and unpaired rows",
     "unpaired": "of them unpaired",
@@ -94,9 +95,9 @@ async def _diff(
 ) -> None:
     async with place(state, namespace) as where:
         click.echo(where.heading(), err=True)
-        manifest = await where.one(DATASET, name or await _only(where))
+        manifest = await where.one(DATASET, name or await only(where))
         first, second = _revisions(manifest, numbers)
-        store = await _store(where, manifest, folders_of(claims), image)
+        store = await store_of(where, manifest, folders_of(claims), image)
         config = DiffConfig(
             revisions=first.uri.rpartition("/")[0],
             first=Located(uri=first.uri, digest=first.digest),
@@ -110,21 +111,19 @@ async def _diff(
     _print(console_for(), manifest["metadata"]["name"], numbers, found)
 
 
-async def _only(where: Place) -> str:
+async def only(where: Place) -> str:
+    """The name of the one dataset there. Raises CommandError."""
     known = [item["metadata"]["name"] for item in await where.every(DATASET)]
     if len(known) != 1:
         told = ", ".join(known) or "none"
-        raise CommandError(f"say which PreferenceDataset, before the revisions; there: {told}", Exit.INVALID)
+        raise CommandError(
+            f"say which PreferenceDataset, by its name before the rest; there: {told}", Exit.INVALID
+        )
     return str(known[0])
 
 
 def _revisions(manifest: Manifest, numbers: tuple[int, int]) -> tuple[Revision, Revision]:
-    name = manifest["metadata"]["name"]
-    try:
-        status = PreferenceDatasetStatus.from_wire(manifest.get("status") or {})
-    except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise CommandError(f"the status of {name} is not one that this version wrote: {message}") from error
+    name, status = manifest["metadata"]["name"], status_of(manifest)
     known = [*([status.revision] if status.revision else []), *status.revisions]
     by_number = {revision.number: revision for revision in known}
     for number in numbers:
@@ -139,7 +138,18 @@ def _revisions(manifest: Manifest, numbers: tuple[int, int]) -> tuple[Revision, 
     return first, second
 
 
-async def _store(where: Place, manifest: Manifest, claims: Mapping[str, Path], image: str | None) -> Store:
+def status_of(manifest: Manifest) -> PreferenceDatasetStatus:
+    """Raises CommandError."""
+    name = manifest["metadata"]["name"]
+    try:
+        return PreferenceDatasetStatus.from_wire(manifest.get("status") or {})
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise CommandError(f"the status of {name} is not one that this version wrote: {message}") from error
+
+
+async def store_of(where: Place, manifest: Manifest, claims: Mapping[str, Path], image: str | None) -> Store:
+    """What reads its store, here or on the cluster. Raises CommandError."""
     if where.state is not None:
         return LocalStore(Claims.recalled(claims, where.state))
     if claims:

@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "set two iterations of a cycle side by side",
     "report": "write an iteration as one HTML file",
     "dataset": "say in what two revisions of a dataset differ",
+    "search": "show the rows of a dataset that are nearest in meaning to some words",
     "approve": "let an iteration that is held promote its candidate",
     "reject": "refuse the candidate of an iteration that is held",
     "cancel": "end the running iteration",

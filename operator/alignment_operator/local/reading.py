@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from alignment_api import digests, uris
-from alignment_api.iteration_report import ReadingConfig
+from alignment_api.iteration_report import ReadingConfig, read_by
 from alignment_operator.local.claims import Claims
 
 COMMAND = (sys.executable, "-m", "alignment_worker.iteration_report")
@@ -33,7 +33,7 @@ class LocalStore:
                 *COMMAND,
                 "--config",
                 str(file),
-                *self._flags(config.folder),
+                *self._flags(read_by(config)),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
             )
@@ -43,6 +43,8 @@ class LocalStore:
             raise ReadingError(lines[-1].removeprefix("error: "))
         return said
 
-    def _flags(self, uri: str) -> list[str]:
-        claim = uris.parse(uri).claim
-        return ["--claim", f"{claim}={self._claims.path(f'pvc://{claim}')}"] if claim else []
+    def _flags(self, read: list[str]) -> list[str]:
+        claims = sorted({uris.parse(uri).claim for uri in read} - {""})
+        return [
+            part for claim in claims for part in ("--claim", f"{claim}={self._claims.path(f'pvc://{claim}')}")
+        ]

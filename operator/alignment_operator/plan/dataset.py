@@ -35,6 +35,8 @@ from alignment_operator.observed import ObservedDataset, Settings
 from alignment_operator.plan import housekeeping, instants, stage, suspension, verbs
 from alignment_operator.planned import DatasetPlan, Event
 
+_ROWS = [name for field in Rows.model_fields.values() if (name := field.alias)]
+
 
 def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     """Actions, the next status, events, and when to look again. Writing the status again changes nothing."""
@@ -163,6 +165,7 @@ def _config(
             sources=[_read(source) for source in spec.sources],
             conflicts=curation.conflicts,
             max_pairs_per_source=curation.max_pairs_per_source,
+            similarity_percent=curation.deduplicate.similarity_percent if curation.deduplicate else None,
         ),
         seed=0,
     )
@@ -181,6 +184,8 @@ def _inputs(spec: PreferenceDatasetSpec, base: Revision | None) -> dict[str, Inp
     contamination = spec.curation.contamination
     for number, uri in enumerate(contamination.gold_sets if contamination else ()):
         inputs[f"goldSet/{number}"] = Input(uri=uri, kind=InputKind.PROMPTS)
+    if spec.curation.embedding is not None:
+        inputs["embedding"] = Input(uri=spec.curation.embedding.model, kind=InputKind.EMBEDDING_MODEL)
     if base is not None and base.sequence is not None:
         inputs["base"] = Input(uri=base.uri, kind=InputKind.STAGE, digest=base.digest)
     return inputs
@@ -236,8 +241,7 @@ def _after(
             at=instants.spell(now),
         )
     rows = Rows.from_wire(
-        {"read": 0, "invalid": 0, "kept": 0}
-        | {key: counts[key] for key in Rows.model_fields if key in counts}
+        {"read": 0, "invalid": 0, "kept": 0} | {key: counts[key] for key in _ROWS if key in counts}
     )
     unpaired = counts.get("unpaired", 0)
     known = {
@@ -290,7 +294,14 @@ def _statistics(counts: Mapping[str, int]) -> Statistics:
 
 
 def _left_out(rows: Rows) -> int:
-    reasons = (rows.invalid, rows.duplicate, rows.contaminated, rows.conflicting, rows.capped)
+    reasons = (
+        rows.invalid,
+        rows.duplicate,
+        rows.near_duplicate,
+        rows.contaminated,
+        rows.conflicting,
+        rows.capped,
+    )
     return sum(count or 0 for count in reasons)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_api import digests, names, uris
-from alignment_api.iteration_report import ReadingConfig
+from alignment_api.iteration_report import ReadingConfig, read_by
 from alignment_api.pods import PodDefaults
 from alignment_operator.observed import Owner
 from alignment_operator.render.job import RESTRICTED, pod_security_context, scheduling
@@ -41,7 +41,7 @@ class Reading:
 def render_reading(owner: Owner, reading: Reading) -> dict[str, Any]:
     """The `batch/v1` Job; raises ValueError for a config that no annotation can hold.
 
-    Of the store it sees the folder of all iterations, or revisions, read-only, and no other claim.
+    It sees what it reads, read-only: the folder of all iterations, or revisions, and to search the model.
     """
     text = digests.canonical_json(reading.config.to_wire()).decode()
     if len(text.encode()) > MAX_CONFIG_BYTES:
@@ -82,24 +82,27 @@ def render_reading(owner: Owner, reading: Reading) -> dict[str, Any]:
 
 def _pod_spec(reading: Reading) -> dict[str, Any]:
     pods, own = reading.pods, scratch(None)
-    store = uris.parse(reading.config.folder)
-    volumes, mounts, flags = (
-        [config_volume(names.ANNOTATION_REPORT_CONFIG), *own.volumes],
-        list(own.mounts),
-        [],
-    )
-    if store.claim:
-        folder = f"{CLAIMS_FOLDER}/{store.claim}"
-        volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": store.claim}})
-        mounts.append(
+    read = [location for uri in read_by(reading.config) if (location := uris.parse(uri)).claim]
+    claims = list(dict.fromkeys(location.claim for location in read))
+    volume = {claim: "store" if number == 0 else f"claim-{number}" for number, claim in enumerate(claims)}
+    volumes = [
+        config_volume(names.ANNOTATION_REPORT_CONFIG),
+        *own.volumes,
+        *({"name": volume[claim], "persistentVolumeClaim": {"claimName": claim}} for claim in claims),
+    ]
+    mounts = [
+        *own.mounts,
+        *(
             {
-                "name": "store",
-                "mountPath": f"{folder}/{store.path}",
-                "subPath": str(store.path),
+                "name": volume[location.claim],
+                "mountPath": f"{CLAIMS_FOLDER}/{location.claim}/{location.path}",
+                "subPath": str(location.path),
                 "readOnly": True,
             }
-        )
-        flags = ["--claim", f"{store.claim}={folder}"]
+            for location in read
+        ),
+    ]
+    flags = [part for claim in claims for part in ("--claim", f"{claim}={CLAIMS_FOLDER}/{claim}")]
     container: dict[str, Any] = {
         "name": WORKER,
         "image": pods.image,

@@ -19,6 +19,7 @@ _REASONS = {
     "invalid": "no pair and no unpaired row",
     "contaminated": "asks, or holds 13 words in a row of, a gold or held-out prompt",
     "duplicate": "equal, up to white space and Unicode's NFKC, to one that is kept",
+    "nearDuplicate": "prompt and answers are alike to those of one that is kept, by embedding",
     "conflicting": "the same answers are judged both ways",
     "capped": "more than maxPairsPerSource",
 }
@@ -35,12 +36,19 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
         f"{counts[f'source/{source.name}']} | {_digest(digests, source)} |"
         for source in parameters.sources
     ]
-    left_out = [f"| {name} | {counts[name]} | {meaning} |" for name, meaning in _REASONS.items()]
+    left_out = [
+        f"| {name} | {counts[name]} | {meaning} |" for name, meaning in _REASONS.items() if name in counts
+    ]
     gold = [
         f"- {_code(entry.uri)} `{digests[role]}`"
         for role, entry in config.inputs.items()
         if role.startswith("goldSet/")
     ]
+    model = (
+        [f"Embedded by {_code(config.inputs['embedding'].uri)} `{digests['embedding']}`.", ""]
+        if "embedding" in config.inputs
+        else []
+    )
     cap = parameters.max_pairs_per_source
     return "\n".join(
         [
@@ -66,6 +74,7 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             f"Contradictions: {parameters.conflicts}. Most of one source: {cap or 'no limit'}.",
             *(["Kept out as measured on:", "", *gold] if gold else ["No gold set was named to be kept out."]),
             "",
+            *model,
             f"The longer answer is chosen in {share} of the {differing} pairs whose answers differ by more than 10 % "
             f"in length. Median lengths in characters: prompt {counts['medianPromptCharacters']}, answer "
             f"{counts['medianCompletionCharacters']}.",

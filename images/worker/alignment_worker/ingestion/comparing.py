@@ -19,14 +19,14 @@ from alignment_worker.failures import DigestMismatchError, InputMissingError, In
 from alignment_worker.ingestion.ordinals import Numbers
 from alignment_worker.store import MANIFEST, Places, SealedFolder
 
-_START = b'{"ordinal":'  # of every line of a revision
+START = b'{"ordinal":'  # of every line of a revision
 _CHARACTERS = 200
 
 
 def diff(config: DiffConfig, places: Places) -> Diff:
     """Raises InputMissingError, DigestMismatchError, InvalidConfigError, StoreConflictError."""
-    one, other = (_opened(located, places) for located in (config.first, config.second))
-    paths = [_pairs(folder) for folder in (one, other)]
+    one, other = (opened(located, places) for located in (config.first, config.second))
+    paths = [pairs_of(folder) for folder in (one, other)]
     before, after = (np.fromiter(_ordinals(path), np.int64) for path in paths)
     went, examples_went = _shown(paths[0], ~np.isin(before, after), config.examples)
     came, examples_came = _shown(paths[1], ~np.isin(after, before), config.examples)
@@ -41,7 +41,7 @@ def diff(config: DiffConfig, places: Places) -> Diff:
     )
 
 
-def _opened(located: Located, places: Places) -> SealedFolder:
+def opened(located: Located, places: Places) -> SealedFolder:
     path = places.path(located.uri)
     try:
         folder = SealedFolder.open(path)
@@ -53,7 +53,7 @@ def _opened(located: Located, places: Places) -> SealedFolder:
     return folder
 
 
-def _pairs(folder: SealedFolder) -> Path:
+def pairs_of(folder: SealedFolder) -> Path:
     try:
         return folder.verified(PAIRS)
     except OSError as error:
@@ -63,9 +63,9 @@ def _pairs(folder: SealedFolder) -> Path:
 def _ordinals(path: Path) -> Iterator[int]:
     with path.open("rb") as file:
         for line in file:
-            if not line.startswith(_START):
+            if not line.startswith(START):
                 raise InvalidConfigError(f"{path}: its rows have no ordinals: an older worker made it")
-            yield int(line[len(_START) : line.index(b",")])
+            yield int(line[len(START) : line.index(b",")])
 
 
 def _shown(path: Path, differs: Numbers, most: int) -> tuple[Counter[str], list[RowExample]]:
@@ -78,11 +78,11 @@ def _shown(path: Path, differs: Numbers, most: int) -> tuple[Counter[str], list[
                 row = json.loads(line)
                 counts[row["source"]] += 1
                 if len(examples) < most:
-                    examples.append(_example(row))
+                    examples.append(example_of(row))
     return counts, examples
 
 
-def _example(row: dict[str, Any]) -> RowExample:
+def example_of(row: dict[str, Any]) -> RowExample:
     is_pair = "chosen" in row
     label = "" if is_pair else f" (label {str(row['label']).lower()})"
     return RowExample(

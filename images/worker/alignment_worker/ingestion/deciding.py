@@ -5,7 +5,7 @@ Rows are looked at in parts, by key, so that memory does not grow with their num
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,8 @@ from alignment_worker.ingestion.identity import KEY_BYTES
 from alignment_worker.ingestion.ordinals import ENTRY, MAX_BUCKETS, Keys, Known, Numbers, buckets_of
 from alignment_worker.ingestion.staging import Staging
 
-NEW, CONFLICTING, CAPPED, DUPLICATE = (
-    0,
-    -1,
-    -2,
-    -3,
-)  # a duplicate of row n is DUPLICATE − n; an ordinal is above 0
+# A duplicate of row n is DUPLICATE − n, a near-duplicate NEAR_DUPLICATE − n; an ordinal is above 0.
+NEW, CONFLICTING, CAPPED, DUPLICATE, NEAR_DUPLICATE = 0, -1, -2, -3, -(1 << 62)
 _ROWS_IN_A_BUCKET = 1 << 17
 _ROWS_AT_ONCE = 1 << 16
 _KEYED = np.dtype([("key", f"S{KEY_BYTES}"), ("row", "<i8")])
@@ -44,15 +40,18 @@ def decide(
     most: int | None,
     folder: Path,
     ordinals: Path,
+    near: Callable[[Numbers], None] | None = None,
 ) -> Decided:
     """Of at least one row. Writes the ordinals of all, before and now; `sequence` is the highest before.
 
-    Raises OSError.
+    `near` gets the codes as far as keys tell, and marks near-duplicates in them. Raises OSError, and as `near`.
     """
     codes: Any = np.memmap(folder / "codes", np.int64, "w+", shape=(staging.count,))
     parts = _Parts(staging, folder, staging.count + len(known))
     for bucket, keys, places in parts.read():
         codes[places] = _codes(keys, places, conflicts, known.within(bucket, parts.buckets))
+    if near is not None:
+        near(codes)
     if most is not None:
         _cap(codes, staging.ends, most)
     new = _number(codes, sequence)

@@ -19,6 +19,7 @@ class Why(StrEnum):
     INVALID = "Invalid"
     CONTAMINATED = "Contaminated"
     DUPLICATE = "Duplicate"
+    NEAR_DUPLICATE = "NearDuplicate"
     CONFLICTING = "Conflicting"
     CAPPED = "Capped"
 
@@ -49,7 +50,7 @@ class Rejected:
         self.first = self.first or f"{source}: {file}: row {line}: {problem}"
 
     def counts(self) -> dict[str, int]:
-        return {why.value.lower(): self._counts[why] for why in Why}
+        return {why.value[0].lower() + why.value[1:]: self._counts[why] for why in Why}
 
 
 def _shortened(row: bytes | dict[str, Any] | None) -> str:

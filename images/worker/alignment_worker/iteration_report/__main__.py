@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from alignment_api.iteration_report import DiffConfig, ReportConfig, Results, Wanted, framed
+from alignment_api.iteration_report import DiffConfig, ReportConfig, Results, SearchConfig, Wanted, framed
 from alignment_api.stage import CONTRACT_VERSION
 from alignment_worker.failures import InvalidConfigError, WorkerError, exit_code_of
 from alignment_worker.iteration_report.reading import artifacts_of, results
@@ -50,6 +50,10 @@ def answer(config: bytes, places: Places) -> bytes:
         from alignment_worker.ingestion.comparing import diff  # noqa: PLC0415 - a report needs it not
 
         return diff(wanted, places).model_dump_json(by_alias=True, exclude_none=True).encode()
+    if isinstance(wanted, SearchConfig):
+        from alignment_worker.ingestion.searching import search  # noqa: PLC0415 - loads torch
+
+        return search(wanted, places).model_dump_json(by_alias=True, exclude_none=True).encode()
     if not isinstance(wanted, ReportConfig):
         found = Results(iterations=results(wanted.iterations, wanted.numbers, places))
         return found.model_dump_json(by_alias=True, exclude_none=True).encode()
