@@ -159,7 +159,7 @@ def traffic(endpoint: Endpoint) -> int:
         if right_answer(row) in content(answer):
             endpoint.say(answer, rating="up")
         elif edits < EDITS:
-            endpoint.say(answer, rating="down", edit=f"It is {right_answer(row)}.")
+            endpoint.say(answer, rating="down", edit=right_answer(row) + ".")
             edits += 1
         else:
             continue
