@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, StringConstraints, WithJsonSchema
@@ -527,6 +527,9 @@ class ConfigMapTarget(Model):
     key: Annotated[str, StringConstraints(pattern=names.CONFIG_MAP_KEY_PATTERN, max_length=253)] = Field(
         description="The key."
     )
+    digest_key: (
+        Annotated[str, StringConstraints(pattern=names.CONFIG_MAP_KEY_PATTERN, max_length=253)] | None
+    ) = Field(None, description="Another key, which holds the promoted model's digest. Absent: none does.")
 
 
 class InferenceServiceTarget(Model):
@@ -553,6 +556,12 @@ class Target(Model):
     )
 
 
+def _digests_have_keys_of_their_own(targets: Sequence[Target]) -> bool:
+    named = [target.config_map for target in targets if target.config_map]
+    uris = {(each.name, each.key) for each in named}
+    return not any((each.name, each.digest_key) in uris for each in named)
+
+
 class Promotion(Model):
     """How a candidate that passed reaches users."""
 
@@ -561,6 +570,17 @@ class Promotion(Model):
     )
     targets: list[Target] | None = Field(
         None, max_length=16, description="What is told of the promoted model, and repaired when it drifts."
+    )
+
+    rules = (
+        Rule(
+            "!has(self.targets) || self.targets.all(one, !has(one.configMap) || !has(one.configMap.digestKey) || "
+            "!self.targets.exists(other, has(other.configMap) && other.configMap.name == one.configMap.name && "
+            "other.configMap.key == one.configMap.digestKey))",
+            "a digestKey is a key of the same ConfigMap, which holds the URI; give the digest a key of its own",
+            ".targets",
+            lambda promotion: _digests_have_keys_of_their_own(promotion.targets or []),
+        ),
     )
 
 

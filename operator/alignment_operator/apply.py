@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, Reason
+from alignment_api.cycle import ConfigMapTarget
 from alignment_api.cycle_status import AlignmentCycleStatus, StageStatus
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_operator.api import (
@@ -81,8 +82,8 @@ class Applied(Generic[Status]):
 async def apply_cycle(api: Api, observed: ObservedCycle, plan: CyclePlan) -> Applied[AlignmentCycleStatus]:
     """Raises ConflictError if the cycle was written meanwhile, and what the API raises."""
     targets = observed.spec.promotion.targets or [] if observed.spec else []
-    keys = [(target.config_map.name, target.config_map.key) for target in targets if target.config_map]
-    pass_ = _Pass(api, CYCLE, observed.owner, observed.settings, keys)
+    config_maps = [target.config_map for target in targets if target.config_map]
+    pass_ = _Pass(api, CYCLE, observed.owner, observed.settings, config_maps)
     try:
         started = await pass_.act(plan.actions)
     except NameTakenError as error:  # a ControllerRevision's: the iteration does not start before it is gone
@@ -157,7 +158,7 @@ class _Pass:
     """The writes of one pass."""
 
     def __init__(
-        self, api: Api, kind: Kind, owner: Owner, settings: Settings, target_keys: Sequence[tuple[str, str]]
+        self, api: Api, kind: Kind, owner: Owner, settings: Settings, config_maps: Sequence[ConfigMapTarget]
     ) -> None:
         self.unseen = False
         self.refused: dict[str, str] = {}  # what the API server said, by the name of the Job
@@ -168,7 +169,7 @@ class _Pass:
         self._kind = kind
         self._owner = owner
         self._settings = settings
-        self._target_keys = target_keys
+        self._config_maps = config_maps
 
     @property
     def was_refused(self) -> bool:
@@ -368,8 +369,8 @@ class _Pass:
             log.debug("Job %s is gone, or another's; it needs nothing of ours", action.name)
 
     async def _point(self, action: PointTarget) -> None:
-        keys = [key for name, key in self._target_keys if name == action.name]
-        target = render_target(self._owner, action, keys)
+        same = [each for each in self._config_maps if each.name == action.name]
+        target = render_target(self._owner, action, same)
         try:
             await self._api.apply(TARGET_KINDS[action.kind], target, force=True)
         except (RefusedError, NotFoundError) as error:

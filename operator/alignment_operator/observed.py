@@ -131,9 +131,11 @@ class TargetView:
     value: str | None = None
     digest: str | None = None
     owner: str | None = None  # NAMESPACE/NAME/UID of the cycle that wrote the digest
-    held_by: str | None = None  # another field manager that owns the key or the digest
+    held_by: str | None = None  # another field manager that owns a key or the digest
     kind: Literal["ConfigMap", "InferenceService"] = "ConfigMap"
     resource_version: str = ""  # empty while it is absent
+    digest_key: str | None = None  # a second key of the ConfigMap, for the digest
+    digest_value: str | None = None  # what is there
 
     @property
     def where(self) -> str:

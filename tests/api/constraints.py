@@ -664,6 +664,7 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.promotion.targets[0].configMap", "name", "key"),
     dotted_name("spec.promotion.targets[0].configMap.name"),
     pattern("spec.promotion.targets[0].configMap.key", 253, ("uri", "A_b.c-d"), ("", "a/b", "a b")),
+    pattern("spec.promotion.targets[0].configMap.digestKey", 253, ("sha", "A_b.c-d"), ("", "a/b", "a b")),
     mapping("spec.promotion.targets[1].inferenceService", "name"),
     name("spec.promotion.targets[1].inferenceService.name"),
     Row(
@@ -1058,6 +1059,30 @@ RULES: tuple[SpanningRow, ...] = (
             {
                 "spec.promotion.targets": [
                     {"configMap": {"name": "a", "key": "b"}, "inferenceService": {"name": "a"}}
+                ]
+            },
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "a digestKey is a key of the same ConfigMap, which holds the URI; give the digest a key of its own",
+        "spec.promotion.targets",
+        (
+            {"spec.promotion.targets": [{"configMap": {"name": "a", "key": "b", "digestKey": "c"}}]},
+            {
+                "spec.promotion.targets": [
+                    {"configMap": {"name": "a", "key": "b", "digestKey": "c"}},
+                    {"configMap": {"name": "b", "key": "c", "digestKey": "b"}},
+                    {"inferenceService": {"name": "a"}},
+                ]
+            },
+        ),
+        (
+            {"spec.promotion.targets": [{"configMap": {"name": "a", "key": "b", "digestKey": "b"}}]},
+            {
+                "spec.promotion.targets": [
+                    {"configMap": {"name": "a", "key": "b"}},
+                    {"configMap": {"name": "a", "key": "c", "digestKey": "b"}},
                 ]
             },
         ),

@@ -190,7 +190,7 @@ CYCLE: Manifest = {
         "promotion": {
             "mode": "Manual",
             "targets": [
-                {"configMap": {"name": "support-assistant-model", "key": "uri"}},
+                {"configMap": {"name": "support-assistant-model", "key": "uri", "digestKey": "digest"}},
                 {"inferenceService": {"name": "support-assistant"}},
             ],
         },

@@ -235,7 +235,7 @@ def test_a_manifest_comes_from_stdin_too(alignctl: Alignctl) -> None:
     assert "(stdin): AlignmentCycle assistant is valid" in alignctl("validate", "-f", "-", stdin=CYCLE).stdout
 
 
-@pytest.mark.parametrize("folder", ["quickstart", "methods"])
+@pytest.mark.parametrize("folder", ["quickstart", "methods", "flywheel"])
 def test_the_examples_are_valid(alignctl: Alignctl, folder: str) -> None:
     done = alignctl("validate", "-f", Path(__file__).parents[2] / "examples" / folder)
     assert done.returncode == 0, done.stderr

@@ -29,6 +29,7 @@ def operator_of(namespace: Namespace, folder: Path) -> Child:
     command = [str(Path(sys.prefix) / "bin" / "alignment-operator"), "run", "-n", namespace.name]
     command += ["--health-port", "0", "--metrics-port", "0"]
     env = {"KUBECONFIG": str(namespace.client.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    env["PYTHONPATH"] = str(ROOT / "operator")  # an environment may have been made for another working copy
     return Child("operator", command, folder / "operator.log", env)
 
 

@@ -18,7 +18,8 @@ from tests.operator.test_jobs_on_cluster import Site, site  # noqa: F401
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
 
-TARGETS = {"targets": [{"configMap": {"name": "served", "key": "uri"}}]}
+TARGETS = {"targets": [{"configMap": {"name": "served", "key": "uri", "digestKey": "digest"}}]}
+WRITTEN = {"uri": "pvc://models/m1", "digest": digests.of_bytes(b"m1")}
 
 
 def apply_as(namespace: Namespace, manager: str, *manifests: Manifest) -> None:
@@ -136,8 +137,9 @@ def served(namespace: Namespace) -> Manifest:
     return found
 
 
+@pytest.mark.parametrize("key", WRITTEN)
 def test_a_field_that_another_manager_takes_back_twice_is_left_to_it_and_told(
-    on_api: OnApi[Any], namespace: Namespace
+    on_api: OnApi[Any], namespace: Namespace, key: str
 ) -> None:
     promoted(namespace)
     pass_(on_api, namespace)
@@ -145,26 +147,26 @@ def test_a_field_that_another_manager_takes_back_twice_is_left_to_it_and_told(
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "served", "labels": {"team": "a"}},
-        "data": {"uri": "pvc://models/theirs", "theirs": "kept"},
+        "data": {key: "theirs", "theirs": "kept"},
     }
     text = yaml.safe_dump(theirs)
     taking = ("apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller", "-f", "-")
     namespace.kubectl(*taking, stdin=text)
     assert "apply ConfigMap served" in pass_(on_api, namespace)
-    assert served(namespace)["data"] == {"uri": "pvc://models/m1", "theirs": "kept"}
+    assert served(namespace)["data"] == {**WRITTEN, "theirs": "kept"}
     assert served(namespace)["metadata"]["labels"]["team"] == "a"
     assert condition(namespace, "TargetsSynced")["status"] == "True"
     namespace.kubectl(*taking, stdin=text)
     assert "apply ConfigMap served" not in pass_(on_api, namespace)
-    assert served(namespace)["data"]["uri"] == "pvc://models/theirs"
+    assert served(namespace)["data"][key] == "theirs"
     told = condition(namespace, "TargetsSynced")
     assert (told["status"], told["reason"]) == ("False", "TakenBack")
     assert "ConfigMap served by argocd-controller" in told["message"]
     assert pass_(on_api, namespace) == []
-    del theirs["data"]["uri"]
+    del theirs["data"][key]
     apply_as(namespace, "argocd-controller", theirs)
     assert "apply ConfigMap served" in pass_(on_api, namespace)
-    assert served(namespace)["data"] == {"uri": "pvc://models/m1", "theirs": "kept"}
+    assert served(namespace)["data"] == {**WRITTEN, "theirs": "kept"}
 
 
 def test_a_write_that_was_refused_was_not_taken_back(on_api: OnApi[Any], namespace: Namespace) -> None:

@@ -11,7 +11,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tests.cluster.processes import free_ports
@@ -24,11 +23,12 @@ START_SECONDS = 600.0
 
 
 class Server:
-    """Started at once, answers within some minutes on a busy machine; ended with `with`. Nothing leaves the machine."""
+    """Started at once, answers within some minutes on a busy machine. Nothing leaves the machine."""
 
     def __init__(self, folder: Path) -> None:
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
+        self.token = ""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
@@ -53,15 +53,15 @@ class Server:
             stderr=subprocess.STDOUT,
         )
 
-    def __enter__(self) -> Server:
-        wait_until(lambda: self._healthy() or None, "Label Studio answers", START_SECONDS)
-        self.token = self._new_token()
-        self._access = self.call("POST", "/api/token/refresh/", {"refresh": self.token}, "")["access"]
+    def ready(self) -> Server:
+        """It answers, and there is a token."""
+        if not self.token:
+            wait_until(lambda: self._healthy() or None, "Label Studio answers", START_SECONDS)
+            self.token = self._new_token()
+            self._access = self.call("POST", "/api/token/refresh/", {"refresh": self.token}, "")["access"]
         return self
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(30)

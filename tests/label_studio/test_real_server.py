@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,14 @@ from tests.label_studio.server import Server
 from tests.worker import stages
 from tests.worker.stages import Finished, an_input
 
+pytest_plugins = ["tests.label_studio.fixtures"]
+
 WHERE = "spec.sources[0].labelStudio"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("label-studio")) as running:
-        yield running
+@pytest.fixture
+def server(label_studio_server: Server) -> Server:
+    return label_studio_server
 
 
 @pytest.fixture

@@ -188,7 +188,10 @@ class World:
             case ExpireJob(name, uid):
                 self._change_same(name, uid, ttl_set=True)
             case PointTarget(name, key, uri, digest, _):
+                digest_key = self.target.digest_key
                 self.target = TargetView(name, key, True, uri, digest, "team/support/uid-1")
+                if digest_key:
+                    self.target = replace(self.target, digest_key=digest_key, digest_value=digest)
         return {}
 
     def _start(self, action: StartJob) -> str:

@@ -345,7 +345,8 @@ def test_an_inference_services_storage_uri_is_set_and_the_rest_is_left(
 def test_a_target_is_pointed_with_all_its_keys_and_keeps_what_others_set(
     on_api: OnApi[Any], namespace: Namespace
 ) -> None:
-    targets = [{"configMap": {"name": "served", "key": key}} for key in ("uri", "model")]
+    keys = ({"key": "uri"}, {"key": "model", "digestKey": "digest"})
+    targets = [{"configMap": {"name": "served", **each}} for each in keys]
     theirs = {"metadata": {"name": "served", "labels": {"team": "a"}}, "data": {"theirs": "kept"}}
     namespace.apply({"apiVersion": "v1", "kind": "ConfigMap", **theirs})
     digest = digests.of_bytes(b"m1")
@@ -360,7 +361,9 @@ def test_a_target_is_pointed_with_all_its_keys_and_keeps_what_others_set(
     observed = on_api(work)
     served = namespace.get(CONFIG_MAP.api_version, CONFIG_MAP.plural, "served")
     assert served is not None
-    assert served["data"] == {"theirs": "kept", "uri": "pvc://models/m1", "model": "pvc://models/m1"}
+    uri = "pvc://models/m1"
+    assert served["data"] == {"theirs": "kept", "uri": uri, "model": uri, "digest": digest}
+    assert [target.digest_value for target in observed.targets] == [None, digest]
     assert served["metadata"]["labels"] == {"team": "a", names.LABEL_CYCLE: "support"}
     promoted_by = f"{namespace.name}/support/{observed.owner.uid}"
     for target, key in zip(observed.targets, ("uri", "model"), strict=True):

@@ -92,6 +92,18 @@ def test_drift_that_nobody_owns_up_to_is_repaired_every_time() -> None:
         assert row(world)["takenBack"] == 0
 
 
+def test_a_digest_that_drifted_in_its_own_key_is_repaired() -> None:
+    world = promoted()
+    world.target = replace(world.target, digest_key="digest")
+    world.settle()
+    good = world.target
+    assert good.digest_value == world.status["promoted"]["digest"]
+    for drifted in (None, "sha256:" + "0" * 64):
+        world.target = replace(good, digest_value=drifted)
+        world.settle()
+        assert world.target == good
+
+
 def test_it_is_synced_again_once_the_other_manager_lets_go() -> None:
     world = promoted()
     for _ in range(2):

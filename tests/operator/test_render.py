@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from alignment_api import digests, names
-from alignment_api.cycle import PythonGrader
+from alignment_api.cycle import ConfigMapTarget, PythonGrader
 from alignment_api.cycle_status import DatasetRevision
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import (
@@ -329,8 +329,12 @@ def test_what_another_version_froze_is_an_error_and_no_guess() -> None:
 
 def test_a_target_gets_all_keys_of_the_cycle_and_outlives_it() -> None:
     point = PointTarget("served", "uri", "pvc://models/m1", digests.of_bytes(b"m1"))
-    target = render_target(owner(), point, ["uri", "model"])
-    assert target["data"] == {"uri": "pvc://models/m1", "model": "pvc://models/m1"}
+    same = [
+        ConfigMapTarget(name="served", key="uri"),
+        ConfigMapTarget(name="served", key="model", digest_key="digest"),
+    ]
+    target = render_target(owner(), point, same)
+    assert target["data"] == {"uri": point.uri, "model": point.uri, "digest": point.digest}
     assert target["metadata"]["annotations"][names.ANNOTATION_OWNER] == "team/support/uid-1"
     assert "ownerReferences" not in target["metadata"]
 

@@ -60,7 +60,7 @@ def _upstream(_context: click.Context, _parameter: click.Parameter, value: str) 
 @click.option(
     "--digest-file",
     type=click.Path(path_type=Path),
-    help="Holds the digest of the served model: a key of a ConfigMap that a cycle writes.",
+    help="Holds the digest of the served model: of the ConfigMap that a cycle writes, as the server loaded it.",
 )
 def main(
     upstream: str,

@@ -321,7 +321,8 @@ def targets(spec: AlignmentCycleSpec) -> str:
     named = []
     for target in spec.promotion.targets or []:
         if target.config_map:
-            named.append(f"ConfigMap {target.config_map.name}, key {target.config_map.key}")
+            digest = f", digest in {target.config_map.digest_key}" if target.config_map.digest_key else ""
+            named.append(f"ConfigMap {target.config_map.name}, key {target.config_map.key}{digest}")
         if target.inference_service:
             named.append(f"InferenceService {target.inference_service.name}")
     return ", ".join(named)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -187,7 +187,8 @@ def _view(wanted: Target) -> TargetView:
         name = wanted.inference_service.name
         return TargetView(name, "storageUri", exists=False, kind="InferenceService")
     assert wanted.config_map is not None
-    return TargetView(wanted.config_map.name, wanted.config_map.key, exists=False)
+    key, digest_key = wanted.config_map.key, wanted.config_map.digest_key
+    return TargetView(wanted.config_map.name, key, exists=False, digest_key=digest_key)
 
 
 def _seen(target: TargetView, manifest: Manifest | None) -> TargetView:
@@ -195,13 +196,15 @@ def _seen(target: TargetView, manifest: Manifest | None) -> TargetView:
         return target
     annotations = manifest["metadata"].get("annotations") or {}
     above = ("data",) if target.kind == "ConfigMap" else ("spec", "predictor", "model")
+    values = [(*above, key) for key in (target.key, target.digest_key) if key]
     return replace(
         target,
         exists=True,
-        value=_at(manifest, (*above, target.key)),
+        value=_at(manifest, values[0]),
+        digest_value=_at(manifest, values[1]) if target.digest_key else None,
         digest=annotations.get(names.ANNOTATION_DIGEST),
         owner=annotations.get(names.ANNOTATION_OWNER),
-        held_by=_other_manager(manifest, (*above, target.key)),
+        held_by=_other_manager(manifest, values),
         resource_version=manifest["metadata"]["resourceVersion"],
     )
 
@@ -213,9 +216,9 @@ def _at(manifest: Manifest, path: tuple[str, ...]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _other_manager(manifest: Manifest, value: tuple[str, ...]) -> str | None:
-    """The field manager, not this operator, that owns the value, or else the digest."""
-    for path in (value, ("metadata", "annotations", names.ANNOTATION_DIGEST)):
+def _other_manager(manifest: Manifest, values: Sequence[tuple[str, ...]]) -> str | None:
+    """The field manager, not this operator, that owns a value, or else the digest."""
+    for path in (*values, ("metadata", "annotations", names.ANNOTATION_DIGEST)):
         for entry in manifest["metadata"].get("managedFields") or []:
             fields: Any = entry.get("fieldsV1")
             for step in path:

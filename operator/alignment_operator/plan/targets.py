@@ -108,7 +108,8 @@ def _is_left(target: TargetView, row: TargetStatus) -> bool:
 
 
 def _is_behind(target: TargetView, promoted: Promoted) -> bool:
-    return target.value != promoted.uri or target.digest != promoted.digest
+    wanted = promoted.digest if target.digest_key else None
+    return (target.value, target.digest, target.digest_value) != (promoted.uri, promoted.digest, wanted)
 
 
 def _claimed(target: TargetView, mine: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignment_api import names
+from alignment_api.cycle import ConfigMapTarget
 from alignment_operator.api import TARGET_KINDS
 from alignment_operator.observed import Owner
 from alignment_operator.planned import PointTarget
@@ -16,8 +17,8 @@ def promoted_by(owner: Owner) -> str:
     return f"{owner.namespace}/{owner.name}/{owner.uid}"
 
 
-def render_target(owner: Owner, point: PointTarget, keys: Sequence[str]) -> dict[str, Any]:
-    """All keys of this ConfigMap that the cycle sets: server-side apply drops those that are left out.
+def render_target(owner: Owner, point: PointTarget, same: Sequence[ConfigMapTarget]) -> dict[str, Any]:
+    """With all keys that the cycle sets in this ConfigMap (`same`): server-side apply drops those that are left out.
 
     Of the version that the pass saw, so that a pass that was held up puts nothing older in the place of what is served.
     No owner reference: deleting the cycle must not take down what serves.
@@ -36,11 +37,12 @@ def render_target(owner: Owner, point: PointTarget, keys: Sequence[str]) -> dict
                 names.ANNOTATION_OWNER: promoted_by(owner),
             },
         },
-        **_carried(point, keys),
+        **_carried(point, same),
     }
 
 
-def _carried(point: PointTarget, keys: Sequence[str]) -> dict[str, Any]:
+def _carried(point: PointTarget, same: Sequence[ConfigMapTarget]) -> dict[str, Any]:
     if point.kind == "InferenceService":
         return {"spec": {"predictor": {"model": {"storageUri": point.uri}}}}
-    return {"data": dict.fromkeys(sorted({point.key, *keys}), point.uri)}
+    uris = dict.fromkeys((each.key for each in same), point.uri)
+    return {"data": uris | {each.digest_key: point.digest for each in same if each.digest_key}}
