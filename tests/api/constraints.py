@@ -664,7 +664,12 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.promotion.targets[0].configMap", "name", "key"),
     dotted_name("spec.promotion.targets[0].configMap.name"),
     pattern("spec.promotion.targets[0].configMap.key", 253, ("uri", "A_b.c-d"), ("", "a/b", "a b")),
-    pattern("spec.promotion.targets[0].configMap.digestKey", 253, ("sha", "A_b.c-d"), ("", "a/b", "a b")),
+    Row(  # no value that the other key has in the same batch
+        CYCLE,
+        "spec.promotion.targets[0].configMap.digestKey",
+        ("sha", "D_e.f-g", "d" * 253),
+        ("", "d/e", "d e", "d" * 254, 1),
+    ),
     mapping("spec.promotion.targets[1].inferenceService", "name"),
     name("spec.promotion.targets[1].inferenceService.name"),
     Row(

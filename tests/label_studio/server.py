@@ -58,7 +58,6 @@ class Server:
         if not self.token:
             wait_until(lambda: self._healthy() or None, "Label Studio answers", START_SECONDS)
             self.token = self._new_token()
-            self._access = self.call("POST", "/api/token/refresh/", {"refresh": self.token}, "")["access"]
         return self
 
     def stop(self) -> None:
@@ -96,11 +95,13 @@ class Server:
         with browser.open(urllib.request.Request(f"{self.url}/api/token/", b"{}", headers)) as answer:
             return str(json.loads(answer.read())["token"])
 
-    def call(self, method: str, path: str, body: Any = None, access: str | None = None) -> Any:
-        access = self._access if access is None else access
-        headers = {"Content-Type": "application/json"} | (
-            {"Authorization": f"Bearer {access}"} if access else {}
-        )
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """With access of its own, which lives for five minutes."""
+        access = self._call("POST", "/api/token/refresh/", {"refresh": self.token})["access"]
+        return self._call(method, path, body, {"Authorization": f"Bearer {access}"})
+
+    def _call(self, method: str, path: str, body: Any, authorization: dict[str, str] | None = None) -> Any:
+        headers = {"Content-Type": "application/json"} | (authorization or {})
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         with urllib.request.urlopen(request, timeout=120) as answer:
