@@ -39,6 +39,21 @@ def observed(status: PreferenceDatasetStatus, spec: PreferenceDatasetSpec = SPEC
     )
 
 
+def job_view(job: StartJob, state: JobState, pod: PodView) -> JobView:
+    """The Job that a pass has started."""
+    return JobView(
+        name=job.name,
+        uid="job-1",
+        stage=Stage.INGEST,
+        iteration=job.config.iteration,
+        attempt=job.attempt,
+        hash=job.hash,
+        state=state,
+        created_at=NOW,
+        pod=pod,
+    )
+
+
 def refreshed(
     counts: dict[str, int],
     status: PreferenceDatasetStatus | None = None,
@@ -53,17 +68,7 @@ def refreshed(
     result = StageResult(
         manifest=Located(uri=job.config.output, digest=digests.of_bytes(content)), counts=counts
     )
-    ended = JobView(
-        name=job.name,
-        uid="job-1",
-        stage=Stage.INGEST,
-        iteration=job.config.iteration,
-        attempt=job.attempt,
-        hash=job.hash,
-        state=JobState.SUCCEEDED,
-        created_at=NOW,
-        pod=PodView(0, StageReport(result=result).encode(), started=True),
-    )
+    ended = job_view(job, JobState.SUCCEEDED, PodView(0, StageReport(result=result).encode(), started=True))
     assert started.status.ingest is not None
     ingest = started.status.ingest.model_copy(update={"job": ended.name, "job_uid": ended.uid})
     running = started.status.model_copy(update={"ingest": ingest})
@@ -319,17 +324,7 @@ def test_the_running_refresh_is_suspended_and_goes_on_with_the_same_job() -> Non
         update={"job": job.name, "job_uid": "job-1", "state": "Running"}
     )
     running = started.status.model_copy(update={"ingest": ingest})
-    view = JobView(
-        name=job.name,
-        uid="job-1",
-        stage=Stage.INGEST,
-        iteration=job.config.iteration,
-        attempt=job.attempt,
-        hash=job.hash,
-        state=JobState.ACTIVE,
-        created_at=NOW,
-        pod=PodView(started=True),
-    )
+    view = job_view(job, JobState.ACTIVE, PodView(started=True))
     held = edited(running, SUSPENDED, (view,))
     assert held.actions == (SuspendJob(job.name, "job-1", suspend=True),)
     assert held.status.ingest is not None
