@@ -12,6 +12,7 @@ from alignment_api.judges import ComparisonJudge, Uri, trained_here
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import EnvironmentVariable, PodDefaults, PodSettings, Resources
 from alignment_api.ppo import PPO, SPEC_RULES, TRAINING_RULES
+from alignment_api.signature import Signature
 from alignment_api.trigger import Trigger
 
 ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]
@@ -570,6 +571,11 @@ class Promotion(Model):
     )
     targets: list[Target] | None = Field(
         None, max_length=16, description="What is told of the promoted model, and repaired when it drifts."
+    )
+    signature: Signature | None = Field(
+        None,
+        description="Signs what is promoted, and verifies the signatures of the incumbent and of M_0 before they are "
+        "loaded (docs/signatures.md). Absent: neither.",
     )
 
     rules = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PATTERN = r"^sha256:[0-9a-f]{64}$"
+SIGNATURE_FILE = "model.sig"  # of a folder; speaks of the digest, and so is no part of it
 _BLOCK_BYTES = 1 << 20
 
 
@@ -41,14 +42,16 @@ def of_listing(files: Mapping[str, str]) -> str:
     return of_json(dict(files))
 
 
+def counts(name: str) -> bool:
+    """Whether a file, by its path relative to the folder, is part of the folder's digest."""
+    return name != SIGNATURE_FILE and not any(part.startswith(".") for part in name.split("/"))
+
+
 def of_folder(folder: Path) -> str:
-    """Every regular file below the folder counts, hidden ones excepted. Raises OSError."""
+    """Every regular file below the folder counts, hidden ones and its signature excepted. Raises OSError."""
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*"))}
     return of_listing(
-        {
-            file.relative_to(folder).as_posix(): of_file(file)
-            for file in sorted(folder.rglob("*"))
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        }
+        {name: of_file(file) for name, file in files.items() if counts(name) and file.is_file()}
     )
 
 

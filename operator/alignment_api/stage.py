@@ -29,6 +29,7 @@ from alignment_api.evidence import Evidence
 from alignment_api.judges import SecretKey
 from alignment_api.measurements import Measurement
 from alignment_api.model import Model
+from alignment_api.signature import Signature
 
 CONTRACT_VERSION = 1
 MAX_REPORT_BYTES = 2048
@@ -87,6 +88,7 @@ class ExitCode(IntEnum):
     CONTAMINATED = (
         78  # rows to train on hold gold or held-out prompts, and spec.gates.contamination forbids it
     )
+    SIGNATURE_NOT_VERIFIED = 79  # a model's signature is missing, or not of spec.promotion.signature's keys
 
     @property
     def reason(self) -> str:
@@ -209,8 +211,12 @@ class CompareParameters(Model):
     level_percent: float | None = None  # of the win rate's test by e-values, where one is asked for
 
 
+SIGNED_ROLES = ("policy", "initial", "start", "reference")  # inputs whose signatures are verified
+SIGNED = "signed"  # a count of the stage promote
+
+
 class PromoteParameters(Model):
-    """Inputs: candidate."""
+    """Inputs: candidate, which is signed if the config has a signature; the count `signed` says so."""
 
     stage: Literal["promote"] = "promote"
     evidence: Evidence
@@ -314,6 +320,7 @@ class StageConfig(Model):
     expected: Expected | None = None
     parameters: Annotated[Parameters, Field(discriminator="stage")]
     python_grader: PythonGrader | None = None  # where the stage may run what the model wrote
+    signature: Signature | None = None  # promote: sign with it; others: the policy's line must carry one
     seed: int
 
     @property

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from alignment_api import affinity, judges, names, pods, quantities, trigger, uris
+from alignment_api import affinity, judges, names, pods, quantities, signature, trigger, uris
 
 Schema = dict[str, Any]
 
@@ -30,6 +30,8 @@ PATTERNS = {
     trigger.TIME_ZONE_PATTERN: "is not the name of a time zone; write Europe/Berlin, for example",
     judges.URL_PATTERN: "must be http:// or https://, a host and a path, without user, query or fragment; write "
     "https://api.openai.com/v1, for example",
+    signature.PUBLIC_KEY_PATTERN: "must be the PEM of a public key on P-256, P-384 or P-521, as `openssl ec -in KEY "
+    "-pubout` prints it",
     quantities.PATTERN: "is not a Kubernetes quantity; write 500m, 4 or 8Gi, for example",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from alignment_api import digests
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.evidence import Evidence
 from alignment_api.gates import Verdict
-from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageReport, StageResult
+from alignment_api.stage import CONTRACT_VERSION, SIGNED, Located, Stage, StageReport, StageResult
 from alignment_operator.gates.judge import judge_all
+from alignment_operator.local import signatures
 
 _MANIFEST = "manifest.json"
 _EVIDENCE = "evidence.json"
@@ -35,15 +36,20 @@ class Promotion:
     evidence: str = ""
     incumbent: str = ""
     collected: bool = False  # its artifacts are gone: retention lets them go
+    signed: bool = False  # and the signature was looked at
     files: int = 0  # that were digested
     problems: list[str] = field(default_factory=list)
 
 
-def verify(folder: Path) -> list[Promotion]:
-    """Every promotion of the cycle whose folder in the store this is, the oldest first. Raises OSError."""
+def verify(folder: Path, public_keys: Sequence[str] = ()) -> list[Promotion]:
+    """Every promotion of the cycle whose folder in the store this is, the oldest first.
+
+    With public keys, PEM, each has to be signed by one of them; else by one that its own evidence names, if it names
+    any. Raises OSError.
+    """
     found: list[Promotion] = []
     for file in sorted((folder / "ledger").glob("*.json")):
-        found.append(_promotion(folder, file, found))
+        found.append(_promotion(folder, file, found, public_keys))
     if found and found[-1].collected:
         found[-1].problems.append(
             f"{_iteration(folder, found[-1].iteration)}: is gone, but the newest promotion's folder is always kept"
@@ -72,7 +78,7 @@ class _TamperedError(Exception):
     """Something cannot even be read as what it should be."""
 
 
-def _promotion(folder: Path, file: Path, before: list[Promotion]) -> Promotion:
+def _promotion(folder: Path, file: Path, before: list[Promotion], public_keys: Sequence[str]) -> Promotion:
     try:
         number, entry = int(file.stem), _object(file)
         candidate, evidence = _digest(entry["candidate"]["digest"]), _digest(entry["evidenceDigest"])
@@ -93,29 +99,39 @@ def _promotion(folder: Path, file: Path, before: list[Promotion]) -> Promotion:
     iteration = _iteration(folder, number)
     if not iteration.is_dir():
         return Promotion(number, candidate, evidence, incumbent, collected=True, problems=problems)
-    checked = _Iteration(iteration, entry)
+    checked = _Iteration(iteration, entry, public_keys)
     problems += checked.problems()
-    return Promotion(number, candidate, evidence, incumbent, files=checked.files, problems=problems)
+    return Promotion(
+        number,
+        candidate,
+        evidence,
+        incumbent,
+        signed=checked.signed,
+        files=checked.files,
+        problems=problems,
+    )
 
 
 class _Iteration:
     """One iteration's folder against its entry in the ledger."""
 
-    def __init__(self, folder: Path, entry: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, entry: Mapping[str, Any], public_keys: Sequence[str]) -> None:
         self._folder = folder
         self._entry = entry
+        self._public_keys = public_keys
         self.files = 0
+        self.signed = False
 
     def problems(self) -> Iterator[str]:
         """In the order in which one thing names the next."""
         try:
             evidence = self._evidence()
-            yield from self._stage_files(Stage.PROMOTE.value, None)
-            yield from self._sealing()
+            yield from self._stage_files(Stage.PROMOTE.value, None, evidence)
+            yield from self._sealing(_keys_of(evidence))
             yield from self._contradictions(evidence)
             results = {}
             for stage in evidence.stages:
-                yield from self._stage_files(stage.name, stage.manifest_digest)
+                yield from self._stage_files(stage.name, stage.manifest_digest, evidence)
                 result = self._result(stage.name)
                 if (result.counts, result.measurements, result.by_category) != (
                     stage.counts,
@@ -125,6 +141,7 @@ class _Iteration:
                     yield f"{self._folder / stage.name / _MANIFEST}: its result is not what the evidence says"
                 results[Stage(stage.name)] = result
             yield from self._candidate(evidence)
+            yield from self._signature(evidence)
             yield from _verdicts(evidence, results, self._folder)
         except _TamperedError as error:
             yield str(error)
@@ -158,7 +175,7 @@ class _Iteration:
         ):
             yield f"{self._folder / Stage.PROMOTE.value}: the evidence is of another promotion than the ledger's entry"
 
-    def _sealing(self) -> Iterator[str]:
+    def _sealing(self, keys: Sequence[str]) -> Iterator[str]:
         """The manifest of `promote`, which no evidence names: all of it follows from the ledger's entry."""
         file = self._folder / Stage.PROMOTE.value / _MANIFEST
         manifest = self._manifest(Stage.PROMOTE.value)
@@ -170,13 +187,21 @@ class _Iteration:
             "configHash": self._entry.get("configHash"),
             "run": f"run-{digests.short(sealed, 8)}",
             "files": {f"run-{digests.short(sealed, 8)}/{name}": digest for name, digest in listing.items()},
-            "result": {"byCategory": {}, "counts": {"sealed": 1}, "inputs": {}, "measurements": {}},
+            "result": {
+                "byCategory": {},
+                "counts": {"sealed": 1} | ({SIGNED: 1} if keys else {}),
+                "inputs": {},
+                "measurements": {},
+            },
         }
         if sealed != self._entry.get("sealed") or digests.canonical_json(expected) != _bytes(file):
             yield f"{file}: is not what the ledger's entry says"
 
-    def _stage_files(self, stage: str, expected: str | None) -> Iterator[str]:
-        """Each file that the manifest names, and no other beside them."""
+    def _stage_files(self, stage: str, expected: str | None, evidence: Evidence) -> Iterator[str]:
+        """Each file that the manifest names, and no other beside them but the candidate's signature.
+
+        That came after the manifest, and what it is of is looked at by itself.
+        """
         folder, manifest = self._folder / stage, self._manifest(stage)
         if expected is not None and digests.of_bytes(_bytes(folder / _MANIFEST)) != expected:
             yield f"{folder / _MANIFEST}: has not the digest that the evidence names, {expected}"
@@ -190,15 +215,25 @@ class _Iteration:
             if found != digest:
                 yield f"{folder / name}: has not the digest that its manifest names, {digest}"
         run = folder / str(manifest["run"])
-        there = {file.relative_to(folder).as_posix() for file in run.rglob("*") if _holds_data(file)}
+        signature = self._folder / _inside(evidence) / digests.SIGNATURE_FILE
+        found = {file for file in run.rglob("*") if _holds_data(file)} - {signature}
+        there = {file.relative_to(folder).as_posix() for file in found}
         yield from (
             f"{folder / name}: no manifest names it" for name in sorted(there - set(manifest["files"]))
         )
 
     def _candidate(self, evidence: Evidence) -> Iterator[str]:
-        _, _, inside = evidence.candidate_uri.partition(f"/iterations/{evidence.iteration}/")
+        inside = _inside(evidence)
         if not inside or digests.of_folder(self._folder / inside) != evidence.candidate_digest:
             yield f"{self._folder / inside}: is not the candidate that the evidence is of, {evidence.candidate_digest}"
+
+    def _signature(self, evidence: Evidence) -> Iterator[str]:
+        keys = self._public_keys or _keys_of(evidence)
+        inside = _inside(evidence)
+        if keys and inside:
+            problem = signatures.problem(self._folder / inside, keys)
+            self.signed = not problem
+            yield from [problem] if problem else []
 
     def _result(self, stage: str) -> StageResult:
         """As its report brought it to the operator: some digits of the manifest's are lost on that way."""
@@ -218,6 +253,20 @@ class _Iteration:
         if not isinstance(manifest.get("files"), dict):
             raise _TamperedError(f"{file}: is no manifest")
         return manifest
+
+
+def _inside(evidence: Evidence) -> str:
+    """Where the candidate is in its iteration's folder; empty if it is elsewhere."""
+    return evidence.candidate_uri.partition(f"/iterations/{evidence.iteration}/")[2]
+
+
+def _keys_of(evidence: Evidence) -> list[str]:
+    """Of the spec in it; none if it cannot be read, of which the verdicts tell."""
+    try:
+        signature = AlignmentCycleSpec.from_wire(evidence.spec).promotion.signature
+    except ValidationError:
+        return []
+    return signature.public_keys if signature else []
 
 
 def _holds_data(path: Path) -> bool:

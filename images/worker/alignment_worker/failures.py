@@ -17,6 +17,7 @@ WorkerError
 ├── JudgeRefusedError        76
 ├── JudgeUnusableError       77
 ├── ContaminatedError        78
+├── NotVerifiedError         79
 └── RetriedError              1
     ├── StoreError               the store's file system
     ├── SamplingServerError      the server beside the worker
@@ -145,6 +146,12 @@ class ContaminatedError(WorkerError):
     """Rows to train on hold gold or held-out prompts, and the spec forbids it."""
 
     exit_code = ExitCode.CONTAMINATED
+
+
+class NotVerifiedError(WorkerError):
+    """A model whose signature is missing, or not of a key that counts, or not of these bytes."""
+
+    exit_code = ExitCode.SIGNATURE_NOT_VERIFIED
 
 
 class RetriedError(WorkerError):

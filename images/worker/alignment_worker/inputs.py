@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alignment_api import digests
-from alignment_api.stage import Digest, Input, InputKind, Stage, StageConfig
-from alignment_worker import rows
+from alignment_api.stage import SIGNED_ROLES, Digest, Input, InputKind, Stage, StageConfig
+from alignment_worker import rows, signatures
 from alignment_worker.failures import (
     DigestMismatchError,
     InputMissingError,
@@ -71,9 +71,10 @@ class Inputs:
 
 
 def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
-    """All inputs: those with a digest verified, those without one checked and digested.
+    """All inputs: those with a digest verified, those without one checked and digested; then signatures, if they count.
 
-    Raises InputMissingError, InvalidConfigError, DigestMismatchError, and what `rows.read` and `models.check` raise.
+    Raises InputMissingError, InvalidConfigError, DigestMismatchError, NotVerifiedError, and what `rows.read` and
+    `models.check` raise.
     """
     progress.begin(len(config.inputs), "inputs", "checking inputs")
     paths = {role: _path(role, entry, places) for role, entry in config.inputs.items()}
@@ -91,6 +92,8 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
         if entry.digest is not None:
             _verify(f"{role} ({entry.uri}, {path})", entry.digest, known[role])
         progress.advance()
+    if config.signature:
+        signatures.check(config.signature, {role: paths[role] for role in SIGNED_ROLES if role in paths})
     return Inputs(
         paths=paths,
         kinds={role: entry.kind for role, entry in config.inputs.items()},

@@ -203,6 +203,7 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
         "--claim", action="append", default=[], metavar="NAME=DIR", help="the folder that a pvc:// claim is"
     )
     parser.add_argument("--output", type=Path, help="the folder that the config's output is")
+    parser.add_argument("--signing-key", type=Path, help="a private key, where the stage signs")
     parser.add_argument("--report", type=Path, default=report.DEFAULT_PATH, help="where the report goes")
     parser.add_argument("--progress", type=Path, help="a JSON file, replaced as the stage goes on")
     parser.add_argument(
@@ -218,7 +219,7 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
     return Arguments(
         Stage(parsed.stage),
         parsed.config,
-        Places(claims, parsed.output),
+        Places(claims, parsed.output, parsed.signing_key),
         parsed.report,
         parsed.progress,
         parsed.coordinator,

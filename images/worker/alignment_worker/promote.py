@@ -2,7 +2,7 @@
 
 Makes evidence.json, whose bytes are the canonical JSON that the evidence's digest is of, a model card, and, beside the
 iterations, `ledger/NNNNNN.json`, written once for an iteration: what was promoted over what, and the digests of the
-evidence and of all that this stage seals.
+evidence and of all that this stage seals. Before that it signs the candidate, if spec.promotion.signature says so.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import json
 from typing import Any
 
 from alignment_api import digests, names
-from alignment_api.stage import PromoteParameters
-from alignment_worker import model_card
+from alignment_api.stage import SIGNED, PromoteParameters
+from alignment_worker import model_card, signatures
 from alignment_worker.failures import DigestMismatchError, InvalidConfigError, StoreConflictError
 from alignment_worker.store import Outcome, create_exclusively
 from alignment_worker.workspace import Workspace
@@ -21,16 +21,17 @@ FILE = "evidence.json"
 
 
 def run(workspace: Workspace) -> Outcome:
-    """Raises DigestMismatchError, StoreConflictError, InvalidConfigError, OSError."""
+    """Raises DigestMismatchError, StoreConflictError, InvalidConfigError, InputMissingError, StoreError, OSError."""
     parameters = workspace.config.parameters
     assert isinstance(parameters, PromoteParameters)
     check(workspace, parameters)
+    signed = sign(workspace, parameters)
     evidence, folder = parameters.evidence, workspace.run_folder
     (folder / FILE).write_bytes(digests.canonical_json(evidence.to_wire()))
     card = model_card.of_promotion(evidence, parameters.evidence_digest, workspace.inputs.path("candidate"))
     (folder / model_card.FILE).write_text(card)
     append(workspace, parameters)
-    return Outcome(counts={"sealed": 1})
+    return Outcome(counts={"sealed": 1} | ({SIGNED: 1} if signed else {}))
 
 
 def check(workspace: Workspace, parameters: PromoteParameters) -> None:
@@ -53,6 +54,15 @@ def check(workspace: Workspace, parameters: PromoteParameters) -> None:
             f"candidate has digest {found}, but the evidence is for {evidence.candidate_digest}; what was measured "
             "is not what would be promoted"
         )
+
+
+def sign(workspace: Workspace, parameters: PromoteParameters) -> bool:
+    """Whether the candidate carries a signature now. Raises as `signatures.sign`."""
+    wanted = workspace.config.signature
+    if wanted is not None:
+        folder = workspace.inputs.path("candidate")
+        signatures.sign(folder, parameters.evidence.candidate_digest, wanted, workspace.places.signing_key)
+    return wanted is not None
 
 
 def append(workspace: Workspace, parameters: PromoteParameters) -> None:

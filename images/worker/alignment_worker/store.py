@@ -46,10 +46,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Places:
-    """Which folder of this machine a claim is; one that is not named is mounted below `CLAIMS`."""
+    """Which folder of this machine a claim is; one that is not named is mounted below `CLAIMS`.
+
+    `signing_key` is a file with a private key, for the stage that signs.
+    """
 
     claims: Mapping[str, Path]
     output: Path | None = None
+    signing_key: Path | None = None
 
     def path(self, uri: str) -> Path:
         """Raises InvalidConfigError if the URI cannot be one."""
@@ -175,9 +179,9 @@ class StageFolder:
         listing = {
             name[len(inside) + 1 :]: digest for name, digest in files.items() if name.startswith(inside + "/")
         }
-        visible = {name: digest for name, digest in listing.items() if not _is_hidden(name)}
+        counted = {name: digest for name, digest in listing.items() if digests.counts(name)}
         uri = uris.join(self._config.output, run, inside)
-        return Located(uri=uri, digest=digests.of_listing(visible))
+        return Located(uri=uri, digest=digests.of_listing(counted))
 
     def _keep_only(self, run: str) -> None:
         """What killed runs left, and checkpoints to resume from, are of no use once a run has won."""
@@ -273,6 +277,20 @@ def create_exclusively(file: Path, data: bytes) -> bool:
     return True
 
 
+def replace_durably(file: Path, data: bytes) -> None:
+    """Whole, durable, and instead of what was there. Raises OSError."""
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(file.parent)
+
+
 def result_of(manifest: Mapping[str, Any], located: Located) -> StageResult:
     """What the stage reported. Raises StoreConflictError if that cannot be read."""
     try:
@@ -298,10 +316,6 @@ def _files_below(folder: Path) -> list[Path]:
     """Without what is derived."""
     derived = folder / DERIVED
     return sorted(file for file in folder.rglob("*") if file.is_file() and derived not in file.parents)
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _sync(path: Path) -> None:

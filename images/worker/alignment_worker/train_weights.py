@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from transformers import GenerationConfig
 
+from alignment_api import digests
 from alignment_worker import models, train_zero3
 
 _WEIGHTS = (
@@ -31,7 +32,7 @@ _WEIGHTS = (
     ".onnx",
     ".index.json",
 )
-_ABOUT_THE_START = ("README.md",)
+_ABOUT_THE_START = ("README.md", digests.SIGNATURE_FILE)
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _TEMPLATES = "additional_chat_templates"
 

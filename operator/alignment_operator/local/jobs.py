@@ -12,14 +12,15 @@ import asyncio
 import json
 import secrets as random_tokens
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from alignment_api import names, python_grader, telemetry, uris
-from alignment_api.stage import StageConfig
+from alignment_api.stage import Stage, StageConfig
 from alignment_operator.api import JOB, POD, Manifest
 from alignment_operator.local.claims import Claims
 from alignment_operator.local.directory import Directory
@@ -170,12 +171,13 @@ class Node:
         template = job["spec"]["template"]["spec"]
         container = next(item for item in template["containers"] if item["name"] == "worker")
         try:
-            code = await self._worker.run(
-                self._argv(job, folder),
-                folder / "log",
-                _environment(container) | self._secrets.environment(container),
-                template.get("terminationGracePeriodSeconds", _GRACE_SECONDS),
-            )
+            with self._argv(job, folder) as argv:
+                code = await self._worker.run(
+                    argv,
+                    folder / "log",
+                    _environment(container) | self._secrets.environment(container),
+                    template.get("terminationGracePeriodSeconds", _GRACE_SECONDS),
+                )
         except asyncio.CancelledError:
             await self._end_pod(pod, Ended(name, 143, disrupted=self._stopping), "")
             raise
@@ -183,7 +185,8 @@ class Node:
         await self._end_pod(pod, ended, _termination_message(folder, container, code))
         return ended
 
-    def _argv(self, job: Manifest, folder: Path) -> list[str]:
+    @contextmanager
+    def _argv(self, job: Manifest, folder: Path) -> Iterator[list[str]]:
         text = job["spec"]["template"]["metadata"]["annotations"][names.ANNOTATION_STAGE_CONFIG]
         config = StageConfig.from_wire(json.loads(text))
         (folder / "stage.json").write_text(text, encoding="utf-8")
@@ -194,7 +197,11 @@ class Node:
         argv += ["--report", str(folder / "report"), "--progress", str(folder / "progress.json")]
         for claim in sorted(claims):
             argv += ["--claim", f"{claim}={self._claims.folder(claim)}"]
-        return argv
+        if config.stage is not Stage.PROMOTE or config.signature is None:
+            yield argv
+            return
+        with self._secrets.file(config.signature.private_key_secret_ref) as key:
+            yield [*argv, *(("--signing-key", key) if key else ())]
 
     async def _create_pod(self, job: Manifest) -> Manifest:
         metadata, template = job["metadata"], job["spec"]["template"]

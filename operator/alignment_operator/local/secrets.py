@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from alignment_api.judges import SecretKey
 
 
 class Secrets:
@@ -22,3 +25,17 @@ class Secrets:
         }
         named = {name: self._variables.get(f"{ref['name']}/{ref['key']}") for name, ref in references.items()}
         return {name: os.environ.get(variable, "") for name, variable in named.items() if variable}
+
+    @contextmanager
+    def file(self, key: SecretKey) -> Iterator[str]:
+        """A path at which this user's processes read the key, which no disk gets; empty if it was not named."""
+        variable = self._variables.get(f"{key.name}/{key.key}")
+        if variable is None:
+            yield ""
+            return
+        descriptor = os.memfd_create("key")
+        try:
+            os.write(descriptor, os.environ.get(variable, "").encode())
+            yield f"/proc/{os.getpid()}/fd/{descriptor}"
+        finally:
+            os.close(descriptor)

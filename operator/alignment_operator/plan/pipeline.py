@@ -11,7 +11,9 @@ from alignment_api.cycle_status import Iteration
 from alignment_api.evidence import Evidence
 from alignment_api.judges import ComparisonJudge, trained_here
 from alignment_api.ppo import PPO
+from alignment_api.signature import Signature
 from alignment_api.stage import (
+    SIGNED_ROLES,
     CompareParameters,
     EvaluateParameters,
     Expected,
@@ -84,16 +86,18 @@ def stage_config(stage: Stage, context: Context) -> StageConfig:
     inputs = _all_inputs(context) | _products(context.spec, context.iteration)
     work = _WORK_OF[stage](context, inputs)
     first = stage == stages(context.spec)[0]
+    # The first stage checks and digests everything early; later ones verify what they read.
+    given = _all_inputs(context) | work.inputs if first else work.inputs
     return StageConfig(
         stage=stage,
         owner_uid=context.owner.uid,
         iteration=context.frozen.number,
         output=join(context.prefix, "iterations", str(context.frozen.number), stage.value),
-        # The first stage checks and digests everything early; later ones verify what they read.
-        inputs=_all_inputs(context) | work.inputs if first else work.inputs,
+        inputs=given,
         expected=_expected(context.spec) if first else None,
         parameters=work.parameters,
         python_grader=context.spec.evaluation.python_grader if _grades(stage, context.spec) else None,
+        signature=_signature(stage, context.spec, given),
         seed=work.seed,
     )
 
@@ -107,6 +111,12 @@ def _expected(spec: AlignmentCycleSpec) -> Expected:
         python_grader=spec.evaluation.python_grader is not None,
         max_length=spec.training.max_length,
     )
+
+
+def _signature(stage: Stage, spec: AlignmentCycleSpec, inputs: dict[str, Input]) -> Signature | None:
+    """For the stage that signs, and for those that read what was signed."""
+    concerned = stage is Stage.PROMOTE or not inputs.keys().isdisjoint(SIGNED_ROLES)
+    return spec.promotion.signature if concerned else None
 
 
 def _grades(stage: Stage, spec: AlignmentCycleSpec) -> bool:

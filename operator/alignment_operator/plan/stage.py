@@ -12,6 +12,7 @@ from alignment_api.cycle_status import StageStatus
 from alignment_api.pods import PodDefaults
 from alignment_api.stage import (
     DIVERGED_AT,
+    SIGNED,
     STORE_FULL,
     WORK,
     ExitCode,
@@ -205,6 +206,8 @@ def _strange(config: StageConfig, result: StageResult) -> str:
         told = config.inputs[role].digest if role in config.inputs else None
         if role not in config.inputs or (told and told != digest):
             return f"stage {name} reports {digest} of {role}, which it was not asked for"
+    if config.stage is Stage.PROMOTE and config.signature and not result.counts.get(SIGNED):
+        return f"stage {name} reports no signature, but spec.promotion asks for one; is its image of this release?"
     if result.model and config.stage in _TRAINING and not result.model.uri.startswith(config.output + "/"):
         return f"stage {name} reports a model in {result.model.uri}; its folder is {config.output}"
     return ""

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment_api import names, uris
-from alignment_api.stage import CollectParameters, IngestParameters, PromoteParameters, StageConfig
+from alignment_api.stage import CollectParameters, IngestParameters, PromoteParameters, Stage, StageConfig
 
 CONFIG_FILE = "/alignment/config/stage.json"
 CLAIMS_FOLDER = "/alignment/claims"
 CONFIG_MOUNT = {"name": "config", "mountPath": "/alignment/config", "readOnly": True}
 OUTPUT_FOLDER = "/alignment/output"
+SIGNING_FOLDER = "/alignment/signing"
+SIGNING_VOLUME = "signing-key"
+_KEY = "key.pem"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the pod's own
 
 
@@ -33,16 +36,18 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
     places = _places(config)
     claims = sorted({*read, *(place.location.claim for place in places)})
     volume = {claim: f"claim-{number}" for number, claim in enumerate(claims)}
-    own = scratch(shared_memory)
+    own, key = scratch(shared_memory), _signing_key(config)
     return Mounts(
         volumes=[
             config_volume(names.ANNOTATION_STAGE_CONFIG),
             *own.volumes,
+            *key.volumes,
             *({"name": volume[claim], "persistentVolumeClaim": {"claimName": claim}} for claim in claims),
         ],
         mounts=[
             CONFIG_MOUNT,
             *own.mounts,
+            *key.mounts,
             *(
                 {"name": volume[claim], "mountPath": f"{CLAIMS_FOLDER}/{claim}", "readOnly": True}
                 for claim in read
@@ -60,6 +65,7 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
         flags=[
             *(part for claim in read for part in ("--claim", f"{claim}={CLAIMS_FOLDER}/{claim}")),
             *(("--output", OUTPUT_FOLDER) if uris.parse(config.output).claim else ()),
+            *key.flags,
         ],
     )
 
@@ -78,7 +84,7 @@ class _Place:
 
 
 def _places(config: StageConfig) -> list[_Place]:
-    """The stage's own folder; for `promote` the ledger too, for `collect` all iterations: what they are there for.
+    """The stage's own folder; for `promote` the ledger and what it signs too, for `collect` all iterations.
 
     kubelet gives the last folder of a subPath the mode of its volume, and those above it to root alone, so folders in
     which `collect` will delete are mounted too, from the top, by whoever makes them (kubernetes/kubernetes#97460).
@@ -89,8 +95,9 @@ def _places(config: StageConfig) -> list[_Place]:
     match config.parameters:
         case CollectParameters(cycle_prefix=prefix):
             return [_in_its_claim(names.iterations_prefix(prefix)), own]
-        case PromoteParameters(cycle_prefix=prefix):
-            return [*_above(config), own, _in_its_claim(names.ledger_prefix(prefix))]
+        case PromoteParameters(cycle_prefix=prefix, evidence=evidence):
+            signed = [_in_its_claim(evidence.candidate_uri)] if config.signature else []
+            return [*_above(config), own, _in_its_claim(names.ledger_prefix(prefix)), *signed]
         case IngestParameters():
             return [own]
         case _:
@@ -108,6 +115,20 @@ def _in_its_claim(uri: str) -> _Place:
     """At its place in the claim that is mounted read-only."""
     location = uris.parse(uri)
     return _Place(location, f"{CLAIMS_FOLDER}/{location.claim}/{location.path}")
+
+
+def _signing_key(config: StageConfig) -> Mounts:
+    """The key of a Secret as a file in memory, for `promote` alone; fsGroup lets the pod's user read it."""
+    if config.stage is not Stage.PROMOTE or config.signature is None:
+        return Mounts([], [], [])
+    reference = config.signature.private_key_secret_ref
+    items = [{"key": reference.key, "path": _KEY}]
+    secret = {"secretName": reference.name, "items": items, "defaultMode": 0o440}
+    return Mounts(
+        volumes=[{"name": SIGNING_VOLUME, "secret": secret}],
+        mounts=[{"name": SIGNING_VOLUME, "mountPath": SIGNING_FOLDER, "readOnly": True}],
+        flags=["--signing-key", f"{SIGNING_FOLDER}/{_KEY}"],
+    )
 
 
 def config_volume(annotation: str) -> dict[str, Any]:
