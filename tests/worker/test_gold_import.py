@@ -193,6 +193,23 @@ def test_a_file_that_is_there_or_not_there_changes_nothing(
     before = (tmp_path / "gold.jsonl").read_bytes()
     assert main([file, *options, "-o", str(tmp_path / "gold.jsonl")]) == 1
     assert "is there already" in capsys.readouterr().err
+
+
+def test_where_the_gold_set_cannot_be_put_is_said_by_its_own_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, "rows.jsonl", {"prompt": "q", "answer": "a"})
+    for output, said in (
+        (tmp_path / "missing" / "gold.jsonl", f"there is no folder {tmp_path / 'missing'}; make it"),
+        (tmp_path / "rows.jsonl" / "gold.jsonl", f"there is no folder {tmp_path / 'rows.jsonl'}; make it"),
+        (tmp_path / f"{'g' * 248}.jsonl", "cannot be written: File name too long"),
+    ):
+        assert main([file, *FOR_ALL, "-o", str(output)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {output}: ")
+        assert said in line
+        assert ".half" not in line
+    assert [each.name for each in tmp_path.iterdir()] == ["rows.jsonl"]
     assert (tmp_path / "gold.jsonl").read_bytes() == before
     assert main([str(tmp_path / "none.jsonl"), *options, "-o", str(tmp_path / "new.jsonl")]) == 1
     assert "none.jsonl: cannot be read" in capsys.readouterr().err

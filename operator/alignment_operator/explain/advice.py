@@ -95,10 +95,9 @@ def next_steps(
             ]
     if reason := _ENDED.get(iteration.reason or ""):
         return [reason]
-    about = (
-        _about(gates, Verdict.FAILED) or _about(gates, Verdict.ERROR) or _about(gates, Verdict.INCONCLUSIVE)
-    )
-    return about or [_INPUT]
+    if outcome == "Failed":  # what was inconclusive a person had approved
+        return _about(gates, Verdict.ERROR) or [_INPUT]
+    return _about(gates, Verdict.FAILED) or _about(gates, Verdict.INCONCLUSIVE) or [_INPUT]
 
 
 def _about(gates: list[GateResult], verdict: Verdict) -> list[str]:
