@@ -121,7 +121,7 @@ def test_what_was_not_measured_is_an_error(missing: str, how: Measurement | None
 def test_a_win_rate_without_its_interval_is_an_error(
     bare: str, ends: tuple[float | None, float | None]
 ) -> None:
-    """Built to slip through: whether the judge was won over is said by no interval, so that nothing looks suspicious."""
+    """Built to slip through: no interval says that the judge was won over, so that nothing looks suspicious."""
     every = {
         REWARD_WIN_RATE: REWARD["won"],
         GOLD_POOLED: GOLD["flat"],

@@ -192,7 +192,8 @@ def test_a_person_who_is_asked_is_told_both_commands_first() -> None:
     world.settle()
     told = explained(iteration_of(world), world.spec, "APPROVE", "REJECT")
     assert told.outcome == "Held"
-    assert told.next[0].endswith("APPROVE")
+    sealed = world.iteration["evidenceDigest"]
+    assert told.next[0].endswith(f"APPROVE --evidence {sealed[:19]}")
     assert told.next[1].endswith("REJECT")
     assert any("maxComparisons" in step for step in told.next)
 

@@ -93,7 +93,7 @@ def test_a_refusal_names_the_gates_and_what_to_do(tmp_path: Path) -> None:
 def test_a_held_one_asks_a_person_with_the_command_and_what_would_settle_it(tmp_path: Path) -> None:
     page = page_of(Stored(tmp_path, world("unclear")).settle())
     assert "A person decides: winRate could not tell. Until then the incumbent serves." in page.text
-    assert "alignctl approve support" in page.text
+    assert re.search("alignctl approve support --evidence sha256:[0-9a-f]{12}", page.text)
     assert re.search(r"What would settle it:\s+about \d+ comparisons if it stays so", page.text)
 
 

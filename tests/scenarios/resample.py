@@ -42,7 +42,6 @@ _OUTCOMES = {
     DecisionKind.PROMOTE: PROMOTED,
     DecisionKind.HOLD: HELD,
     DecisionKind.REJECT: REFUSED,
-    DecisionKind.FAIL: REFUSED,
 }
 
 
@@ -77,7 +76,10 @@ def material(trial: Trial) -> Material:
 
 
 def resampled(of: Material, count: int, seed: int, without: Sequence[str] = ()) -> Iterator[Ended]:
-    """`count` outcomes, the same for the same seed. `without`: gates of the spec that are not asked."""
+    """`count` outcomes, the same for the same seed. `without`: gates of the spec that are not asked.
+
+    Raises AssertionError if a gate cannot judge a set.
+    """
     config = _config(of.trial, "compare")
     evaluated = _config(of.trial, "evaluate")
     wire = of.trial.cycle["spec"]
@@ -107,6 +109,8 @@ def resampled(of: Material, count: int, seed: int, without: Sequence[str] = ()) 
         }
         verdicts = judge_all(spec, {**results, **again}, of.trial.iteration["inputs"], candidate)
         decision = decide(verdicts, spec.gates.on_inconclusive, "")
+        # Not even refused: the battery would be blind to what its gates cannot judge.
+        assert decision.kind is not DecisionKind.FAIL, decision.message
         yield Ended(_OUTCOMES[decision.kind], str(decision.reason))
 
 

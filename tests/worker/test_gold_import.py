@@ -193,12 +193,16 @@ def test_a_file_that_is_there_or_not_there_changes_nothing(
     before = (tmp_path / "gold.jsonl").read_bytes()
     assert main([file, *options, "-o", str(tmp_path / "gold.jsonl")]) == 1
     assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "gold.jsonl").read_bytes() == before
+    assert main([str(tmp_path / "none.jsonl"), *options, "-o", str(tmp_path / "new.jsonl")]) == 1
+    assert "none.jsonl: cannot be read" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gold.jsonl", "plain.jsonl"]
 
 
 def test_where_the_gold_set_cannot_be_put_is_said_by_its_own_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = written(tmp_path, "rows.jsonl", {"prompt": "q", "answer": "a"})
+    file = written(tmp_path, "rows.jsonl", {"prompt": "q", "answer": "A"})
     for output, said in (
         (tmp_path / "missing" / "gold.jsonl", f"there is no folder {tmp_path / 'missing'}; make it"),
         (tmp_path / "rows.jsonl" / "gold.jsonl", f"there is no folder {tmp_path / 'rows.jsonl'}; make it"),
@@ -210,10 +214,6 @@ def test_where_the_gold_set_cannot_be_put_is_said_by_its_own_name(
         assert said in line
         assert ".half" not in line
     assert [each.name for each in tmp_path.iterdir()] == ["rows.jsonl"]
-    assert (tmp_path / "gold.jsonl").read_bytes() == before
-    assert main([str(tmp_path / "none.jsonl"), *options, "-o", str(tmp_path / "new.jsonl")]) == 1
-    assert "none.jsonl: cannot be read" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["gold.jsonl", "plain.jsonl"]
 
 
 def test_too_many_categories_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,7 +183,7 @@ def _said(answer: _Answer) -> Said:
     choice = answer.choices[0]
     message = choice.message
     return Said(
-        text=message.content or "",
+        text=_whole(message.content or ""),
         refused=bool(message.refusal) or choice.finish_reason == "content_filter",
         tokens=answer.usage.tokens if answer.usage else 0,
     )
@@ -197,5 +197,10 @@ def _words(error: openai.APIStatusError) -> str:
 
 
 def _shortened(words: str) -> str:
-    words = " ".join(words.split())
+    words = " ".join(_whole(words).split())
     return words if len(words) <= _WORDS else words[: _WORDS - 1] + "…"
+
+
+def _whole(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can carry, as of an emoji that was cut, and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
