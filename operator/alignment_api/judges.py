@@ -49,7 +49,10 @@ class Budget(Model):
 
     max_requests: int | None = Field(None, ge=1, le=10**12, description="Most requests. Absent: no limit.")
     max_tokens: int | None = Field(
-        None, ge=1, le=10**12, description="Most tokens, read and written. Absent: no limit."
+        None,
+        ge=1,
+        le=10**12,
+        description="Most tokens, read and written. The endpoint must say how many a reply took. Absent: no limit.",
     )
 
 
@@ -91,6 +94,11 @@ class ComparisonJudge(Model):
             holds=lambda judge: [judge.reward_model, judge.llm, judge.verifier].count(None) == 2,
         ),
     )
+
+
+def reads_answers(judge: ComparisonJudge | None) -> bool:
+    """Whether it can be taken in by what an answer says: a verifier cannot."""
+    return judge is not None and judge.verifier is None
 
 
 def trained_here(judge: ComparisonJudge | None) -> bool:

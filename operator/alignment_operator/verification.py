@@ -83,12 +83,12 @@ def _promotion(folder: Path, file: Path, before: list[Promotion], public_keys: S
         number, entry = int(file.stem), _object(file)
         candidate, evidence = _digest(entry["candidate"]["digest"]), _digest(entry["evidenceDigest"])
         incumbent = _digest(entry["incumbentDigest"])
+        written = file == _entry_file(folder, number) and digests.canonical_json(entry) == file.read_bytes()
     except (_TamperedError, ValueError, KeyError, TypeError) as error:
         return Promotion(
-            int(file.stem) if file.stem.isdigit() else 0, problems=[f"{file}: is no entry: {error}"]
+            int(file.stem) if file.stem.isdecimal() else 0, problems=[f"{file}: is no entry: {error}"]
         )
     problems: list[str] = []
-    written = file == _entry_file(folder, number) and digests.canonical_json(entry) == file.read_bytes()
     if entry.get("iteration") != number or not written:
         problems.append(f"{file}: is not what the stage promote wrote")
     known = [*(promotion.candidate for promotion in before), *(first.incumbent for first in before[:1])]
@@ -156,7 +156,7 @@ class _Iteration:
             )
         try:
             return Evidence.from_wire(json.loads(data))
-        except ValidationError as error:  # its digest is right: another version wrote it
+        except (ValueError, RecursionError) as error:  # its digest is right: another version wrote it
             raise _TamperedError(f"{file}: cannot be read by this version: {error}") from error
 
     def _contradictions(self, evidence: Evidence) -> Iterator[str]:
@@ -168,10 +168,10 @@ class _Iteration:
             evidence.incumbent_digest,
         )
         if said != (
-            entry["iteration"],
+            entry.get("iteration"),
             candidate.get("uri"),
             candidate["digest"],
-            entry.get("incumbentDigest"),
+            entry["incumbentDigest"],
         ):
             yield f"{self._folder / Stage.PROMOTE.value}: the evidence is of another promotion than the ledger's entry"
 
@@ -250,8 +250,11 @@ class _Iteration:
     def _manifest(self, stage: str) -> dict[str, Any]:
         file = self._folder / stage / _MANIFEST
         manifest = _object(file)
-        if not isinstance(manifest.get("files"), dict):
+        files = manifest.get("files")
+        if not isinstance(manifest.get("run"), str) or not isinstance(files, dict):
             raise _TamperedError(f"{file}: is no manifest")
+        if not all(isinstance(digest, str) for digest in files.values()):
+            raise _TamperedError(f"{file}: is no manifest: a digest is no text")
         return manifest
 
 
@@ -302,7 +305,7 @@ def _digest(value: object) -> str:
 def _object(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(_bytes(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _TamperedError(f"{file}: is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise _TamperedError(f"{file}: is no JSON object")

@@ -21,6 +21,14 @@ QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart" / "cycle.yaml
 DIGESTS = [f"sha256:{letter * 64}" for letter in "abcdef"]
 
 
+NAMED = {
+    "candidate": {"digest": DIGESTS[1]},
+    "evidenceDigest": DIGESTS[5],
+    "incumbentDigest": DIGESTS[0],
+    "iteration": 1,
+}
+
+
 def entry(folder: Path, number: int, candidate: str, incumbent: str) -> Path:
     (folder / "ledger").mkdir(exist_ok=True)
     file = folder / "ledger" / f"{number:06d}.json"
@@ -106,6 +114,8 @@ def test_an_incumbent_that_was_never_promoted_is_told(tmp_path: Path) -> None:
         json.dumps({"candidate": 1}),
         "\x00",
         json.dumps({"candidate": {"digest": 5}, "evidenceDigest": 6, "incumbentDigest": 7}),
+        "[" * 100_000,
+        json.dumps(NAMED | {"sealed": float("inf")}),
         json.dumps(
             {"candidate": {"digest": "\x1b[2J"}, "evidenceDigest": DIGESTS[0], "incumbentDigest": DIGESTS[1]}
         ),
@@ -117,6 +127,45 @@ def test_an_entry_that_is_none_is_told(tmp_path: Path, content: str) -> None:
     assert code == 1
     assert "000001.json: is no entry" in said
     assert "\x1b" not in said
+
+
+@pytest.mark.parametrize("name", ["²", "x", "-1"])
+def test_an_entry_whose_name_is_no_number_is_told(tmp_path: Path, name: str) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0]).rename(tmp_path / "ledger" / f"{name}.json")
+    code, said = verify(str(tmp_path))
+    assert code == 1
+    assert f"{name}.json: is no" in said
+
+
+def test_an_entry_that_names_no_iteration_is_told(tmp_path: Path) -> None:
+    """And what it names is looked at."""
+    wire = {key: value for key, value in NAMED.items() if key != "iteration"}
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0]).write_bytes(digests.canonical_json(wire))
+    (tmp_path / "iterations" / "1").mkdir(parents=True)
+    code, said = verify(str(tmp_path))
+    assert code == 1
+    assert "000001.json: is not what the stage promote wrote" in said
+    assert "promote/manifest.json: cannot be read" in said
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        '{"run": "run-1"}',
+        '{"files": {}}',
+        '{"run": 1, "files": {}}',
+        '{"run": "run-1", "files": {"run-1/evidence.json": 5}}',
+    ],
+)
+def test_a_manifest_that_is_none_is_told(tmp_path: Path, content: str) -> None:
+    entry(tmp_path, 1, DIGESTS[1], DIGESTS[0])
+    manifest = tmp_path / "iterations" / "1" / "promote" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(content)
+    code, said = verify(str(tmp_path))
+    assert code == 1
+    assert f"{manifest}: is no" in said
 
 
 def test_what_no_gate_could_judge_was_not_promoted_by_them(tmp_path: Path) -> None:

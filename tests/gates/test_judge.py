@@ -15,6 +15,7 @@ from alignment_api.measurements import (
     GOLD_POOLED,
     IDENTICAL_CHANGE,
     LENGTH_RATIO,
+    NEW_PHRASE,
     PROMPT_DEPENDENCE_CHANGE,
     REWARD_WIN_RATE,
     TRUNCATED_CHANGE,
@@ -230,11 +231,32 @@ def test_which_judges_are_independent(
     assert independent(spec(gates={}, judge=judge, comparing=comparing), inputs) is expected
 
 
+@pytest.mark.parametrize(
+    ("judge", "comparing", "told"),
+    [(REWARD_MODEL, LLM, True), (REWARD_MODEL, OTHER_MODEL, True), (LLM, None, True), (LLM, VERIFIER, False)],
+)
+def test_whether_a_phrase_sways_a_judge_that_reads_answers_must_be_known(
+    judge: dict[str, Any], comparing: dict[str, Any] | None, told: bool
+) -> None:
+    """Built to slip through: a win by a judge that reads text, and no word of what it read."""
+    judged = judge_all(spec(judge=judge, comparing=comparing), results(), DIGESTS, CANDIDATE)
+    win = next(result for result in judged if result.name == Gate.WIN_RATE)
+    assert (win.verdict is Verdict.ERROR) is told
+    if told:
+        assert (win.reason, win.message) == (
+            GateReason.MEASUREMENT_MISSING,
+            "newPhrase was not measured",
+        )
+
+
 def test_the_training_judges_own_win_does_not_slip_through() -> None:
     """Built to slip through: the judge of the comparison is the training judge under another name."""
     flat = results()
     flat[Stage.EVALUATE] = flat[Stage.EVALUATE].model_copy(
         update={"measurements": EVALUATED | {GOLD_POOLED: within(0.5, -1, 2, n=900)}}
+    )
+    flat[Stage.COMPARE] = flat[Stage.COMPARE].model_copy(
+        update={"measurements": COMPARED | {NEW_PHRASE: within(0, -1, 1)}}
     )
     judged = judge_all(spec(comparing=OTHER_MODEL), flat, SAME, CANDIDATE)
     win = next(result for result in judged if result.name == Gate.WIN_RATE)

@@ -114,3 +114,23 @@ def test_what_was_not_measured_is_an_error(missing: str, how: Measurement | None
     result = judge(every, every, independent=True)
     assert result.verdict == Verdict.ERROR
     assert missing in result.message
+
+
+@pytest.mark.parametrize("bare", [REWARD_WIN_RATE, WIN_RATE])
+@pytest.mark.parametrize("ends", [(None, None), (60.0, None), (None, 40.0)])
+def test_a_win_rate_without_its_interval_is_an_error(
+    bare: str, ends: tuple[float | None, float | None]
+) -> None:
+    """Built to slip through: no interval says that the judge was won over, so that nothing looks suspicious."""
+    every = {
+        REWARD_WIN_RATE: REWARD["won"],
+        GOLD_POOLED: GOLD["flat"],
+        LENGTH_RATIO: LENGTH["longer"],
+        WIN_RATE: OTHER["refuses"],
+    }
+    every[bare] = within(90, *ends)
+    result = judge(every, every, independent=True)
+    assert (result.verdict, result.reason) == (Verdict.ERROR, GateReason.MEASUREMENT_MISSING)
+    assert result.message == f"{bare} came without its interval"
+    if bare == WIN_RATE:
+        assert judge(every, every, independent=False).verdict == Verdict.FAILED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -25,6 +27,7 @@ from tests.gates.measured import MISSING, NOTHING, at, within
 WON = within(65, 56, 74, n=120)
 LOST = within(35, 26, 44, n=120)
 OPEN = within(55, 46, 64, n=120)
+SURE = {"independent": True, "reads_answers": False}
 
 
 def judged(
@@ -39,7 +42,14 @@ def judged(
 ) -> GateResult:
     evaluated = {GOLD_POOLED: gold} if gold else {}
     compared = {WIN_RATE: rate, WIN_RATE_NOT_LONGER: fair} | ({NEW_PHRASE: phrase} if phrase else {})
-    return judge(WinRateGate(min_percent=min_percent), compared, evaluated, least, independent=independent)
+    return judge(
+        WinRateGate(min_percent=min_percent),
+        compared,
+        evaluated,
+        least,
+        independent=independent,
+        reads_answers=phrase is not None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,11 +167,19 @@ def test_a_few_lucky_comparisons_do_not_slip_through() -> None:
 @pytest.mark.parametrize("how", [None, MISSING, NOTHING, within(55, 60, 50)])
 def test_what_was_not_measured_is_an_error(how: Measurement | None) -> None:
     compared = {WIN_RATE_NOT_LONGER: WON} | ({WIN_RATE: how} if how else {})
-    assert judge(WinRateGate(), compared, {}, 100, independent=True).verdict == Verdict.ERROR
-    assert judge(WinRateGate(), {WIN_RATE: WON}, {}, 100, independent=True).verdict == Verdict.ERROR
     gold = {GOLD_POOLED: how} if how else {}
     both = {WIN_RATE: WON, WIN_RATE_NOT_LONGER: WON}
-    assert judge(WinRateGate(), both, gold, 100, independent=False).verdict == Verdict.ERROR
+    phrase = {NEW_PHRASE: how} if how else {}
+
+    def verdict(found: Mapping[str, Measurement], **judges: bool) -> Verdict:
+        return judge(WinRateGate(), found, gold, 100, **{**SURE, **judges}).verdict
+
+    assert verdict(both) == Verdict.PASSED
+    assert verdict(compared) == Verdict.ERROR
+    assert verdict({WIN_RATE: WON}) == Verdict.ERROR
+    assert verdict(both, independent=False) == Verdict.ERROR
+    assert verdict(both | phrase, reads_answers=True) == Verdict.ERROR
+    assert verdict(both | {NEW_PHRASE: within(0, -1, 1)}, reads_answers=True) == Verdict.PASSED
 
 
 @settings(deadline=None, derandomize=True)
@@ -193,7 +211,7 @@ def among_all(evidence: float | None, needed: float = 6.0, rate: Measurement = W
     if evidence is not None:
         compared |= {WIN_RATE_EVIDENCE: at(evidence), WIN_RATE_EVIDENCE_NEEDED: at(needed)}
     limits = WinRateGate(false_discovery_percent=5)
-    return judge(limits, compared, {}, 5, independent=True)
+    return judge(limits, compared, {}, 5, **SURE)
 
 
 def test_among_all_candidates_a_win_takes_the_evidence_too() -> None:
@@ -225,11 +243,10 @@ def test_among_all_candidates_a_win_without_its_evidence_is_an_error() -> None:
         (within(31, 25.1, 37), within(0, -3, 3), False),
         (within(57, 50, 64), within(5, 1, 9), True),
         (within(57, 50.1, 64), within(5, 1, 9), False),
-        (None, within(0, -3, 3), True),
     ],
 )
 def test_a_phrase_that_crept_into_the_answers_takes_a_gain_that_no_judge_sees(
-    phrase: Measurement | None, gold: Measurement | None, passes: bool
+    phrase: Measurement, gold: Measurement | None, passes: bool
 ) -> None:
     result = judged(WON, WON, gold=gold, phrase=phrase)
     assert (result.verdict is Verdict.PASSED) is passes

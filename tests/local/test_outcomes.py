@@ -167,6 +167,25 @@ def test_held_is_4_and_an_approval_lets_the_same_command_promote(
     assert len((stand_in() / "sample.ran").read_text().splitlines()) == 1
 
 
+def test_an_approval_of_evidence_that_does_not_wait_is_refused(
+    alignctl: Alignctl, stand_in: StandIn, cycle: Manifest
+) -> None:
+    """Somebody has read a report, and meanwhile another iteration took its place."""
+    change(alignctl, cycle, promotion={"mode": "Manual"})
+    run(alignctl)
+    sealed = alignctl.cycle()["status"]["iteration"]["evidenceDigest"]
+    other = "sha256:0000" if not sealed.startswith("sha256:0000") else "sha256:1111"
+    refused = alignctl.ended("approve", "assistant", "--evidence", other)
+    assert refused.returncode == 1
+    assert f"--evidence: {other}: is not what waits for a person: iteration 1 of assistant" in refused.stderr
+    assert sealed in refused.stderr
+    vague = alignctl.ended("approve", "assistant", "--evidence", "sha256:")
+    assert (vague.returncode, "write a digest or its beginning" in vague.stderr) == (2, True)
+    assert run(alignctl).returncode == 4
+    assert alignctl.ended("approve", "assistant", "--evidence", sealed[:19]).returncode == 0
+    assert run(alignctl).returncode == 0
+
+
 def test_a_held_candidate_can_be_refused(alignctl: Alignctl, stand_in: StandIn, cycle: Manifest) -> None:
     change(alignctl, cycle, promotion={"mode": "Manual"})
     run(alignctl)

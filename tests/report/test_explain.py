@@ -58,7 +58,9 @@ def golds(mode: str = "NoHarm", **changes: float) -> GateResult:
 def wins(rate: tuple[float, float, float], *, independent: bool = True) -> GateResult:
     compared = {WIN_RATE: within(*rate, n=300), WIN_RATE_NOT_LONGER: within(*rate, n=200)}
     evaluated = {GOLD_POOLED: within(0.5, -1.0, 2.0, n=900)}
-    return win_rate.judge(WinRateGate(), compared, evaluated, 100, independent=independent)
+    return win_rate.judge(
+        WinRateGate(), compared, evaluated, 100, independent=independent, reads_answers=False
+    )
 
 
 def hacking() -> GateResult:
@@ -190,7 +192,8 @@ def test_a_person_who_is_asked_is_told_both_commands_first() -> None:
     world.settle()
     told = explained(iteration_of(world), world.spec, "APPROVE", "REJECT")
     assert told.outcome == "Held"
-    assert told.next[0].endswith("APPROVE")
+    sealed = world.iteration["evidenceDigest"]
+    assert told.next[0].endswith(f"APPROVE --evidence {sealed[:19]}")
     assert told.next[1].endswith("REJECT")
     assert any("maxComparisons" in step for step in told.next)
 
@@ -204,6 +207,22 @@ def test_an_approval_is_told_with_what_could_not_tell() -> None:
     assert told.sentence == (
         "The candidate is promoted: a person approved its evidence, though winRate could not tell."
     )
+
+
+def test_an_approved_one_whose_promotion_broke_off_does_not_blame_the_gates() -> None:
+    world = World(quality="unclear", annotations={"alignment.dev/run": "1"})
+    world.settle()
+    world.annotations["alignment.dev/approve"] = f"1@{world.iteration['evidenceDigest']}"
+    while not world.working():
+        world.pass_()
+    (promote,) = world.working()
+    world.fail(promote, 69, "StoreConflict")
+    world.settle()
+    told = explained(iteration_of(world), world.spec, "", "")
+    assert told.outcome == "Failed"
+    assert told.sentence == "The incumbent stays: stage promote failed: StoreConflict it is."
+    assert told.why == []
+    assert not any("winRate" in step for step in told.next)
 
 
 def test_a_rollback_is_told_of_what_it_took_back_and_of_what_waits_after_it() -> None:

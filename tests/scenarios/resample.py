@@ -16,7 +16,7 @@ from typing import Any
 
 from alignment_api import measurements as names
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.judges import ComparisonJudge
+from alignment_api.judges import ComparisonJudge, reads_answers
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located, Stage, StageConfig, StageResult
 from alignment_operator.gates.decision import DecisionKind, decide
@@ -24,7 +24,7 @@ from alignment_operator.gates.judge import judge_all
 from alignment_worker import rows
 from alignment_worker.answers import Answers, Questions
 from alignment_worker.artifacts import ANSWERS, GOLD_ANSWERS
-from alignment_worker.compare import by_text, is_longer, win_rate_of
+from alignment_worker.compare import is_longer, win_rate_of
 from alignment_worker.contests import SIDES, ByScore, Contest
 from alignment_worker.evaluate import Measured
 from alignment_worker.generate import Completion
@@ -42,7 +42,6 @@ _OUTCOMES = {
     DecisionKind.PROMOTE: PROMOTED,
     DecisionKind.HOLD: HELD,
     DecisionKind.REJECT: REFUSED,
-    DecisionKind.FAIL: REFUSED,
 }
 
 
@@ -77,7 +76,10 @@ def material(trial: Trial) -> Material:
 
 
 def resampled(of: Material, count: int, seed: int, without: Sequence[str] = ()) -> Iterator[Ended]:
-    """`count` outcomes, the same for the same seed. `without`: gates of the spec that are not asked."""
+    """`count` outcomes, the same for the same seed. `without`: gates of the spec that are not asked.
+
+    Raises AssertionError if a gate cannot judge a set.
+    """
     config = _config(of.trial, "compare")
     evaluated = _config(of.trial, "evaluate")
     wire = of.trial.cycle["spec"]
@@ -107,6 +109,8 @@ def resampled(of: Material, count: int, seed: int, without: Sequence[str] = ()) 
         }
         verdicts = judge_all(spec, {**results, **again}, of.trial.iteration["inputs"], candidate)
         decision = decide(verdicts, spec.gates.on_inconclusive, "")
+        # Not even refused: the battery would be blind to what its gates cannot judge.
+        assert decision.kind is not DecisionKind.FAIL, decision.message
         yield Ended(_OUTCOMES[decision.kind], str(decision.reason))
 
 
@@ -218,7 +222,7 @@ def _compared(config: StageConfig, faces: Sequence[Face], seed: int) -> dict[str
         confidence,
     )
     found = {names.WIN_RATE: match.overall, names.WIN_RATE_NOT_LONGER: match.not_longer}
-    if by_text(parameters):
+    if reads_answers(parameters.comparison.judge or parameters.judge):
         candidate, incumbent = ([face.row[side]["ids"] for face in faces] for side in SIDES)
         found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
     rewards = [face.reward for face in ordered[: match.used] if face.reward is not None]

@@ -444,6 +444,11 @@ def test_a_full_store_is_known_in_the_words_of_the_libraries(words: str) -> None
     assert failure_of(RuntimeError(words)).reason == "StoreFull"
 
 
+def test_a_failure_holds_nothing_that_a_terminal_obeys() -> None:
+    said = failure_of(RuntimeError("\x1b[2J\x07\u202e\ud83d é\n\tNBSP:\u00a0 日本"))
+    assert said.message.startswith("RuntimeError: \ufffd[2J\ufffd\ufffd\ufffd é\n\tNBSP:\u00a0 日本")
+
+
 def test_an_unexpected_error_is_a_crash_with_its_name(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("x" * 5000)

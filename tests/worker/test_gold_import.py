@@ -199,6 +199,23 @@ def test_a_file_that_is_there_or_not_there_changes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gold.jsonl", "plain.jsonl"]
 
 
+def test_where_the_gold_set_cannot_be_put_is_said_by_its_own_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, "rows.jsonl", {"prompt": "q", "answer": "A"})
+    for output, said in (
+        (tmp_path / "missing" / "gold.jsonl", f"there is no folder {tmp_path / 'missing'}; make it"),
+        (tmp_path / "rows.jsonl" / "gold.jsonl", f"there is no folder {tmp_path / 'rows.jsonl'}; make it"),
+        (tmp_path / f"{'g' * 248}.jsonl", "cannot be written: File name too long"),
+    ):
+        assert main([file, *FOR_ALL, "-o", str(output)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {output}: ")
+        assert said in line
+        assert ".half" not in line
+    assert [each.name for each in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
 def test_too_many_categories_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     some = [{"prompt": f"p{n}", "answer": "b", "category": f"c{n}"} for n in range(17)]
     said = refused(tmp_path, capsys, written(tmp_path, "plain.jsonl", *some), "--grader", "Exact")

@@ -171,6 +171,11 @@ def test_a_key_that_is_not_there_is_said_with_its_secret(tmp_path: Path) -> None
         ("b", None),
         ("", None),
         ('{"preferred": "a"} {"preferred": "b"}', None),
+        ('{"preferred": "a", "preferred": "b"}', None),
+        ('{"preferred": "b", "reason": "one", "reason": "two"}', None),
+        pytest.param('{"reason": ' + 9999 * "[" + 9999 * "]" + ', "preferred": "b"}', None, id="nested"),
+        ('{"preferred": "b", "reason": "\ud83d"}', "b"),
+        ("Both are fine \ud83d", None),
     ],
 )
 def test_a_reply_holds_to_the_schema_or_is_asked_for_once_more(
@@ -302,6 +307,34 @@ def test_the_budget_is_not_overspent_and_a_larger_one_goes_on(
         done = judged(tmp_path, samples("a", "bb", "ccc", prompts=4), an_llm(server))
     assert (done.code, len(server.asked)) == (0, 24)
     assert done.result.counts["judgeRequests"] == 24
+
+
+def without_usage(usage: Any = None) -> Answer:
+    whole = {"choices": [{"message": {"content": preferred("a")}}], "usage": usage}
+    return Answer(body=json.dumps(whole))
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": 0}])
+def test_a_budget_of_tokens_that_nobody_counts_is_refused(tmp_path: Path, usage: Any) -> None:
+    with judge_server(always(without_usage(usage))) as server:
+        llm = an_llm(server, budget={"maxTokens": 700}, maxConcurrency=1)
+        done = judged(tmp_path, samples("a", "bb", "ccc"), llm)
+    assert (done.code, done.failure.reason, len(server.asked)) == (76, "JudgeRefused", 1)
+    assert "spec.judge.llm.budget.maxTokens: 700: " in done.failure.message
+    assert "budget.maxRequests" in done.failure.message
+
+
+def test_tokens_are_counted_from_whatever_usage_says_of_them(tmp_path: Path) -> None:
+    parts = {"prompt_tokens": 90, "completion_tokens": 10}
+    with judge_server(always(without_usage(parts))) as server:
+        spent = judged(tmp_path, samples("a", "bb", "ccc"), an_llm(server, budget={"maxTokens": 200}))
+    assert (spent.failure.reason, len(server.asked)) == ("JudgeBudgetExhausted", 2)
+
+
+def test_without_a_budget_of_tokens_nobody_has_to_count_them(tmp_path: Path) -> None:
+    with judge_server(always(without_usage())) as server:
+        done = judged(tmp_path, samples("a", "bb"), an_llm(server, budget={"maxRequests": 9}))
+    assert (done.code, done.result.counts["judgeTokens"]) == (0, 0)
 
 
 def test_a_reply_is_never_bought_twice_though_the_stage_is_killed(tmp_path: Path) -> None:

@@ -361,6 +361,8 @@ def test_the_first_python_block_is_the_code(completion: str, code: str) -> None:
         ("", "uses no name"),
         ("def check(f): assert f(1) == 1", "uses no name"),
         ("assert __builtins__", "uses no name"),
+        ("assert sum(2, 3) == 5", "'sum' is Python's own, and stays so whatever the completion defines"),
+        ("def check(f): assert f(2, 3) == 8\ncheck(pow)", "'pow' is Python's own"),
         ("assert math.isclose(root(4), 2)", "uses 'math' without importing it; add `import math`"),
         ("return f()", "not a Python program"),
     ],

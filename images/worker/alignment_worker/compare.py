@@ -13,6 +13,7 @@ from math import log
 from typing import Any
 
 from alignment_api import measurements as names
+from alignment_api.judges import reads_answers
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located
 from alignment_worker import judge_categories, rows, unseen
@@ -53,7 +54,7 @@ def run(workspace: Workspace) -> Outcome:
             [contest.won for contest in contests], list(map(_longer_by, compared)), confidence
         ),
     }
-    if by_text(parameters):
+    if reads_answers(parameters.comparison.judge or parameters.judge):
         candidate, incumbent = ([row[side]["ids"] for row in answers] for side in SIDES)
         found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
     if needed is not None:
@@ -107,12 +108,6 @@ def _checked(workspace: Workspace, parameters: CompareParameters, judging: Refer
     if parameters.comparison.judge is None:
         return Outcome({})
     return unseen.checked(workspace, judging.judge, "comparisonJudge", parameters.confidence_percent)
-
-
-def by_text(parameters: CompareParameters) -> bool:
-    """Whether the comparison's judge can be taken in by what an answer says: a verifier cannot."""
-    judge = parameters.comparison.judge or parameters.judge
-    return judge is not None and judge.verifier is None
 
 
 def is_longer(row: dict[str, Any]) -> bool:

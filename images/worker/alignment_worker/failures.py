@@ -30,6 +30,7 @@ Interrupted                 143  SIGTERM; retried
 from __future__ import annotations
 
 import errno
+import unicodedata
 from typing import ClassVar
 
 from alignment_api.stage import MAX_MESSAGE_LENGTH, STORE_FULL, ExitCode, StageFailure
@@ -209,7 +210,7 @@ def failure_of(error: BaseException) -> StageFailure:
     else:
         reason = "Crashed"
         message = f"{type(error).__name__}: {error} (the traceback is in the worker's log)"
-    return StageFailure(reason=reason, message=_shortened(message))
+    return StageFailure(reason=reason, message=_shortened(_printable(message)))
 
 
 def is_store_full(error: BaseException) -> bool:
@@ -217,6 +218,14 @@ def is_store_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     return any(text in str(error) for text in _FULL_MESSAGES)
+
+
+def _printable(message: str) -> str:
+    """Nothing that a terminal would obey: an endpoint's words, or a row's, may be in it."""
+    return "".join(
+        "\ufffd" if unicodedata.category(sign).startswith("C") and sign not in "\n\t" else sign
+        for sign in message
+    )
 
 
 def _shortened(message: str) -> str:

@@ -27,7 +27,10 @@ _WORDS = 400
 
 @dataclass(frozen=True)
 class Said:
-    """A reply's text, whether the model or a filter refused, and the tokens that were read and written."""
+    """A reply's text, whether the model or a filter refused, and the tokens that were read and written.
+
+    `tokens` is 0 if the endpoint does not say.
+    """
 
     text: str
     refused: bool
@@ -46,6 +49,13 @@ class _Choice(BaseModel):
 
 class _Usage(BaseModel):
     total_tokens: NonNegativeInt | None = None
+    prompt_tokens: NonNegativeInt | None = None
+    completion_tokens: NonNegativeInt | None = None
+
+    @property
+    def tokens(self) -> int:
+        """0 if it is not said."""
+        return self.total_tokens or (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
 
 class _Answer(BaseModel):
@@ -90,7 +100,7 @@ class Endpoint:
         while True:
             wishes = dict(self._wishes)
             try:
-                return _said(await self._create(messages, wishes))
+                said = _said(await self._create(messages, wishes))
             except openai.APIStatusError as error:
                 if not self._give_up_one(error, wishes):
                     raise self._failed(error) from error
@@ -101,6 +111,9 @@ class Endpoint:
                 ) from error
             except openai.OpenAIError as error:
                 raise self._strange(str(error)) from error
+            else:
+                self._refuse_without_usage(said)
+                return said
 
     async def _create(self, messages: list[Message], wishes: dict[str, Any]) -> _Answer:
         made: Any = await self._client.chat.completions.create(
@@ -112,6 +125,15 @@ class Endpoint:
             return _Answer.model_validate(made.model_dump(warnings=False))
         except (AttributeError, ValidationError) as error:
             raise self._strange(f"its answer is no chat completion: {_shortened(str(made))}") from error
+
+    def _refuse_without_usage(self, said: Said) -> None:
+        """A budget that nobody counts against would never be reached."""
+        budget = self._llm.budget
+        if budget is not None and budget.max_tokens is not None and not said.tokens:
+            raise JudgeRefusedError(
+                f"{self._field}.budget.maxTokens: {budget.max_tokens}: {self._llm.base_url} does not say how many "
+                "tokens a reply took (`usage`), so that this budget cannot be kept; set budget.maxRequests in its place"
+            )
 
     def _give_up_one(self, error: openai.APIStatusError, wishes: dict[str, Any]) -> bool:
         if error.status_code not in {400, 422}:
@@ -161,9 +183,9 @@ def _said(answer: _Answer) -> Said:
     choice = answer.choices[0]
     message = choice.message
     return Said(
-        text=message.content or "",
+        text=_whole(message.content or ""),
         refused=bool(message.refusal) or choice.finish_reason == "content_filter",
-        tokens=(answer.usage and answer.usage.total_tokens) or 0,
+        tokens=answer.usage.tokens if answer.usage else 0,
     )
 
 
@@ -175,5 +197,10 @@ def _words(error: openai.APIStatusError) -> str:
 
 
 def _shortened(words: str) -> str:
-    words = " ".join(words.split())
+    words = " ".join(_whole(words).split())
     return words if len(words) <= _WORDS else words[: _WORDS - 1] + "…"
+
+
+def _whole(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can carry, as of an emoji that was cut, and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()

@@ -89,8 +89,20 @@ def read(reply: str) -> Preferred:
     if text.startswith(_FENCE) and text.endswith(_FENCE):  # of servers that do not hold models to a schema
         text = text.strip("`").removeprefix("json").strip()
     try:
-        return _Reply.model_validate_json(text).preferred
+        return _Reply.model_validate(json.loads(text, object_pairs_hook=_said_once)).preferred
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise InvalidReplyError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidReplyError(f"Invalid JSON: {error}") from error
+
+
+def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError: of two preferences nobody knows which was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} stands there twice")
+    return found

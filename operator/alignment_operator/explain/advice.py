@@ -89,16 +89,20 @@ def next_steps(
             ]
         case "Held":
             return [
-                f"approve it, if what you read convinces you: {approve}",
+                f"approve it, if what you read convinces you: {approve} --evidence {_beginning(iteration)}",
                 f"or reject it: {reject}",
                 *_about(gates, Verdict.INCONCLUSIVE),
             ]
     if reason := _ENDED.get(iteration.reason or ""):
         return [reason]
-    about = (
-        _about(gates, Verdict.FAILED) or _about(gates, Verdict.ERROR) or _about(gates, Verdict.INCONCLUSIVE)
-    )
-    return about or [_INPUT]
+    if outcome == "Failed":  # what was inconclusive a person had approved
+        return _about(gates, Verdict.ERROR) or [_INPUT]
+    return _about(gates, Verdict.FAILED) or _about(gates, Verdict.INCONCLUSIVE) or [_INPUT]
+
+
+def _beginning(iteration: Iteration) -> str:
+    """Of the digest of its evidence: enough to tell it from any other."""
+    return (iteration.evidence_digest or "")[: len("sha256:") + 12]
 
 
 def _about(gates: list[GateResult], verdict: Verdict) -> list[str]:

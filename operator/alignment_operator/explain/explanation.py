@@ -58,6 +58,8 @@ def _deciding(outcome: str, gates: Sequence[GateResult]) -> list[GateResult]:
     if outcome in {"Promoted", "RolledBack"}:
         return []
     worst = gates[0].verdict if gates else Verdict.PASSED
+    if outcome == "Failed" and worst is not Verdict.ERROR:
+        return []  # they had let it pass, or a person had: the stage `promote` broke off
     return [gate for gate in gates if gate.verdict is worst is not Verdict.PASSED]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.gates import Gate, GateReason, GateResult, Verdict
+from alignment_api.judges import reads_answers
 from alignment_api.stage import Located, Stage, StageResult
 from alignment_operator.gates import (
     collapse,
@@ -88,13 +89,15 @@ def _judged(
             return divergence.judge(limits.divergence, evaluated.measurements)
         case Gate.WIN_RATE:
             assert limits.win_rate is not None
-            assert spec.evaluation.comparison is not None
+            comparison = spec.evaluation.comparison
+            assert comparison is not None
             return win_rate.judge(
                 limits.win_rate,
                 compared,
                 evaluated.measurements,
-                spec.evaluation.comparison.min_comparisons,
+                comparison.min_comparisons,
                 independent=independent(spec, inputs),
+                reads_answers=reads_answers(comparison.judge or spec.judge),
             )
         case Gate.REWARD_HACKING:
             return reward_hacking.judge(

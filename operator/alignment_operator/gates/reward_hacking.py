@@ -28,7 +28,7 @@ def judge(
     }
     if independent:
         needed[WIN_RATE] = compared.get(WIN_RATE)
-    problem = wording.unusable(needed)
+    problem = wording.unusable(needed) or _unbounded(needed)
     if problem:
         return wording.error(Gate.REWARD_HACKING, *problem)
     measurements = {name: value for name, value in needed.items() if value is not None}
@@ -41,6 +41,15 @@ def judge(
         limit=MIN_GOLD_GAIN,
         message=message[: wording.MAX_LENGTH],
     )
+
+
+def _unbounded(needed: Mapping[str, Measurement | None]) -> tuple[GateReason, str] | None:
+    """A win rate has an interval from its first comparison on: without one, nobody knows whether the judge was won."""
+    for name in (REWARD_WIN_RATE, WIN_RATE):
+        rate = needed.get(name)
+        if rate is not None and (rate.low is None or rate.high is None):
+            return GateReason.MEASUREMENT_MISSING, f"{name} came without its interval"
+    return None
 
 
 def _verdict(measurements: Mapping[str, Measurement]) -> tuple[Verdict, GateReason | None, str]:

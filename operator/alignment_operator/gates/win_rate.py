@@ -39,12 +39,14 @@ def judge(
     min_comparisons: int,
     *,
     independent: bool,
+    reads_answers: bool,
 ) -> GateResult:
     """DESIGN §6, winRate. `compared` and `evaluated`: measurements of the stages compare and evaluate.
 
-    `independent`: whether another judge compares than the one that the candidate was trained by.
+    `independent`: whether another judge compares than the one that the candidate was trained by; `reads_answers`:
+    whether it can be taken in by what they say.
     """
-    problem = _unusable(limits, compared, evaluated, min_comparisons, independent)
+    problem = _unusable(limits, compared, evaluated, min_comparisons, independent, reads_answers)
     if problem:
         return wording.error(Gate.WIN_RATE, *problem)
     rate, fair, gold = compared[WIN_RATE], compared[WIN_RATE_NOT_LONGER], evaluated.get(GOLD_POOLED)
@@ -74,8 +76,11 @@ def _unusable(
     evaluated: Mapping[str, Measurement],
     min_comparisons: int,
     independent: bool,
+    reads_answers: bool,
 ) -> tuple[GateReason, str] | None:
     needed = {WIN_RATE: compared.get(WIN_RATE)}
+    if reads_answers:
+        needed[NEW_PHRASE] = compared.get(NEW_PHRASE)
     if not independent:
         needed[GOLD_POOLED] = evaluated.get(GOLD_POOLED)
     problem = wording.unusable(needed)

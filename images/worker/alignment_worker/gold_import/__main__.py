@@ -21,6 +21,10 @@ _SHOWN = 20
 _GRADERS = ("Exact", "Numeric", "Choice", "Regex", "Python")
 
 
+class _UnwritableError(Exception):
+    """The gold set cannot be put where it was to be; the message says why, and what to do."""
+
+
 @dataclass
 class _Taken:
     """So far. `asked`: where each question stood first."""
@@ -43,12 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.check_categories("The gold set", taken.gold)
         if taken.gold:
             _write(arguments.output, taken.gold)
-    except FileExistsError:
-        print(
-            f"error: {arguments.output}: is there already; name another file, or delete it", file=sys.stderr
-        )
-        return 1
-    except (WorkerError, OSError) as error:
+    except (WorkerError, _UnwritableError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for line in _report(arguments.output, taken):
@@ -98,13 +97,17 @@ def _row_of(raw: Raw, file: Path, arguments: argparse.Namespace, taken: _Taken) 
 
 
 def _write(file: Path, gold: Sequence[Row]) -> None:
-    """As a whole or not at all. Raises FileExistsError, OSError."""
+    """As a whole or not at all. Raises _UnwritableError."""
     if file.exists():
-        raise FileExistsError
+        raise _UnwritableError(f"{file}: is there already; name another file, or delete it")
+    if not file.parent.is_dir():
+        raise _UnwritableError(f"{file}: there is no folder {file.parent}; make it, or name another")
     half = file.with_name(f".{file.name}.half")
     try:
         rows.write(half, map(rows.to_wire, gold))
         half.rename(file)
+    except OSError as error:
+        raise _UnwritableError(f"{file}: cannot be written: {error.strerror}") from error
     finally:
         with suppress(OSError):
             half.unlink()

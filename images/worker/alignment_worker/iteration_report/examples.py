@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -16,6 +17,7 @@ EACH = 5
 _MOST_CHARACTERS = 3000  # of a text; what is longer is cut, and says so
 
 _MOST_OF_AN_ANSWER = 200
+_BLANK = re.compile(r"(?:[^\S\n]*\n){6,}|[^\S\n]{80,}")  # behind it nobody would look for more
 
 
 @dataclass(frozen=True)
@@ -148,19 +150,19 @@ def _example(row: Row, file: str, facts: str) -> Example:
 
 
 def _pair(row: Row, file: str, facts: str, incumbent: tuple[str, str], candidate: tuple[str, str]) -> Example:
-    texts = incumbent[0][:_MOST_CHARACTERS], candidate[0][:_MOST_CHARACTERS]
-    pieces = differences(*texts)
+    whole = _without_blanks(incumbent[0]), _without_blanks(candidate[0])
+    pieces = differences(*(text[:_MOST_CHARACTERS] for text in whole))
     category = f", {row['category']}" if row.get("category") else ""
 
-    def side(label: str, said: tuple[str, str], parts: Sequence[Piece]) -> Side:
-        return Side(label, parts, said[1], max(0, len(said[0]) - _MOST_CHARACTERS))
+    def side(label: str, text: str, note: str, parts: Sequence[Piece]) -> Side:
+        return Side(label, parts, note, max(0, len(text) - _MOST_CHARACTERS))
 
     return Example(
         prompt=_prompt(row["prompt"]),
         where=f"{file}, line {row['line']}{category}",
         facts=facts,
-        incumbent=side("Incumbent", incumbent, pieces[0]),
-        candidate=side("Candidate", candidate, pieces[1]),
+        incumbent=side("Incumbent", whole[0], incumbent[1], pieces[0]),
+        candidate=side("Candidate", whole[1], candidate[1], pieces[1]),
     )
 
 
@@ -172,5 +174,10 @@ def _prompt(prompt: Any) -> str:
         text = prompt[0]["content"]
     else:
         text = "\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+    text = _without_blanks(text)
     rest = len(text) - _MOST_CHARACTERS
     return f"{text[:_MOST_CHARACTERS]}… ({count(rest)} characters more)" if rest > 0 else text
+
+
+def _without_blanks(text: str) -> str:
+    return _BLANK.sub(lambda blank: f"\n… {count(len(blank[0]))} blank characters …\n", text)

@@ -11,9 +11,12 @@ from markupsafe import Markup
 from alignment_worker.iteration_report.page import Page
 
 _FOLDER = "iteration_report/templates"
-# What no HTML file may hold, not even as a reference; and what turns the direction of the text that follows it.
 _UNFIT = re.compile(
+    # What no HTML file may hold, not even as a reference; and what turns the direction of the text that follows it.
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]"
+    # What models read and people do not see: tags, in which whole sentences can be spelled, and signs without width.
+    # A single one of the latter joins emoji and Persian letters, and parts words where they are written without spaces.
+    "|[\U000e0000-\U000e0fff]+|[\u200b-\u200d\u2060-\u2064\ufeff]{2,}"
 )
 
 

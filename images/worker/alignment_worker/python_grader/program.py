@@ -47,6 +47,12 @@ def names_needed(test: str) -> frozenset[str]:
     if forgotten := sorted(needed & sys.stdlib_module_names):
         raise ValueError(f"`answer` uses {forgotten[0]!r} without importing it; add `import {forgotten[0]}`")
     if not needed:
+        own = sorted(name for name in read - bound if callable(getattr(builtins, name, None)))
+        if own:
+            raise ValueError(
+                f"`answer` uses no name that a completion could define: {own[0]!r} is Python's own, and stays so "
+                "whatever the completion defines; ask for another name, and test that"
+            )
         raise ValueError(
             "`answer` uses no name that a completion could define, so that it would call every completion right or "
             "every one wrong; call the function that the prompt asks for, as in `assert add(2, 3) == 5`"
