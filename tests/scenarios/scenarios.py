@@ -158,6 +158,7 @@ SCENARIOS = (
     ),
     _case("contaminated prompts", "refused", "Contaminated", _contamination_fails, plant=planted.with_gold),
     _case("swapped labels", "refused", "GoldRegression", plant=planted.swapped(1.0)),
+    _case("recorded pairs", "promoted held", "AllGatesPassed Inconclusive", plant=planted.pairs),
     _case("5 % poisoned pairs", "promoted held", "AllGatesPassed Inconclusive", plant=planted.swapped(0.05)),
     _case("tiny gold set", "held", "Inconclusive", _tiny_gold, plant=planted.tiny_gold),
     _case("judge fails half-way", "refused", "JudgeRefused", _asked(), script=Script(judges.sound, most=700)),
