@@ -20,6 +20,13 @@ class Contamination(Model):
     gold_sets: Annotated[list[Uri], Field(min_length=1, max_length=16)] = Field(
         description="Files of prompts. A row that asks one of them, or holds 13 words in a row of one, is left out."
     )
+    min_similarity_percent: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Rows whose prompt is as alike as that to one of them, 100 times the cosine of their embeddings, "
+        "are flagged, and stay; needs embedding. Absent: none are looked for.",
+    )
 
 
 class Deduplicate(Model):
@@ -48,7 +55,9 @@ class Curation(Model):
     contamination: Contamination | None = Field(None, description="What must not be trained on.")
     deduplicate: Deduplicate | None = Field(None, description="Near-duplicates; needs embedding.")
     embedding: DatasetEmbedding | None = Field(
-        None, description="Embeds prompts and answers, for `alignctl search` and deduplicate."
+        None,
+        description="Embeds prompts and answers, for `alignctl search`, deduplicate and contamination's "
+        "minSimilarityPercent.",
     )
     conflicts: Conflicts = Field(
         "Drop",
@@ -70,9 +79,15 @@ class Curation(Model):
 
     rules = (
         Rule(
-            "!has(self.deduplicate) || has(self.embedding)",
+            "has(self.embedding) || !has(self.deduplicate) "
+            "&& (!has(self.contamination) || !has(self.contamination.minSimilarityPercent))",
             "name the model that tells what is alike: curation.embedding",
             ".embedding",
-            lambda curation: curation.deduplicate is None or curation.embedding is not None,
+            lambda curation: curation.embedding is not None or not _compares(curation),
         ),
     )
+
+
+def _compares(curation: Curation) -> bool:
+    gold = curation.contamination
+    return curation.deduplicate is not None or (gold is not None and gold.min_similarity_percent is not None)

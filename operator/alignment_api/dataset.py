@@ -126,6 +126,9 @@ class Statistics(Model):
         None, ge=0, description="Two answers to a prompt of the logs, of which nobody said which is better."
     )
     pushed: int | None = Field(None, ge=0, description="Of these, new tasks in Label Studio.")
+    near_gold: int | None = Field(
+        None, ge=0, description="Rows that stay and ask what is alike to a prompt of curation.contamination."
+    )
 
 
 class PreferenceDatasetStatus(Model):

@@ -269,7 +269,8 @@ class IngestedSource(Model):
 class IngestParameters(Model):
     """Inputs: source/NAME; goldSet/N; base, the revision in force, whose ordinals are kept. Sources in their order.
 
-    With the input embedding, prompts and answers are embedded; `similarity_percent`: near-duplicates are left out.
+    With the input embedding, prompts and answers are embedded; `similarity_percent`: near-duplicates are left out;
+    `near_gold_percent`: prompts that are alike to those of goldSet/N are flagged.
     """
 
     stage: Literal["ingest"] = "ingest"
@@ -277,6 +278,7 @@ class IngestParameters(Model):
     conflicts: Conflicts = "Drop"
     max_pairs_per_source: int | None = None
     similarity_percent: float | None = None
+    near_gold_percent: float | None = None
 
 
 Parameters = (

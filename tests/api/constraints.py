@@ -727,6 +727,7 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.curation.contamination", "goldSets", kind=DATASET),
     items("spec.curation.contamination.goldSets", 1, 16, lambda index: f"pvc://a/{index}", DATASET),
     uri("spec.curation.contamination.goldSets[0]", DATASET),
+    number("spec.curation.contamination.minSimilarityPercent", 0, 100, kind=DATASET),
     mapping("spec.curation.deduplicate", kind=DATASET),
     number("spec.curation.deduplicate.similarityPercent", 50, 100, kind=DATASET),
     mapping("spec.curation.embedding", "model", kind=DATASET),
@@ -908,9 +909,24 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.curation.embedding",
         (
             {"spec.curation.deduplicate": MISSING},
+            {"spec.curation.contamination": MISSING},
+            {"spec.curation.contamination.minSimilarityPercent": MISSING},
+            {
+                "spec.curation.deduplicate": MISSING,
+                "spec.curation.contamination.minSimilarityPercent": MISSING,
+                "spec.curation.embedding": MISSING,
+            },
+            {
+                "spec.curation.deduplicate": MISSING,
+                "spec.curation.contamination": MISSING,
+                "spec.curation.embedding": MISSING,
+            },
+        ),
+        (
+            {"spec.curation.embedding": MISSING},
+            {"spec.curation.contamination": MISSING, "spec.curation.embedding": MISSING},
             {"spec.curation.deduplicate": MISSING, "spec.curation.embedding": MISSING},
         ),
-        ({"spec.curation.embedding": MISSING},),
     ),
     SpanningRow(
         DATASET,

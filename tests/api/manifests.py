@@ -233,7 +233,7 @@ DATASET: Manifest = {
         ],
         "refresh": {"schedule": "*/30 * * * *", "timeZone": "Europe/Berlin"},
         "curation": {
-            "contamination": {"goldSets": ["pvc://models/gold.jsonl"]},
+            "contamination": {"goldSets": ["pvc://models/gold.jsonl"], "minSimilarityPercent": 90},
             "deduplicate": {"similarityPercent": 97},
             "embedding": {"model": "pvc://models/minilm"},
             "conflicts": "KeepLatest",

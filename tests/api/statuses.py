@@ -196,6 +196,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "answers": 52000,
             "openPairs": 310,
             "pushed": 200,
+            "nearGold": 7,
         },
         "pairs": 9362,
         "unpaired": 100,

@@ -162,7 +162,7 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
             "curation": {
                 "conflicts": "KeepLatest",
                 "maxPairsPerSource": 7,
-                "contamination": {"goldSets": ["pvc://data/gold.jsonl"]},
+                "contamination": {"goldSets": ["pvc://data/gold.jsonl"], "minSimilarityPercent": 91},
                 "deduplicate": {"similarityPercent": 97},
                 "embedding": {"model": "pvc://data/minilm"},
             },
@@ -177,6 +177,7 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
     assert (config.parameters.conflicts, config.parameters.max_pairs_per_source) == ("KeepLatest", 7)
     assert config.inputs["embedding"].uri == "pvc://data/minilm"
     assert config.parameters.similarity_percent == 97
+    assert config.parameters.near_gold_percent == 91
 
 
 def test_a_refresh_is_in_status_before_its_job_whose_name_no_crash_changes() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def config(
     number: int = 1,
     *,
     base: Finished | None = None,
-    gold: Path | None = None,
+    gold: Path | Sequence[Path] = (),
     formats: Mapping[str, FileFormat] | None = None,
     columns: Mapping[str, dict[str, str]] | None = None,
     embedding: Path | None = None,
@@ -27,8 +27,8 @@ def config(
 ) -> StageConfig:
     """To the folder `revisions/NUMBER`."""
     inputs = {f"source/{name}": an_input(path, InputKind.PAIRS) for name, path in sources.items()}
-    if gold is not None:
-        inputs["goldSet/0"] = an_input(gold, InputKind.PROMPTS)
+    for index, path in enumerate([gold] if isinstance(gold, Path) else gold):
+        inputs[f"goldSet/{index}"] = an_input(path, InputKind.PROMPTS)
     if embedding is not None:
         inputs["embedding"] = an_input(embedding, InputKind.EMBEDDING_MODEL)
     if base is not None:

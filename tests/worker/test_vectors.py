@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,45 @@ def test_a_search_needs_the_model_that_embedded(tmp_path: Path, model: Path) -> 
     for folder, said in ((model, "has no vectors of the model"), (tmp_path / "none", "is not there")):
         with pytest.raises(InputMissingError, match=said):
             searched(plain, folder, "roses")
+
+
+def test_rows_alike_to_a_gold_prompt_are_listed_and_stay(tmp_path: Path, model: Path) -> None:
+    data = Dataset(tmp_path)
+    golds = [
+        data.file("gold-0.jsonl", [{"prompt": "zzz"}, {"prompt": "write me a poem"}]),
+        data.file("gold-1.jsonl", [{"prompt": QUESTION}]),
+    ]
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION + "."}]
+    some = [pair("0123456789"), pair(QUESTION), pair(QUESTION + " now"), pair(QUESTION + " now")]
+    thumb = {"prompt": chat, "completion": "17", "label": True}
+    settings: dict[str, Any] = {"embedding": model, "gold": golds}
+    files = data.file("a.jsonl", some), data.file("b.jsonl", [thumb])
+    done = data.refresh(*files, near_gold_percent=90.0, **settings)
+    assert (done.result.counts["contaminated"], done.result.counts["kept"]) == (2, 2), (
+        "exact ones are left out"
+    )
+    assert done.result.counts["nearGold"] == 1
+    (row,) = [
+        json.loads(line) for line in (run_folder(done) / "derived/near-gold.jsonl").read_text().splitlines()
+    ]
+    one, other = Embedder(model).of([QUESTION + " now", QUESTION])
+    assert row.pop("percent") == pytest.approx(100 * float(one @ other), abs=0.1)
+    assert row == {
+        "ordinal": 2,
+        "source": "a",
+        "file": "a.jsonl",
+        "line": 3,
+        "prompt": QUESTION + " now",
+        "goldSet": 1,
+        "goldLine": 1,
+        "goldPrompt": QUESTION,
+    }
+    assert (
+        "1 rows that stay ask what is alike to one of these prompts"
+        in (run_folder(done) / "README.md").read_text()
+    )
+    assert data.refresh(*files, near_gold_percent=-100.0, **settings).result.counts["nearGold"] == 2
+    assert "nearGold" not in data.refresh(*files, **settings).result.counts
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

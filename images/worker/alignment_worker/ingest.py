@@ -22,7 +22,7 @@ from alignment_worker import exclusion, rows
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.exclusion import Forbidden
 from alignment_worker.failures import InputMissingError, InvalidConfigError, TooFewPairsError
-from alignment_worker.ingestion import deciding, files
+from alignment_worker.ingestion import deciding, files, near_gold
 from alignment_worker.ingestion.card import CARD, card
 from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, NEAR_DUPLICATE, Decided
 from alignment_worker.ingestion.identity import key_of
@@ -73,6 +73,7 @@ def run(workspace: Workspace) -> Outcome:
         counts = _write(workspace, staging, decided, rejected, before)
         if embedded:
             embedded.write(decided.codes)
+            counts |= _near_gold(workspace, embedded, decided, parameters.near_gold_percent)
     shutil.rmtree(folder)
     counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
     if parameters.similarity_percent is None:
@@ -90,6 +91,14 @@ def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded 
     from alignment_worker.ingestion.embedded import Embedded  # noqa: PLC0415 - loads torch
 
     return Embedded(workspace, staging, folder)
+
+
+def _near_gold(
+    workspace: Workspace, embedded: Embedded, decided: Decided, least_percent: float | None
+) -> dict[str, int]:
+    if least_percent is None:
+        return {}
+    return {"nearGold": near_gold.flag(workspace, embedded, decided.codes, least_percent)}
 
 
 class _Reading:

@@ -38,6 +38,7 @@ _COUNTS = {
     "capped": "left out: capped",
     "kept": "pairs and unpaired rows",
     "unpaired": "of them unpaired",
+    "nearGold": "of them alike to a gold prompt",
     "sequence": "highest ordinal",
     "medianPromptCharacters": "median prompt, characters",
     "medianCompletionCharacters": "median answer, characters",

@@ -166,6 +166,9 @@ def _config(
             conflicts=curation.conflicts,
             max_pairs_per_source=curation.max_pairs_per_source,
             similarity_percent=curation.deduplicate.similarity_percent if curation.deduplicate else None,
+            near_gold_percent=(
+                curation.contamination.min_similarity_percent if curation.contamination else None
+            ),
         ),
         seed=0,
     )
@@ -290,6 +293,7 @@ def _statistics(counts: Mapping[str, int]) -> Statistics:
         answers=counts.get("answers"),
         open_pairs=counts.get("openPairs"),
         pushed=counts.get("pushed"),
+        near_gold=counts.get("nearGold"),
     )
 
 

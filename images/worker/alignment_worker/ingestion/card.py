@@ -10,8 +10,10 @@ from collections.abc import Mapping
 
 from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
 from alignment_worker.artifacts import PAIRS
+from alignment_worker.ingestion.near_gold import NEAR_GOLD
 from alignment_worker.ingestion.ordinals import ORDINALS
 from alignment_worker.ingestion.rejected import REJECTED
+from alignment_worker.store import DERIVED
 
 CARD = "README.md"
 
@@ -49,6 +51,15 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
         if "embedding" in config.inputs
         else []
     )
+    near_gold = (
+        [
+            "",
+            f"{counts['nearGold']} rows that stay ask what is alike to one of these prompts, by embedding (at least "
+            f"{parameters.near_gold_percent:g} %); `{DERIVED}/{NEAR_GOLD}` lists them.",
+        ]
+        if "nearGold" in counts
+        else []
+    )
     cap = parameters.max_pairs_per_source
     return "\n".join(
         [
@@ -73,6 +84,7 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             "",
             f"Contradictions: {parameters.conflicts}. Most of one source: {cap or 'no limit'}.",
             *(["Kept out as measured on:", "", *gold] if gold else ["No gold set was named to be kept out."]),
+            *near_gold,
             "",
             *model,
             f"The longer answer is chosen in {share} of the {differing} pairs whose answers differ by more than 10 % "

@@ -59,6 +59,16 @@ class Embedded:
             self.workspace.progress.begin(1, "steps", "looking for near-duplicates")
             nearness.mark(codes, self._vectors, self._traits(codes), least_percent)
 
+    def of(self, texts: list[str]) -> Numbers:
+        """Texts × dimensions, float32, by the same model."""
+        found: Numbers = self._embedder.of(texts).numpy()
+        return found
+
+    def prompts(self, codes: Numbers) -> Iterator[tuple[Numbers, list[Row], Numbers]]:
+        """Of some rows that stay in the end: their places, what they say, and their prompts' vectors, float32."""
+        for places, some in self._rows(codes > 0):
+            yield places, some, np.asarray(self._vectors[places, nearness.PROMPT], np.float32)
+
     def write(self, codes: Numbers) -> None:
         """With the ordinals that rows have in the end."""
         vectors.write(
