@@ -11,10 +11,10 @@ from alignment_api.conditions import Condition
 from alignment_api.curation import Curation, FileFormat
 from alignment_api.cycle import ObjectName, Store
 from alignment_api.cycle_status import StageStatus, Text
-from alignment_api.judges import Uri
+from alignment_api.judges import SecretReference
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults
-from alignment_api.sources import InferenceLog, LabelStudio
+from alignment_api.sources import CREDENTIALS_ARE_OF_A_BUCKET, InferenceLog, LabelStudio, SourceUri
 from alignment_api.stage import Key
 from alignment_api.trigger import Refresh
 
@@ -27,7 +27,7 @@ MAX_REVISIONS = 20
 class Files(Model):
     """Files of pairs, or of unpaired rows."""
 
-    uri: Uri = Field(
+    uri: SourceUri = Field(
         description="JSON Lines, CSV, Parquet, or a folder that `datasets` saved; * stands for any characters of a "
         "name, ** for any folders. JSON Lines and CSV may be compressed (gzip, zstd)."
     )
@@ -39,6 +39,13 @@ class Files(Model):
     columns: dict[ColumnName, ColumnName] | None = Field(
         None, max_length=16, description="Renames, source name first."
     )
+    credentials_secret_ref: SecretReference | None = Field(
+        None,
+        description="Keys for the bucket, named as the variables that its programs know (docs/data.md): AWS_…, "
+        "GOOGLE_… or AZURE_…. Absent: what the pod's environment or its ServiceAccount has.",
+    )
+
+    rules = (CREDENTIALS_ARE_OF_A_BUCKET,)
 
 
 class Source(Model):

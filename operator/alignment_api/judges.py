@@ -44,6 +44,14 @@ class SecretKey(Model):
     )
 
 
+class SecretReference(Model):
+    """A Secret of this namespace; the operator never reads it."""
+
+    name: Annotated[str, StringConstraints(pattern=names.DOTTED_NAME_PATTERN, max_length=253)] = Field(
+        description="The Secret's name."
+    )
+
+
 class Budget(Model):
     """What the judge may cost in one stage."""
 

@@ -18,8 +18,9 @@ Both kinds are `{API_VERSION}`, namespaced, and in the category `alignment`: `ku
 name has at most {names.MAX_NAME_LENGTH} characters and no dots.
 
 A URI is `pvc://CLAIM/PATH` or `file:///PATH`, at most {uris.MAX_LENGTH} characters, without `..`. In
-`file://` a space is `%20` and `%` is `%25`; a `pvc://` path is taken as it is. A quantity is one of Kubernetes:
-`500m`, `4`, `8Gi`. A field that is not listed here is refused, not ignored.
+`file://` a space is `%20` and `%` is `%25`; a `pvc://` path is taken as it is. Where the table says URI or
+bucket, `s3://BUCKET/KEY`, `gs://BUCKET/KEY` and `az://CONTAINER/BLOB` are taken too ([how](data.md#files-in-a-bucket)).
+A quantity is one of Kubernetes: `500m`, `4`, `8Gi`. A field that is not listed here is refused, not ignored.
 """
 
 
@@ -105,6 +106,8 @@ def _type(field: Schema) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if field.get("pattern") == uris.PATTERN:
         return "URI"
+    if field.get("pattern") == uris.SOURCE_PATTERN:
+        return "URI or bucket"
     if field.get("pattern") == quantities.PATTERN:
         return "quantity"
     bounds = wording.bounds(field)

@@ -6,9 +6,21 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from alignment_api import uris
 from alignment_api.curation import LogFormat
-from alignment_api.judges import URL_PATTERN, SecretKey, Uri
-from alignment_api.model import Model
+from alignment_api.judges import URL_PATTERN, SecretKey, SecretReference
+from alignment_api.model import Model, Rule
+
+SourceUri = Annotated[str, StringConstraints(pattern=uris.SOURCE_PATTERN, max_length=uris.MAX_LENGTH)]
+# What a program of each cloud calls the variables that say how to reach it.
+CREDENTIALS = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+
+CREDENTIALS_ARE_OF_A_BUCKET = Rule(
+    "!has(self.credentialsSecretRef) || self.uri.matches('^(s3|gs|az)://')",
+    "is for s3://, gs:// and az:// alone; take it out",
+    ".credentialsSecretRef",
+    lambda place: place.credentials_secret_ref is None or uris.in_bucket(place.uri) is not None,
+)
 
 
 def token_variable(source: int) -> str:
@@ -16,10 +28,17 @@ def token_variable(source: int) -> str:
     return f"ALIGNMENT_SOURCE_{source}_TOKEN"
 
 
+def credentials_prefix(source: int) -> str:
+    """Of the variables of the worker's environment that the source of this number has from its Secret."""
+    return f"ALIGNMENT_SOURCE_{source}_"
+
+
 class InferenceLog(Model):
     """What was served: prompts, answers, and what people said of them (docs/inference-logs.md)."""
 
-    uri: Uri = Field(description="The log's folder; or files, where * stands for any characters of a name.")
+    uri: SourceUri = Field(
+        description="The log's folder; or files, where * stands for any characters of a name."
+    )
     format: LogFormat = Field(
         description="OpenAI: requests and responses, as alignment-recorder writes them, or chat records; LiteLLM: its "
         "standard payload; OTelGenAI: OTLP JSON of spans."
@@ -31,6 +50,11 @@ class InferenceLog(Model):
     sample_percent: float | None = Field(
         None, gt=0, le=100, description="Of the prompts whose answers are read. Absent: all."
     )
+    credentials_secret_ref: SecretReference | None = Field(
+        None, description="As of files: keys for the bucket."
+    )
+
+    rules = (CREDENTIALS_ARE_OF_A_BUCKET,)
 
 
 class LabelStudio(Model):

@@ -26,7 +26,7 @@ from alignment_api.cycle import (
     Training,
 )
 from alignment_api.evidence import Evidence
-from alignment_api.judges import SecretKey
+from alignment_api.judges import SecretKey, SecretReference
 from alignment_api.measurements import Measurement
 from alignment_api.model import Model
 from alignment_api.signature import Signature
@@ -238,6 +238,7 @@ class IngestedFiles(Model):
 
     format: FileFormat = "Auto"
     columns: dict[str, str] = Field(default_factory=dict)
+    credentials_secret_ref: SecretReference | None = None
 
 
 class IngestedLog(Model):
@@ -246,6 +247,7 @@ class IngestedLog(Model):
     format: LogFormat
     feedback: bool = True
     sample_percent: float = 100.0
+    credentials_secret_ref: SecretReference | None = None
 
 
 class IngestedProject(Model):
@@ -258,12 +260,19 @@ class IngestedProject(Model):
 
 
 class IngestedSource(Model):
-    """One source, of exactly one kind."""
+    """One source, of exactly one kind. Of a bucket, what its Secret has is in the environment, as
+    `sources.credentials_prefix` names it."""
 
     name: str
     files: IngestedFiles | None = None
     inference_log: IngestedLog | None = None
     label_studio: IngestedProject | None = None
+
+    @property
+    def credentials(self) -> SecretReference | None:
+        """The Secret for its bucket."""
+        place = self.files or self.inference_log
+        return place.credentials_secret_ref if place else None
 
 
 class IngestParameters(Model):

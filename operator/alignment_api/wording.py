@@ -54,7 +54,9 @@ def message(problem: str, written: Any, schema: Schema, field: str = "") -> str:
             str(written), [str(value) for value in schema["enum"]], "is not one of its values", "values"
         )
     if problem == "string_pattern_mismatch":
-        return uri(written) if schema["pattern"] == uris.PATTERN else PATTERNS[schema["pattern"]]
+        if schema["pattern"] in (uris.PATTERN, uris.SOURCE_PATTERN):
+            return uri(written, buckets=schema["pattern"] == uris.SOURCE_PATTERN)
+        return PATTERNS[schema["pattern"]]
     return _type(problem, written, schema, field)
 
 
@@ -78,20 +80,26 @@ def _with_word(written: str, known: Sequence[str]) -> list[str]:
     return abbreviated + [name for name in known if len(word) > 2 and word in name.lower()]
 
 
-def uri(written: str) -> str:
-    """What is wrong with a text that is no URI of ours, and what to write instead."""
+def uri(written: str, *, buckets: bool = False) -> str:
+    """What is wrong with a text that is no URI of ours, and what to write instead; some may be of a bucket."""
     if re.search(r"[\s?#]", written) or not written.isprintable():
         escaped = "; write %20 for a space" if written.startswith("file://") else ""
         return f"contains a space, '?', '#' or a control character, which a URI here cannot have{escaped}"
     usage = "write pvc://CLAIM/PATH or file:///PATH"
+    if buckets:
+        usage = (
+            "write pvc://CLAIM/PATH, file:///PATH, s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/BLOB"
+        )
     scheme, separator, rest = written.partition("://")
     if not separator:
         here = f", here perhaps file://{written.replace('%', '%25')}" if written.startswith("/") else ""
         return f"is not a URI; {usage}{here}"
-    if scheme not in {"pvc", "file"}:
+    if scheme not in {"pvc", "file", *(uris.BUCKET_SCHEMES if buckets else ())}:
         return f"{scheme}:// is not supported; {usage}"
     if ".." in rest.split("/"):
         return "contains '..'; name the folder itself"
+    if scheme in uris.BUCKET_SCHEMES:
+        return f"names no bucket; write {scheme}://BUCKET/KEY, the bucket in lower case"
     return _file_uri(rest, usage) if scheme == "file" else _claim_uri(rest)
 
 

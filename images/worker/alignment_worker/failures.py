@@ -22,7 +22,9 @@ WorkerError
     ├── StoreError               the store's file system
     ├── SamplingServerError      the server beside the worker
     ├── PythonGraderError        the grader Python, beside the worker
-    └── JudgeSilentError         the LLM judge's endpoint
+    ├── JudgeSilentError         the LLM judge's endpoint
+    ├── LabelStudioError         Label Studio
+    └── BucketError              a bucket that sources are in
 
 Interrupted                 143  SIGTERM; retried
 """
@@ -179,6 +181,10 @@ class JudgeSilentError(RetriedError):
 
 class LabelStudioError(RetriedError):
     """Label Studio does not answer, or fails."""
+
+
+class BucketError(RetriedError):
+    """A bucket does not answer, fails, or breaks off."""
 
 
 class PythonGraderError(RetriedError):

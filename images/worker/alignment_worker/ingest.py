@@ -21,8 +21,8 @@ from alignment_api.stage import IngestedSource, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.exclusion import Forbidden
-from alignment_worker.failures import InputMissingError, InvalidConfigError, TooFewPairsError
-from alignment_worker.ingestion import deciding, files, near_gold
+from alignment_worker.failures import InvalidConfigError, TooFewPairsError
+from alignment_worker.ingestion import deciding, near_gold
 from alignment_worker.ingestion.card import CARD, card
 from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, NEAR_DUPLICATE, Decided
 from alignment_worker.ingestion.identity import key_of
@@ -55,7 +55,7 @@ def run(workspace: Workspace) -> Outcome:
     with Rejected(workspace.run_folder / REJECTED) as rejected, Staging(folder) as staging:
         sources = Sources(workspace, folder)
         read = _Reading(workspace, staging, rejected, sources).all(parameters.sources)
-        _require_same(workspace)
+        read_from = {role: found.digest() for role, found in workspace.inputs.sources.items()}
         if not staging.count:
             raise _nothing(workspace, read, rejected)
         before = _before(workspace)
@@ -80,7 +80,7 @@ def run(workspace: Workspace) -> Outcome:
         del counts["nearDuplicate"]
     if not counts["kept"]:
         raise _nothing(workspace, read, rejected)
-    text = card(workspace.config, counts, workspace.inputs.digests)
+    text = card(workspace.config, counts, {**workspace.inputs.digests, **read_from})
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts)
 
@@ -144,16 +144,6 @@ def _forbidden(workspace: Workspace) -> Forbidden | None:
     paths = [workspace.inputs.path(role) for role in workspace.inputs.roles("goldSet")]
     prompts = [row.prompt for path in paths for row in rows.read(path, InputKind.PROMPTS)]
     return exclusion.of_prompts(prompts) if prompts else None
-
-
-def _require_same(workspace: Workspace) -> None:
-    """What was read must be what the manifest says. Raises InputMissingError: the next attempt reads it anew."""
-    for role in workspace.inputs.roles("source"):
-        path = workspace.inputs.path(role)
-        if files.digest(path, workspace.inputs.files[role]) != workspace.inputs.digests[role]:
-            raise InputMissingError(
-                f"inputs.{role}: {path} changed while it was read. Write a file under another name, and then rename it."
-            )
 
 
 @dataclass(frozen=True)
@@ -223,5 +213,5 @@ def _nothing(workspace: Workspace, read: int, rejected: Rejected) -> TooFewPairs
         return TooFewPairsError(
             f"none of the {read} rows is a pair or an unpaired row that stays; the first problem: {rejected.first}"
         )
-    paths = ", ".join(str(workspace.inputs.path(role)) for role in workspace.inputs.roles("source"))
-    return TooFewPairsError(f"{paths}: no rows; give at least one")
+    searched = ", ".join(found.where for found in workspace.inputs.sources.values())
+    return TooFewPairsError(f"{searched}: no rows; give at least one")

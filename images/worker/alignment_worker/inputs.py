@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alignment_api import digests
-from alignment_api.stage import SIGNED_ROLES, Digest, Input, InputKind, Stage, StageConfig
+from alignment_api import digests, uris
+from alignment_api.stage import SIGNED_ROLES, Digest, IngestParameters, Input, InputKind, Stage, StageConfig
 from alignment_worker import rows, signatures
 from alignment_worker.failures import (
     DigestMismatchError,
@@ -15,29 +15,29 @@ from alignment_worker.failures import (
     InvalidConfigError,
     InvalidRowError,
 )
-from alignment_worker.ingestion import files
-from alignment_worker.ingestion.files import File
+from alignment_worker.ingestion import finding
+from alignment_worker.ingestion.finding import Found
 from alignment_worker.progress import Progress
 from alignment_worker.store import MANIFEST, Places, SealedFolder
 
 # The settings that ask for checkable prompts of a role.
 _VERIFIER = {"prompts": "judge", "heldOutPrompts": "evaluation.comparison.judge, or judge"}
 _MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL, InputKind.EMBEDDING_MODEL)
-_LISTED = (InputKind.PAIRS, InputKind.INFERENCE_LOG)
+_SOURCES = (InputKind.PAIRS, InputKind.INFERENCE_LOG)
 
 
 @dataclass(frozen=True)
 class Inputs:
     """By role. `found` has the digests of those that came without one, `digests` of all.
 
-    `files` has the files of a dataset's sources as they were found at first: a log grows while it is read.
+    A dataset's sources are in `sources` alone, and have their digests when they are read.
     """
 
     paths: Mapping[str, Path]
     kinds: Mapping[str, InputKind]
     digests: Mapping[str, Digest]
     found: Mapping[str, Digest]
-    files: Mapping[str, Sequence[File]] = field(default_factory=dict)
+    sources: Mapping[str, Found] = field(default_factory=dict)
 
     def __contains__(self, role: str) -> bool:
         return role in self.paths
@@ -77,18 +77,19 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
     `models.check` raise.
     """
     progress.begin(len(config.inputs), "inputs", "checking inputs")
-    paths = {role: _path(role, entry, places) for role, entry in config.inputs.items()}
-    listed = {
-        role: _listed(entry.kind, paths[role])
+    entries = {role: entry for role, entry in config.inputs.items() if entry.kind not in _SOURCES}
+    paths = {role: _path(role, entry, places) for role, entry in entries.items()}
+    sources = {
+        role: _source(role, entry, config, places)
         for role, entry in config.inputs.items()
-        if entry.kind in _LISTED
+        if entry.kind in _SOURCES
     }
     known: dict[str, Digest] = {}
-    for role, entry in config.inputs.items():
+    for role, entry in entries.items():
         path = paths[role]
         if entry.digest is None and config.stage is not Stage.INGEST:
             _check(role, entry.kind, path)
-        known[role] = files.digest(path, listed[role]) if role in listed else _digest(role, entry.kind, path)
+        known[role] = _digest(role, entry.kind, path)
         if entry.digest is not None:
             _verify(f"{role} ({entry.uri}, {path})", entry.digest, known[role])
         progress.advance()
@@ -96,21 +97,28 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
         signatures.check(config.signature, {role: paths[role] for role in SIGNED_ROLES if role in paths})
     return Inputs(
         paths=paths,
-        kinds={role: entry.kind for role, entry in config.inputs.items()},
+        kinds={role: entry.kind for role, entry in entries.items()},
         digests=known,
         found={role: digest for role, digest in known.items() if config.inputs[role].digest is None},
-        files=listed,
+        sources=sources,
     )
 
 
-def _listed(kind: InputKind, path: Path) -> list[File]:
-    return files.files_of(path) if kind is InputKind.PAIRS else files.log_files_of(path)
+def _source(role: str, entry: Input, config: StageConfig, places: Places) -> Found:
+    is_log = entry.kind is InputKind.INFERENCE_LOG
+    place = uris.in_bucket(entry.uri)
+    if place is None:
+        path = places.path(entry.uri)
+        return finding.log_files_of(path) if is_log else finding.files_of(path)
+    from alignment_worker.ingestion import buckets  # noqa: PLC0415 - which files need not
+
+    assert isinstance(config.parameters, IngestParameters)
+    store = buckets.store_of(place, role.partition("/")[2], config.parameters.sources)
+    return (buckets.log_files_of if is_log else buckets.files_of)(store, entry.uri, place)
 
 
 def _path(role: str, entry: Input, places: Places) -> Path:
     path = places.path(entry.uri)
-    if entry.kind in _LISTED:
-        return path
     needed = path / MANIFEST if entry.kind is InputKind.STAGE else path
     try:
         there = needed.exists()

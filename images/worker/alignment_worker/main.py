@@ -184,13 +184,27 @@ def read_config(file: Path, stage: Stage) -> tuple[StageConfig, str]:
 
 
 def _computed_from(config: StageConfig, wire: dict[str, Any]) -> dict[str, Any]:
-    """A dataset's revision speaks of its content alone: made again of the same, its manifest is the same."""
+    """A dataset's revision speaks of its content alone: made again of the same, its manifest is the same.
+
+    Where the files of its sources were, and by whose leave they were read, is no part of it.
+    """
     if config.stage is not Stage.INGEST:
         return wire
-    sources = {role: entry for role, entry in wire["inputs"].items() if role != "base"}
-    return {key: value for key, value in wire.items() if key not in {"iteration", "output"}} | {
-        "inputs": sources
+    made_of = {key: value for key, value in wire.items() if key not in {"iteration", "output"}}
+    inputs = {role: entry for role, entry in wire["inputs"].items() if role != "base"}
+    for role in [role for role in inputs if role.startswith("source/")]:
+        inputs[role] = {key: value for key, value in inputs[role].items() if key != "uri"}
+    sources = [_without_credentials(source) for source in wire["parameters"]["sources"]]
+    return made_of | {"inputs": inputs, "parameters": {**wire["parameters"], "sources": sources}}
+
+
+def _without_credentials(source: dict[str, Any]) -> dict[str, Any]:
+    kinds = {
+        kind: {key: value for key, value in source[kind].items() if key != "credentialsSecretRef"}
+        for kind in ("files", "inferenceLog")
+        if source.get(kind)
     }
+    return source | kinds
 
 
 def parse_arguments(words: Sequence[str]) -> Arguments:

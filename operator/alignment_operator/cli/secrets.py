@@ -11,6 +11,7 @@ from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.local.secrets import Secrets
 
 _REFERENCE = "SecretRef"
+_ANY_KEY = "*"  # of a Secret that is taken as a whole; the environment stands for what nobody names
 
 
 def secrets_of(pairs: Sequence[str], manifests: Sequence[Manifest]) -> Secrets:
@@ -19,18 +20,22 @@ def secrets_of(pairs: Sequence[str], manifests: Sequence[Manifest]) -> Secrets:
     variables = dict(_parsed(pair) for pair in pairs)
     named = dict(_references("spec", [manifest["spec"] for manifest in manifests]))
     for secret in variables:
-        if secret not in named:
+        if secret not in named and _whole(secret) not in named:
             known = ", ".join(named) or "none"
             raise CommandError(
                 f"--secret {secret}=…: these manifests name no such key; they name: {known}", Exit.INVALID
             )
     for secret, path in named.items():
-        if secret not in variables:
+        if secret not in variables and secret != _whole(secret):
             raise CommandError(
                 f"{path}: {secret}: which key is that here? --secret {secret}=env:VARIABLE says it",
                 Exit.INVALID,
             )
     return Secrets(variables)
+
+
+def _whole(secret: str) -> str:
+    return f"{secret.partition('/')[0]}/{_ANY_KEY}"
 
 
 def _parsed(pair: str) -> tuple[str, str]:
@@ -56,7 +61,7 @@ def _references(path: str, value: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(value, Mapping):
         return
     for field, inner in value.items():
-        if str(field).endswith(_REFERENCE) and isinstance(inner, Mapping) and "key" in inner:
-            yield f"{inner['name']}/{inner['key']}", f"{path}.{field}"
+        if str(field).endswith(_REFERENCE) and isinstance(inner, Mapping):
+            yield f"{inner['name']}/{inner.get('key', _ANY_KEY)}", f"{path}.{field}"
         else:
             yield from _references(f"{path}.{field}", inner)

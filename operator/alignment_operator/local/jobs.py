@@ -190,12 +190,12 @@ class Node:
         text = job["spec"]["template"]["metadata"]["annotations"][names.ANNOTATION_STAGE_CONFIG]
         config = StageConfig.from_wire(json.loads(text))
         (folder / "stage.json").write_text(text, encoding="utf-8")
-        claims = {uris.parse(item.uri).claim for item in config.inputs.values()} - {""}
+        claims = uris.claims_of(item.uri for item in config.inputs.values())
         output = self._claims.path(config.output)
         output.mkdir(parents=True, exist_ok=True)
         argv = [config.stage.value, "--config", str(folder / "stage.json"), "--output", str(output)]
         argv += ["--report", str(folder / "report"), "--progress", str(folder / "progress.json")]
-        for claim in sorted(claims):
+        for claim in claims:
             argv += ["--claim", f"{claim}={self._claims.folder(claim)}"]
         if config.stage is not Stage.PROMOTE or config.signature is None:
             yield argv

@@ -44,7 +44,8 @@ class LocalStore:
         return said
 
     def _flags(self, read: list[str]) -> list[str]:
-        claims = sorted({uris.parse(uri).claim for uri in read} - {""})
         return [
-            part for claim in claims for part in ("--claim", f"{claim}={self._claims.path(f'pvc://{claim}')}")
+            part
+            for claim in uris.claims_of(read)
+            for part in ("--claim", f"{claim}={self._claims.path(f'pvc://{claim}')}")
         ]

@@ -1,4 +1,7 @@
-"""Where there is no cluster, a variable of the environment stands for a key of a Secret."""
+"""Where there is no cluster, a variable of the environment stands for a key of a Secret.
+
+For a whole Secret of which nobody named a key stand the variables by which the user's own programs reach buckets.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from alignment_api.judges import SecretKey
+from alignment_api.sources import CREDENTIALS
 
 
 class Secrets:
@@ -17,14 +21,21 @@ class Secrets:
         self._variables = dict(variables)
 
     def environment(self, container: Mapping[str, Any]) -> dict[str, str]:
-        """Of a container's variables those that refer to a Secret that was named."""
+        """Of a container's variables those that refer to a Secret."""
         references = {
             item["name"]: item["valueFrom"]["secretKeyRef"]
             for item in container.get("env", [])
             if "secretKeyRef" in item.get("valueFrom", {})
         }
         named = {name: self._variables.get(f"{ref['name']}/{ref['key']}") for name, ref in references.items()}
-        return {name: os.environ.get(variable, "") for name, variable in named.items() if variable}
+        whole = {
+            f"{source['prefix']}{key}": variable
+            for source in container.get("envFrom", [])
+            for key, variable in self._keys(source["secretRef"]["name"]).items()
+        }
+        return {
+            name: os.environ.get(variable, "") for name, variable in {**named, **whole}.items() if variable
+        }
 
     @contextmanager
     def file(self, key: SecretKey) -> Iterator[str]:
@@ -39,3 +50,10 @@ class Secrets:
             yield f"/proc/{os.getpid()}/fd/{descriptor}"
         finally:
             os.close(descriptor)
+
+    def _keys(self, secret: str) -> dict[str, str]:
+        beginnings = tuple(CREDENTIALS.values())
+        named = {name.partition("/")[::2]: variable for name, variable in self._variables.items()}
+        given = {key: variable for (of, key), variable in named.items() if of == secret}
+        known = {key: variable for key, variable in given.items() if key.startswith(beginnings)}
+        return known or {name: name for name in os.environ if name.startswith(beginnings)}

@@ -198,11 +198,18 @@ def _read(source: Source) -> IngestedSource:
     files, log, project = source.files, source.inference_log, source.label_studio
     return IngestedSource(
         name=source.name,
-        files=IngestedFiles(format=files.format or "Auto", columns=files.columns or {}) if files else None,
+        files=IngestedFiles(
+            format=files.format or "Auto",
+            columns=files.columns or {},
+            credentials_secret_ref=files.credentials_secret_ref,
+        )
+        if files
+        else None,
         inference_log=IngestedLog(
             format=log.format,
             feedback=log.feedback is not False,
             sample_percent=log.sample_percent or 100.0,
+            credentials_secret_ref=log.credentials_secret_ref,
         )
         if log
         else None,

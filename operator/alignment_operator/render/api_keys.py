@@ -1,11 +1,11 @@
-"""The API keys and tokens that a stage's pod gets: by reference, for the kubelet to read."""
+"""The API keys, tokens and credentials that a stage's pod gets: by reference, for the kubelet to read."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from alignment_api.judges import API_KEY_VARIABLES, ComparisonJudge
-from alignment_api.sources import token_variable
+from alignment_api.sources import credentials_prefix, token_variable
 from alignment_api.stage import (
     CompareParameters,
     IngestedSource,
@@ -34,6 +34,18 @@ def api_keys(config: StageConfig) -> list[dict[str, Any]]:
         }
         for index, source in enumerate(_sources(config))
         if source.label_studio is not None
+    ]
+
+
+def credentials(config: StageConfig) -> list[dict[str, Any]]:
+    """All keys of the Secrets for buckets, each source's under a prefix of its own.
+
+    So no key can be a variable that a program heeds, and two sources may have different credentials.
+    """
+    return [
+        {"prefix": credentials_prefix(index), "secretRef": source.credentials.to_wire()}
+        for index, source in enumerate(_sources(config))
+        if source.credentials is not None
     ]
 
 

@@ -9,7 +9,7 @@ from alignment_api.model import Model
 from alignment_api.pods import PodDefaults
 from alignment_operator.observed import Owner, Settings
 from alignment_operator.planned import StartJob
-from alignment_operator.render.api_keys import api_keys
+from alignment_operator.render.api_keys import api_keys, credentials
 from alignment_operator.render.layout import WORKER, layout
 from alignment_operator.render.meeting import meeting_of
 from alignment_operator.render.mounts import CONFIG_FILE, mounts_of
@@ -66,6 +66,7 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
     meeting = meeting_of(owner, start)
     image, identity = pods.image or settings.worker_image, pod_security_context(pods)
     grader = render_grader(start.config, image, identity["runAsUser"], RESTRICTED)
+    secrets = credentials(start.config)
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -79,6 +80,7 @@ def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, An
                 "command": ["python", "-m", "alignment_worker", start.config.stage.value],
                 "args": ["--config", CONFIG_FILE, *mounts.flags, *meeting.flags],
                 "env": [*_environment(start), *api_keys(start.config)],
+                **({"envFrom": secrets} if secrets else {}),
                 "ports": [{"name": telemetry.PORT_NAME, "containerPort": telemetry.PORT}],
                 "volumeMounts": [*mounts.mounts, *grader.mounts],
                 "terminationMessagePolicy": "File",

@@ -32,7 +32,7 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
 
     One volume a claim: a pod that reads and writes the same claim attaches it once.
     """
-    read = sorted({uris.parse(uri).claim for uri in _read(config)} - {""})
+    read = uris.claims_of(_read(config))
     places = _places(config)
     claims = sorted({*read, *(place.location.claim for place in places)})
     volume = {claim: f"claim-{number}" for number, claim in enumerate(claims)}

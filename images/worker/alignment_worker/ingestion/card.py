@@ -1,6 +1,6 @@
 """The data card of a revision: README.md in its folder, which the Hub and `datasets.load_dataset` understand.
 
-It tells nothing that changes without the content: the same input gives the same bytes.
+It tells nothing that changes without the content: the same input gives the same bytes, wherever its files are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
     differing = counts["longerChosen"] + counts["shorterChosen"]
     share = f"{100 * counts['longerChosen'] / differing:.1f} %" if differing else "not known"
     sources = [
-        f"| `{source.name}` | {_code(_where(config, source))} | {_format(source)} | "
+        f"| `{source.name}` | {_format(source)} | "
         f"{counts[f'source/{source.name}']} | {_digest(digests, source)} |"
         for source in parameters.sources
     ]
@@ -74,8 +74,8 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             f"{counts['kept'] - counts['unpaired']} pairs and {counts['unpaired']} unpaired rows, of {counts['read']} "
             f"rows that were read. The highest ordinal is {counts['sequence']}.",
             "",
-            "| source | where | format | kept | digest |",
-            "|---|---|---|---|---|",
+            "| source | format | kept | digest |",
+            "|---|---|---|---|",
             *sources,
             "",
             "| left out | | why |",
@@ -101,16 +101,9 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
     )
 
 
-def _where(config: StageConfig, source: IngestedSource) -> str:
-    project = source.label_studio
-    return (
-        f"{project.url}, project {project.project}" if project else config.inputs[f"source/{source.name}"].uri
-    )
-
-
 def _format(source: IngestedSource) -> str:
-    if source.label_studio:
-        return "Label Studio"
+    if project := source.label_studio:
+        return f"Label Studio, {_code(project.url)}, project {project.project}"
     return (
         source.files.format if source.files else f"{source.inference_log and source.inference_log.format} log"
     )

@@ -1,4 +1,4 @@
-"""The files of a source, and their rows as a stream: JSON Lines, CSV, Parquet, and what `datasets` saves (Arrow).
+"""The rows of a source's file as a stream: JSON Lines, CSV, Parquet, and what `datasets` saves (Arrow).
 
 What is wrong with a row, or with the rest of a file, is a row with a problem: the others stay. A file that cannot be
 opened, or goes while it is read, is an error, since it may come back.
@@ -7,20 +7,18 @@ opened, or goes while it is read, is an error, since it may come back.
 from __future__ import annotations
 
 import csv
-import glob
 import gzip
 import io
 import json
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from alignment_api import digests
 from alignment_worker import rows
-from alignment_worker.failures import InputMissingError, InvalidConfigError, InvalidRowError
+from alignment_worker.failures import InputMissingError, InvalidRowError
 from alignment_worker.rows import Raw
 
 MAX_ROW_BYTES = 16 << 20
@@ -34,72 +32,42 @@ _NO_ROWS = {
     b"BZh": "bzip2",
     b"\xfd7zX": "xz",
 }
-_LOGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".json.gz")
-_SAVED, _SPLITS = "state.json", "dataset_dict.json"
 
 
 @dataclass(frozen=True)
 class File:
-    """One file, and its name as people know it: below the part of the URI that has no `*`."""
+    """One file of this machine, and its name as people know it: below the part of the URI that has no `*`."""
 
     path: Path
     name: str
 
 
-def files_of(path: Path) -> list[File]:
-    """By name. Raises InputMissingError, InvalidConfigError for what is no data."""
-    root, pattern = _split(path)
-    if not pattern:
-        return _files(path, path.name)
-    try:
-        found = sorted(item for item in root.glob(pattern) if not item.name.startswith("."))
-        named = [(item, item.relative_to(root).as_posix()) for item in found]
-        files = [file for item, name in named if _is_data(item) for file in _files(item, name)]
-    except OSError as error:
-        raise _missing(root, error) from error
-    if not files:
-        raise InputMissingError(f"{path}: no file is named so. Put one there, or correct the URI.")
-    return files
-
-
-def log_files_of(path: Path) -> list[File]:
-    """Of an inference log: those of a pattern, or all below a folder, which may hold none yet. Raises as `files_of`."""
-    if "*" in str(path):
-        return files_of(path)
-    if path.is_dir():
-        found = sorted(item for item in path.rglob("*") if item.name.endswith(_LOGS) and item.is_file())
-        return [File(item, _printable(item.relative_to(path).as_posix())) for item in found]
-    return _files(path, path.name)
-
-
-def digest(path: Path, files: Sequence[File]) -> str:
-    """Of the one file that `path` is, or of all `files` by name. Raises InputMissingError."""
-    try:
-        if len(files) == 1 and files[0].path == path:
-            return digests.of_file(path)
-        return digests.of_listing({file.name: digests.of_file(file.path) for file in files})
-    except OSError as error:
-        raise _missing(path, error) from error
-
-
-def raw_rows(path: Path) -> Iterator[tuple[Raw, bytes]]:
-    """Each row, and its text, where it has one.
+def raw_rows(file: File) -> Iterator[tuple[Raw, bytes]]:
+    """Each row, and its text, where it has one. What is wrong with a row never says where on this machine it was read.
 
     Raises InputMissingError.
     """
     number = 0
     try:
-        for raw, text in _rows(path):
+        for raw, text in _rows(file.path):
             number = raw.number
             yield raw, text
     except InvalidRowError as error:
-        yield Raw(number + 1, None, str(error).removeprefix(f"{path}: ")), b""
+        problem = str(error).removeprefix(f"{file.path}: ").replace(str(file.path), file.name)
+        yield Raw(number + 1, None, problem), b""
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield _broken_off(number, str(error)), b""
     except OSError as error:
         if error.errno is not None:
-            raise _missing(path, error) from error
+            raise missing(file.path, error) from error
         yield _broken_off(number, str(error)), b""  # pyarrow's own, of what it read
+
+
+def missing(path: Path, error: OSError) -> InputMissingError:
+    """For a file that cannot be read."""
+    return InputMissingError(
+        f"{error.filename or path} cannot be read: {error.strerror}. It went, or the pod's user may not read it."
+    )
 
 
 def is_text(path: Path) -> bool:
@@ -109,56 +77,6 @@ def is_text(path: Path) -> bool:
 
 def _broken_off(number: int, why: str) -> Raw:
     return Raw(number + 1, None, f"and all that follows cannot be read: {why[:300]}; write the file anew")
-
-
-def _split(path: Path) -> tuple[Path, str]:
-    """The folder above the first part with a `*`, and the pattern below it."""
-    first = next((index for index, part in enumerate(path.parts) if "*" in part), None)
-    if first is None:
-        return path, ""
-    pattern = "/".join(path.parts[first:])
-    return Path(*path.parts[:first]), glob.escape(pattern).replace("[*]", "*")
-
-
-def _is_data(path: Path) -> bool:
-    return path.is_file() or (path / _SAVED).is_file() or (path / _SPLITS).is_file()
-
-
-def _files(path: Path, name: str) -> list[File]:
-    try:
-        if path.is_file():
-            return [File(path, _printable(name))]
-        if not path.is_dir():
-            raise InputMissingError(f"{path}: is not there. Put it there, or correct the URI.")
-        if (path / _SPLITS).is_file():
-            splits = json.loads((path / _SPLITS).read_bytes())["splits"]
-            if "train" not in splits:
-                raise InvalidConfigError(
-                    f"{path}: has the splits {', '.join(map(str, splits))}; name the folder of one, "
-                    f"{path.name}/{splits[0]}"
-                )
-            return _files(path / "train", f"{name}/train")
-        if (path / _SAVED).is_file():
-            listed = [entry["filename"] for entry in json.loads((path / _SAVED).read_bytes())["_data_files"]]
-            return [File(path / file, _printable(f"{name}/{file}")) for file in listed]
-    except OSError as error:
-        raise _missing(path, error) from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise InvalidConfigError(f"{path}: is not a folder that `datasets` saved: {error!r}") from error
-    raise InvalidConfigError(
-        f"{path}: is a folder, and not one that `datasets` saved; name the files in it: {path.name}/*.jsonl"
-    )
-
-
-def _printable(name: str) -> str:
-    """A name may hold bytes that are not UTF-8."""
-    return name.encode(errors="replace").decode()
-
-
-def _missing(path: Path, error: OSError) -> InputMissingError:
-    return InputMissingError(
-        f"{error.filename or path} cannot be read: {error.strerror}. It went, or the pod's user may not read it."
-    )
 
 
 def _rows(path: Path) -> Iterator[tuple[Raw, bytes]]:

@@ -70,13 +70,13 @@ class Sources:
         assert source.files is not None
         for file in self._found(source.name):
             reader = FileReader(source.files.format, source.files.columns)
-            for raw, text in files.raw_rows(file.path):
+            for raw, text in files.raw_rows(file):
                 yield file, raw, text, reader
 
     def _found(self, name: str) -> Iterator[File]:
-        found = self.workspace.inputs.files[f"source/{name}"]
+        found = self.workspace.inputs.sources[f"source/{name}"]
         self.workspace.progress.begin(len(found), "files", f"reading {name}")
-        for file in found:
+        for file in found.files(self.folder / "fetched" / name):
             yield file
             self.workspace.progress.advance()
 
@@ -86,7 +86,7 @@ class Sources:
         with InferenceLog(self.folder / f"log-{name}.sqlite") as known:
             for file in self._found(name):
                 names.append(file.name)
-                for raw, text in files.raw_rows(file.path):
+                for raw, text in files.raw_rows(file):
                     try:
                         self._record(known, log, raw, len(names) - 1)
                     except RowProblemError as problem:
