@@ -13,6 +13,7 @@ from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import EnvironmentVariable, PodDefaults, PodSettings, Resources
 from alignment_api.ppo import PPO, SPEC_RULES, TRAINING_RULES
 from alignment_api.signature import Signature
+from alignment_api.prompts import PROMPTS_RULES, Prompts
 from alignment_api.trigger import Trigger
 
 ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]
@@ -57,19 +58,6 @@ class Store(Model):
     uri: Uri = Field(
         description="Folder for artifacts. Each object has its own below it, NAMESPACE/NAME/UID/, and shares it "
         "with no other."
-    )
-
-
-class Prompts(Model):
-    """What the policy is sampled on."""
-
-    uri: Uri = Field(
-        description="JSON Lines or Parquet with `prompt`: a string is taken as it is, a list of chat messages "
-        "goes through the chat template. With judge.verifier, `answer` and `grader` too. Further columns are never "
-        "shown to the policy (docs/data.md)."
-    )
-    per_iteration: int | None = Field(
-        None, ge=1, description="Prompts of one iteration, drawn without replacement. Absent: all."
     )
 
 
@@ -647,6 +635,7 @@ class AlignmentCycleSpec(Model):
 
     rules = (
         *SPEC_RULES,
+        *PROMPTS_RULES,
         Rule(
             cel="has(self.prompts) || (has(self.datasets) && size(self.datasets) > 0)",
             message="is empty and there is no prompts: give prompts to sample on, or datasets to train on",

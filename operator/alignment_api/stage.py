@@ -30,6 +30,7 @@ from alignment_api.judges import SecretKey, SecretReference
 from alignment_api.measurements import Measurement
 from alignment_api.model import Model
 from alignment_api.signature import Signature
+from alignment_api.prompts import Spread
 
 CONTRACT_VERSION = 1
 MAX_REPORT_BYTES = 2048
@@ -128,11 +129,12 @@ class Input(Model):
 
 
 class SampleParameters(Model):
-    """Inputs: policy, prompts."""
+    """Inputs: policy; prompts, or for each dataset prompts/NAME, its revision."""
 
     stage: Literal["sample"] = "sample"
     sampling: Sampling
     per_iteration: int | None = None
+    spread: Spread | None = None
 
 
 class RewardParameters(Model):
@@ -160,15 +162,16 @@ class OnlineParameters(Model):
     sampling: Sampling
     judge: Judge
     per_iteration: int | None = None
+    spread: Spread | None = None
     confidence_percent: float = 95.0
 
 
 class TrainParameters(Model):
     """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME.
 
-    With `online`: start, reference, prompts; if the judge is a reward model, judge and dataset/NAME, whose pairs it is
+    With `online`: start, reference, prompts or prompts/NAME; if the judge is a reward model, judge and dataset/NAME, whose pairs it is
     checked on.
-    With `near_percent`: embedding, and prompts if there are any.
+    With `near_percent`: embedding, and prompts or prompts/NAME if there are any.
     """
 
     stage: Literal["train"] = "train"
@@ -316,6 +319,9 @@ class Expected(Model):
     )
     max_length: int | None = Field(
         None, description="Tokens that hold a prompt and more: training.maxLength."
+    )
+    clusters: bool | None = Field(
+        None, description="Whether datasets' prompts must be in clusters: prompts.spread."
     )
 
 

@@ -393,9 +393,10 @@ def test_rows_are_decided_on_in_parts_as_in_one(dataset: Dataset, monkeypatch: p
         dataset.file("b.jsonl", [*opposite, *some[:9]]),
     )
     whole = [dataset.refresh(first), dataset.refresh(second, first, max_pairs_per_source=200)]
-    monkeypatch.setattr("alignment_worker.ingestion.deciding._ROWS_IN_A_BUCKET", 4)
+    monkeypatch.setattr("alignment_worker.ingestion.parts._ROWS_IN_A_BUCKET", 4)
     monkeypatch.setattr("alignment_worker.ingestion.deciding._ROWS_AT_ONCE", 50)
     monkeypatch.setattr("alignment_worker.ingestion.staging._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("alignment_worker.ingestion.asked._KEYS_AT_ONCE", 11)
     dataset.last = None
     parts = [dataset.refresh(first), dataset.refresh(second, first, max_pairs_per_source=200)]
     assert [done.result.manifest.digest for done in whole] == [done.result.manifest.digest for done in parts]

@@ -2,6 +2,7 @@
 
 SAMPLES = "samples.jsonl"  # of `sample`, read by `judge`
 PAIRS = "pairs.jsonl"  # of `judge` and `ingest`, read by `train`, `reward` and `judge`
+PROMPTS = "prompts.jsonl"  # of `ingest`, read by `sample`, and by `train` for PPO
 BEST = "best.jsonl"  # of `judge`, read by `train` for BestOfN
 ANSWERS = "answers.jsonl"  # of `evaluate`, read by `compare`
 GOLD_ANSWERS = "gold.jsonl"  # of `evaluate`; these three are read by the report

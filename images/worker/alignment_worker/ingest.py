@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 
 from alignment_api.stage import IngestedSource, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
-from alignment_worker.artifacts import PAIRS
+from alignment_worker.artifacts import PAIRS, PROMPTS
 from alignment_worker.exclusion import Forbidden
 from alignment_worker.failures import InvalidConfigError, TooFewPairsError
 from alignment_worker.ingestion import deciding, near_gold
+from alignment_worker.ingestion.asked import Asked
 from alignment_worker.ingestion.card import CARD, card
 from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, NEAR_DUPLICATE, Decided
 from alignment_worker.ingestion.identity import key_of
@@ -31,7 +32,7 @@ from alignment_worker.ingestion.ordinals import ORDINALS, Known
 from alignment_worker.ingestion.rejected import REJECTED, Rejected, Why
 from alignment_worker.ingestion.sources import Given, Sources
 from alignment_worker.ingestion.staging import Staging
-from alignment_worker.rows import RowProblemError
+from alignment_worker.rows import Prompt, Row, RowProblemError
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
 
@@ -52,11 +53,16 @@ def run(workspace: Workspace) -> Outcome:
     if not parameters.sources:
         raise InvalidConfigError("parameters.sources: is empty; give at least one")
     folder = workspace.run_folder / "staging"
-    with Rejected(workspace.run_folder / REJECTED) as rejected, Staging(folder) as staging:
+    with (
+        Rejected(workspace.run_folder / REJECTED) as rejected,
+        Staging(folder) as staging,
+        Asked(folder / "asked") as asked,
+    ):
         sources = Sources(workspace, folder)
-        read = _Reading(workspace, staging, rejected, sources).all(parameters.sources)
+        reading = _Reading(workspace, staging, asked, rejected, sources)
+        read = reading.all(parameters.sources)
         read_from = {role: found.digest() for role, found in workspace.inputs.sources.items()}
-        if not staging.count:
+        if not staging.count and not reading.logged:
             raise _nothing(workspace, read, rejected)
         before = _before(workspace)
         embedded = _embedded(workspace, staging, folder)
@@ -71,6 +77,7 @@ def run(workspace: Workspace) -> Outcome:
             near=partial(embedded.fill, least_percent=parameters.similarity_percent) if embedded else None,
         )
         counts = _write(workspace, staging, decided, rejected, before)
+        counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
         if embedded:
             embedded.write(decided.codes)
             counts |= _near_gold(workspace, embedded, decided, parameters.near_gold_percent)
@@ -78,7 +85,7 @@ def run(workspace: Workspace) -> Outcome:
     counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
     if parameters.similarity_percent is None:
         del counts["nearDuplicate"]
-    if not counts["kept"]:
+    if not counts["kept"] and not reading.logged:
         raise _nothing(workspace, read, rejected)
     text = card(workspace.config, counts, {**workspace.inputs.digests, **read_from})
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
@@ -104,9 +111,13 @@ def _near_gold(
 class _Reading:
     """The rows of all sources, in their order, into the staging."""
 
-    def __init__(self, workspace: Workspace, staging: Staging, rejected: Rejected, sources: Sources) -> None:
+    def __init__(
+        self, workspace: Workspace, staging: Staging, asked: Asked, rejected: Rejected, sources: Sources
+    ) -> None:
+        self.logged = 0  # prompts of logs, for which a revision needs no judgement
         self._progress = workspace.progress
         self._staging = staging
+        self._asked = asked
         self._rejected = rejected
         self._sources = sources
         self._forbidden = _forbidden(workspace)
@@ -116,6 +127,9 @@ class _Reading:
         count = 0
         for index, source in enumerate(sources):
             for given in self._sources.rows(index, source):
+                if given.asked is not None:
+                    self._prompt(source.name, given, given.asked)
+                    continue
                 count += 1
                 if count % _ROWS_BETWEEN_REPORTS == 0:
                     self._progress.advance(0, f"reading {source.name}, {count:,} rows so far")
@@ -137,6 +151,14 @@ class _Reading:
                 self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, said, row)
             else:
                 self._staging.add(each, key, source, given.file)
+                self._asked.add(each.prompt, source, given.file, each.number)
+
+    def _prompt(self, source: str, given: Given, asked: Prompt) -> None:
+        """A prompt alone is no row, and so none is left out."""
+        row = Row(given.line, asked)
+        if self._forbidden is None or not self._forbidden.has(row):
+            self._asked.add(asked, source, given.file, given.line)
+            self.logged += 1
 
 
 def _forbidden(workspace: Workspace) -> Forbidden | None:

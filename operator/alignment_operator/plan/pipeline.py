@@ -12,6 +12,7 @@ from alignment_api.evidence import Evidence
 from alignment_api.judges import ComparisonJudge, trained_here
 from alignment_api.ppo import PPO
 from alignment_api.signature import Signature
+from alignment_api.prompts import asks_datasets
 from alignment_api.stage import (
     SIGNED_ROLES,
     CompareParameters,
@@ -110,6 +111,7 @@ def _expected(spec: AlignmentCycleSpec) -> Expected:
         lora=spec.training.lora,
         python_grader=spec.evaluation.python_grader is not None,
         max_length=spec.training.max_length,
+        clusters=True if spec.prompts and spec.prompts.spread == "Clusters" else None,
     )
 
 
@@ -153,9 +155,11 @@ def _reward(context: Context, inputs: dict[str, Input]) -> _Work:
 def _sample(context: Context, inputs: dict[str, Input]) -> _Work:
     spec = context.spec
     assert spec.prompts is not None
-    parameters = SampleParameters(sampling=spec.sampling, per_iteration=spec.prompts.per_iteration)
+    parameters = SampleParameters(
+        sampling=spec.sampling, per_iteration=spec.prompts.per_iteration, spread=spec.prompts.spread
+    )
     seed = context.frozen.number if spec.sampling.seed is None else spec.sampling.seed
-    return _Work(parameters, _select(inputs, "policy", "prompts"), seed)
+    return _Work(parameters, _select(inputs, "policy", *_prompts(inputs)), seed)
 
 
 def _judge(context: Context, inputs: dict[str, Input]) -> _Work:
@@ -208,11 +212,12 @@ def _train_online(context: Context, inputs: dict[str, Input]) -> _Work:
             sampling=spec.sampling.model_copy(update={"seed": seed}),
             judge=spec.judge,
             per_iteration=spec.prompts.per_iteration,
+            spread=spec.prompts.spread,
             confidence_percent=spec.evaluation.confidence_percent,
         ),
         near_percent=_near_percent(spec),
     )
-    needed = _select(inputs, "prompts", "goldSet", "heldOutPrompts") | _judging(spec.judge, inputs)
+    needed = _select(inputs, *_prompts(inputs), "goldSet", "heldOutPrompts") | _judging(spec.judge, inputs)
     return _Work(parameters, needed | _near(inputs) | _anchors(spec, inputs), spec.training.seed)
 
 
@@ -230,7 +235,7 @@ def _near(inputs: dict[str, Input]) -> dict[str, Input]:
     """What near-duplicates are looked for with, and in."""
     if "embedding" not in inputs:
         return {}
-    return _optional(inputs, "embedding", "prompts", "goldSet", "heldOutPrompts")
+    return _optional(inputs, "embedding", *_prompts(inputs), "goldSet", "heldOutPrompts")
 
 
 def _anchors(spec: AlignmentCycleSpec, inputs: dict[str, Input]) -> dict[str, Input]:
@@ -326,7 +331,7 @@ def _all_inputs(context: Context) -> dict[str, Input]:
     embedding = spec.gates.contamination.embedding if spec.gates.contamination else None
     if embedding:
         found["embedding"] = (embedding.model, InputKind.EMBEDDING_MODEL)
-    if spec.prompts:
+    if spec.prompts and spec.prompts.uri:
         checkable = spec.judge is not None and spec.judge.verifier is not None
         found["prompts"] = (spec.prompts.uri, InputKind.CHECKABLE_PROMPTS if checkable else InputKind.PROMPTS)
     found["goldSet"] = (spec.evaluation.gold_set.uri, InputKind.GOLD_SET)
@@ -339,9 +344,10 @@ def _all_inputs(context: Context) -> dict[str, Input]:
         role: Input(uri=uri, kind=kind, digest=known.get(role) or None) for role, (uri, kind) in found.items()
     }
     for revision in frozen.datasets:
-        inputs[f"dataset/{revision.name}"] = Input(
-            uri=revision.uri, kind=InputKind.STAGE, digest=revision.digest
-        )
+        held = Input(uri=revision.uri, kind=InputKind.STAGE, digest=revision.digest)
+        inputs[f"dataset/{revision.name}"] = held
+        if asks_datasets(spec):
+            inputs[f"prompts/{revision.name}"] = held
     return inputs
 
 
@@ -421,6 +427,11 @@ def _judges(spec: AlignmentCycleSpec) -> dict[str, ComparisonJudge]:
 
 def _datasets(inputs: dict[str, Input]) -> list[str]:
     return [role for role in inputs if role.startswith("dataset/")]
+
+
+def _prompts(inputs: dict[str, Input]) -> list[str]:
+    """The role of the file, or those of the datasets' revisions."""
+    return [role for role in inputs if role == "prompts" or role.startswith("prompts/")]
 
 
 def _select(inputs: dict[str, Input], *roles: str) -> dict[str, Input]:

@@ -181,7 +181,8 @@ def _succeeded(status: StageStatus, job: JobView, config: StageConfig, now: date
 def _idle(stage: Stage, result: StageResult) -> str:
     """Why the stage is not done though it says so; empty if it is."""
     unit = WORK[stage]
-    if result.counts.get(unit, 0) < 1:
+    asked = stage is Stage.INGEST and result.counts.get("prompts", 0) > 0  # of a log that nobody judged
+    if result.counts.get(unit, 0) < 1 and not asked:
         return f"stage {stage.value} reports {result.counts.get(unit, 0)} {unit}; it did nothing"
     if stage in _TRAINING and result.model is None:
         return f"stage {stage.value} reports no model"
@@ -204,7 +205,8 @@ def _strange(config: StageConfig, result: StageResult) -> str:
         return f"stage {name} reports a manifest in {result.manifest.uri}; its folder is {config.output}"
     for role, digest in result.inputs.items():
         told = config.inputs[role].digest if role in config.inputs else None
-        if role not in config.inputs or (told and told != digest):
+        of_several = any(given.startswith(f"{role}/") for given in config.inputs)
+        if not (role in config.inputs or of_several) or (told and told != digest):
             return f"stage {name} reports {digest} of {role}, which it was not asked for"
     if config.stage is Stage.PROMOTE and config.signature and not result.counts.get(SIGNED):
         return f"stage {name} reports no signature, but spec.promotion asks for one; is its image of this release?"

@@ -5,7 +5,7 @@ Rows are looked at in parts, by key, so that memory does not grow with their num
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,13 @@ import numpy as np
 
 from alignment_api.curation import Conflicts
 from alignment_worker.ingestion.identity import KEY_BYTES
-from alignment_worker.ingestion.ordinals import ENTRY, MAX_BUCKETS, Keys, Known, Numbers, buckets_of
+from alignment_worker.ingestion.ordinals import ENTRY, Keys, Known, Numbers
+from alignment_worker.ingestion.parts import Parts
 from alignment_worker.ingestion.staging import Staging
 
 # A duplicate of row n is DUPLICATE − n, a near-duplicate NEAR_DUPLICATE − n; an ordinal is above 0.
 NEW, CONFLICTING, CAPPED, DUPLICATE, NEAR_DUPLICATE = 0, -1, -2, -3, -(1 << 62)
-_ROWS_IN_A_BUCKET = 1 << 17
 _ROWS_AT_ONCE = 1 << 16
-_KEYED = np.dtype([("key", f"S{KEY_BYTES}"), ("row", "<i8")])
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,13 @@ def decide(
     ordinals: Path,
     near: Callable[[Numbers], None] | None = None,
 ) -> Decided:
-    """Of at least one row. Writes the ordinals of all, before and now; `sequence` is the highest before.
+    """Writes the ordinals of all, before and now; `sequence` is the highest before.
 
     `near` gets the codes as far as keys tell, and marks near-duplicates in them. Raises OSError, and as `near`.
     """
-    codes: Any = np.memmap(folder / "codes", np.int64, "w+", shape=(staging.count,))
-    parts = _Parts(staging, folder, staging.count + len(known))
+    codes = _zeros(folder / "codes", staging.count)
+    keys_of = ((start, records["key"]) for start, records in staging.records())
+    parts = Parts(keys_of, folder / "keys", staging.count + len(known))
     for bucket, keys, places in parts.read():
         codes[places] = _codes(keys, places, conflicts, known.within(bucket, parts.buckets))
     if near is not None:
@@ -61,29 +61,9 @@ def decide(
     return Decided(codes, sequence + new)
 
 
-class _Parts:
-    """Keys and rows, a bucket at a time; within one in the order of reading."""
-
-    def __init__(self, staging: Staging, folder: Path, count: int) -> None:
-        wanted = -(-count // _ROWS_IN_A_BUCKET)
-        self.buckets = min(MAX_BUCKETS, 1 << (wanted - 1).bit_length())
-        self._paths = [folder / f"keys-{bucket}" for bucket in range(self.buckets)]
-        files = [path.open("wb") for path in self._paths]
-        try:
-            for start, records in staging.records():
-                keyed = np.empty(len(records), _KEYED)
-                keyed["key"], keyed["row"] = records["key"], np.arange(start, start + len(records))
-                bucket = buckets_of(np.ascontiguousarray(keyed["key"]), self.buckets)
-                for each in np.unique(bucket):
-                    files[each].write(keyed[bucket == each].tobytes())
-        finally:
-            for file in files:
-                file.close()
-
-    def read(self) -> Iterator[tuple[int, Keys, Numbers]]:
-        for bucket, path in enumerate(self._paths):
-            keyed = np.fromfile(path, _KEYED)
-            yield bucket, np.ascontiguousarray(keyed["key"]), np.ascontiguousarray(keyed["row"])
+def _zeros(file: Path, count: int) -> Any:
+    """On disk, which holds no array of nothing."""
+    return np.memmap(file, np.int64, "w+", shape=(count,)) if count else np.zeros(0, np.int64)
 
 
 def _codes(keys: Keys, places: Numbers, conflicts: Conflicts, entries: Keys) -> Numbers:

@@ -1,4 +1,4 @@
-"""When two pairs, or two unpaired rows, are the same, and when they contradict each other."""
+"""When two pairs, two unpaired rows or two prompts are the same, and when two judgements contradict each other."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def key_of(preference: Preference) -> bytes:
     digest = bytearray(hashlib.blake2b(said.encode(), digest_size=KEY_BYTES).digest())
     digest[-1] = digest[-1] & ~_OPPOSITE & 0xFF | judged
     return bytes(digest)
+
+
+def prompt_key(prompt: Prompt) -> bytes:
+    """Of what was asked alone, and in which form: a conversation's system message counts."""
+    return hashlib.blake2b(f"prompt{_plain(prompt)}".encode(), digest_size=KEY_BYTES).digest()
 
 
 def _plain(text: Prompt) -> str:

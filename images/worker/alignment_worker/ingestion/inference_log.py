@@ -39,6 +39,14 @@ CREATE INDEX by_turn ON went_on (asked, answer);
 
 
 @dataclass(frozen=True)
+class Prompted:
+    """What was asked. `place` is the first one where the log has an answer to it."""
+
+    place: int
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
 class Judged:
     """`place` is where the log's row stands that it rests on."""
 
@@ -102,6 +110,12 @@ class InferenceLog:
 
     def answers(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM answered").fetchone()[0])
+
+    def prompts(self) -> Iterator[Prompted]:
+        """Each once, whoever judged the answers, in their order."""
+        rows = "SELECT min(place), prompt FROM answered GROUP BY asked ORDER BY asked"
+        for place, prompt in self._database.execute(rows):
+            yield Prompted(place, json.loads(prompt))
 
     def judged(self, *, feedback: bool) -> Iterator[Judged | Open]:
         """In the order of prompts. Without `feedback`, only what people went on with counts."""

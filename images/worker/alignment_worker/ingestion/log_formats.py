@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from alignment_worker import rows
 from alignment_worker.rows import Message, Prompt, RowProblemError
 
 _ROLES = ("system", "developer", "user", "assistant")
@@ -55,9 +56,23 @@ Record = Answered | Said
 def records(log_format: str, columns: Mapping[str, Any]) -> Iterator[Record]:
     """Those of one row: none for a call that failed or that is no chat, several for a batch of spans.
 
-    Raises RowProblemError.
+    Raises RowProblemError, for texts that no later stage would read as well.
     """
-    yield from _FORMATS[log_format](columns)
+    for record in _FORMATS[log_format](columns):
+        _check_texts(record)
+        yield record
+
+
+def _check_texts(record: Record) -> None:
+    """Raises RowProblemError."""
+    texts: dict[str, Any] = {"id": record.id}
+    if isinstance(record, Answered):
+        texts |= {"prompt": record.prompt, "answer": record.answer}
+        texts |= {"who asked": record.who} if record.who else {}
+    elif record.edit is not None:
+        texts["edit"] = record.edit
+    for name in texts:
+        rows.prompt_of(texts, name)
 
 
 def _openai(row: Mapping[str, Any]) -> Iterator[Record]:

@@ -21,7 +21,7 @@ from alignment_worker.ingestion.inference_log import InferenceLog, Judged, Open
 from alignment_worker.ingestion.label_studio_server import LabelStudio
 from alignment_worker.ingestion.label_studio_tasks import Tasks
 from alignment_worker.ingestion.log_formats import Answered, Said, records
-from alignment_worker.rows import Preference, Raw, RowProblemError, pair_of
+from alignment_worker.rows import Preference, Prompt, Raw, RowProblemError, pair_of
 from alignment_worker.workspace import Workspace
 
 MOST_OPEN = 1000  # pairs that are remembered to be pushed, the last ones
@@ -29,13 +29,17 @@ MOST_OPEN = 1000  # pairs that are remembered to be pushed, the last ones
 
 @dataclass(frozen=True)
 class Given:
-    """A row: its place, and the preferences in it or else what is wrong. `row` is what is kept aside of it."""
+    """A row: its place, and the preferences in it or a prompt alone, or else what is wrong.
+
+    `row` is what is kept aside of it.
+    """
 
     file: str
     line: int
     preferences: Sequence[Preference] = ()
     problem: str = ""
     row: bytes | dict[str, Any] | None = None
+    asked: Prompt | None = None
 
 
 @dataclass
@@ -99,6 +103,9 @@ class Sources:
                 else:
                     self.counts["openPairs"] += 1
                     self.opened.append(found)
+            for prompted in known.prompts():
+                file_index, line = divmod(prompted.place, _LINES)
+                yield Given(names[file_index], line, asked=prompted.prompt)
 
     def _record(self, known: InferenceLog, log: IngestedLog, raw: Raw, file_index: int) -> None:
         """Raises RowProblemError."""
