@@ -18,16 +18,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from alignment_api.judges import LLM
 from alignment_worker import llm_question
-from alignment_worker.llm_judge import LLMJudge, Matchup
+from alignment_worker.llm_judge import LLMJudge, Matchup, Seat
 from alignment_worker.progress import Progress
-from alignment_worker.workspace import Workspace
 
 CLIENTS = ("judge", "openai", "http")
 _WORDS = "The answer depends on what was asked, and so it should be read with the question beside it. " * 6
@@ -104,8 +102,8 @@ def asked(some: list[Matchup]) -> list[dict[str, Any]]:
 
 def by_judge(url: str, some: list[Matchup], concurrency: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        workspace = cast("Workspace", SimpleNamespace(stage_folder=Path(folder), progress=Progress()))
-        judge = LLMJudge(workspace, LLM(base_url=url, model="stub", max_concurrency=concurrency), "judge")
+        llm = LLM(base_url=url, model="stub", max_concurrency=concurrency)
+        judge = LLMJudge(llm, Seat("judge", "NONE", Path(folder) / "journal.jsonl"), Progress())
         assert judge.shares(some, lambda: None) == [0.5] * len(some)
 
 

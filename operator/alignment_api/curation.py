@@ -12,6 +12,7 @@ from alignment_api.model import Model, Rule
 FileFormat = Literal["Auto", "Paired", "Unpaired", "Ranked"]
 LogFormat = Literal["OpenAI", "LiteLLM", "OTelGenAI"]
 Conflicts = Literal["Drop", "KeepLatest", "KeepMajority"]
+FilterAction = Literal["Label", "Drop"]
 
 
 class Contamination(Model):
@@ -49,10 +50,29 @@ class DatasetEmbedding(Model):
     )
 
 
+class QualityFilter(Model):
+    """A small model that flags what is likely made up, or badly answered (docs/data.md)."""
+
+    model: Uri = Field(
+        description="Folder with a sequence classifier of one or two labels, or a causal language model; its tokenizer "
+        "and safetensors weights."
+    )
+    flag_below: float = Field(
+        description="Answers with a lower score are flagged. Of a classifier it is the probability that the answer is "
+        "good, from 0 to 1; of a language model the mean log-probability of the answer's tokens, in nats, at most 0."
+    )
+    action: FilterAction = Field(
+        "Label",
+        description="Label: what is flagged stays, and open pairs with a flagged answer go first to people or the "
+        "judge. Drop: rows are left out whose chosen or good answer is flagged.",
+    )
+
+
 class Curation(Model):
     """Which rows are left out; each is set aside with the reason. Exact duplicates are left out always."""
 
     contamination: Contamination | None = Field(None, description="What must not be trained on.")
+    filter: QualityFilter | None = Field(None, description="Flags answers by a small model. Absent: none is.")
     deduplicate: Deduplicate | None = Field(None, description="Near-duplicates; needs embedding.")
     embedding: DatasetEmbedding | None = Field(
         None,

@@ -12,8 +12,8 @@ from alignment_api.judges import ComparisonJudge, Uri, trained_here
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import EnvironmentVariable, PodDefaults, PodSettings, Resources
 from alignment_api.ppo import PPO, SPEC_RULES, TRAINING_RULES
-from alignment_api.signature import Signature
 from alignment_api.prompts import PROMPTS_RULES, Prompts
+from alignment_api.signature import Signature
 from alignment_api.trigger import Trigger
 
 ObjectName = Annotated[str, StringConstraints(pattern=names.NAME_PATTERN, max_length=63)]

@@ -12,6 +12,7 @@ from alignment_api.curation import Curation, FileFormat
 from alignment_api.cycle import ObjectName, Store
 from alignment_api.cycle_status import StageStatus, Text
 from alignment_api.judges import SecretReference
+from alignment_api.measurements import Measurement
 from alignment_api.model import ListMap, Model, Rule
 from alignment_api.pods import PodDefaults
 from alignment_api.sources import CREDENTIALS_ARE_OF_A_BUCKET, InferenceLog, LabelStudio, SourceUri
@@ -112,8 +113,29 @@ class Rows(Model):
     near_duplicate: int | None = Field(None, ge=0, description="Left out: curation.deduplicate.")
     contaminated: int | None = Field(None, ge=0, description="Left out: curation.contamination.")
     conflicting: int | None = Field(None, ge=0, description="Left out: curation.conflicts.")
+    filtered: int | None = Field(None, ge=0, description="Left out: curation.filter, with the action Drop.")
     capped: int | None = Field(None, ge=0, description="Left out: curation.maxPairsPerSource.")
     kept: int = Field(ge=0, description="Pairs and unpaired rows in the revision.")
+
+
+class JudgeStatistics(Model):
+    """What a log's judge did, and how far it can be trusted."""
+
+    source: ObjectName = Field(description="The log's source.")
+    pairs: int = Field(ge=0, description="Pairs in the revision that it made.")
+    agreement: Measurement | None = Field(
+        None,
+        description="Percent of the pairs that people judged, one of each prompt, in which it prefers what they chose; "
+        "of an LLM that answer's share of the win in both orders, a tie being half.",
+    )
+    order_agreement: Measurement | None = Field(
+        None, description="Percent of pairs of which an LLM says the same in both orders."
+    )
+    contested: int | None = Field(
+        None,
+        ge=0,
+        description="Pairs in the revision that it would judge the other way: contested-SOURCE.jsonl.",
+    )
 
 
 class Statistics(Model):
@@ -135,6 +157,12 @@ class Statistics(Model):
     pushed: int | None = Field(None, ge=0, description="Of these, new tasks in Label Studio.")
     near_gold: int | None = Field(
         None, ge=0, description="Rows that stay and ask what is alike to a prompt of curation.contamination."
+    )
+    flagged: int | None = Field(
+        None, ge=0, description="Rows in the revision whose chosen or good answer curation.filter flags."
+    )
+    judges: Annotated[list[JudgeStatistics], ListMap("source")] = Field(
+        [], max_length=16, description="AI feedback, by the source that it is of."
     )
 
 

@@ -89,5 +89,10 @@ def ledger_prefix(cycle_prefix: str) -> str:
     return join(cycle_prefix, "ledger")
 
 
+def judgements_prefix(dataset_prefix: str) -> str:
+    """What LLM judges replied to a dataset's refreshes, a file for each source that has one."""
+    return join(dataset_prefix, "judgements")
+
+
 def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:
     return join(iterations_prefix(cycle_prefix(store, namespace, name, uid)), str(iteration), stage)

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from alignment_api import uris
 from alignment_api.curation import LogFormat
-from alignment_api.judges import URL_PATTERN, SecretKey, SecretReference
+from alignment_api.judges import LLM, URL_PATTERN, RewardModel, SecretKey, SecretReference, Uri
 from alignment_api.model import Model, Rule
 
 SourceUri = Annotated[str, StringConstraints(pattern=uris.SOURCE_PATTERN, max_length=uris.MAX_LENGTH)]
@@ -24,13 +24,56 @@ CREDENTIALS_ARE_OF_A_BUCKET = Rule(
 
 
 def token_variable(source: int) -> str:
-    """Of the worker's environment, with the token that the source of this number takes."""
+    """Of the worker's environment: the token of this source's server, or the API key of its judge."""
     return f"ALIGNMENT_SOURCE_{source}_TOKEN"
 
 
 def credentials_prefix(source: int) -> str:
     """Of the variables of the worker's environment that the source of this number has from its Secret."""
     return f"ALIGNMENT_SOURCE_{source}_"
+
+
+class LogVerifier(Model):
+    """Checks answers by rule, to prompts whose right answer is known."""
+
+    prompts: Uri = Field(
+        description="File of prompts with `answer` and `grader`, as gold items have them (docs/data.md); answers to "
+        "these prompts are checked. Any grader but Python."
+    )
+
+
+class LogJudge(Model):
+    """AI feedback: ranks answers to the same prompt of which nobody said which is better. Exactly one kind of judge."""
+
+    reward_model: RewardModel | None = Field(None, description="A reward model, with its `uri`.")
+    llm: LLM | None = Field(
+        None,
+        description="A language model that compares two answers. The budget is that of one refresh: what it leaves "
+        "over stays open until the next.",
+    )
+    verifier: LogVerifier | None = Field(None, description="A verifier of checkable answers.")
+    check_pairs: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="Most pairs that people judged, those that are read last, about which it is asked too. How far it "
+        "agrees is in the status; the pairs that it would judge the other way are in contested-SOURCE.jsonl.",
+    )
+
+    rules = (
+        Rule(
+            cel="[has(self.rewardModel), has(self.llm), has(self.verifier)].exists_one(given, given)",
+            message="name exactly one of rewardModel, llm, verifier",
+            field_path="",
+            holds=lambda judge: [judge.reward_model, judge.llm, judge.verifier].count(None) == 2,
+        ),
+        Rule(
+            cel="!has(self.rewardModel) || has(self.rewardModel.uri)",
+            message="is needed here: a dataset trains no reward model",
+            field_path=".rewardModel.uri",
+            holds=lambda judge: judge.reward_model is None or judge.reward_model.uri is not None,
+        ),
+    )
 
 
 class InferenceLog(Model):
@@ -49,6 +92,9 @@ class InferenceLog(Model):
     )
     sample_percent: float | None = Field(
         None, gt=0, le=100, description="Of the prompts whose answers are read. Absent: all."
+    )
+    judge: LogJudge | None = Field(
+        None, description="Ranks what people did not; their labels win over its. Absent: it stays open."
     )
     credentials_secret_ref: SecretReference | None = Field(
         None, description="As of files: keys for the bucket."

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError
 
 from alignment_api import digests, packing, uris
-from alignment_api.curation import Conflicts, FileFormat, LogFormat
+from alignment_api.curation import Conflicts, FileFormat, FilterAction, LogFormat
 from alignment_api.cycle import (
     Comparison,
     DatasetReference,
@@ -29,8 +29,9 @@ from alignment_api.evidence import Evidence
 from alignment_api.judges import SecretKey, SecretReference
 from alignment_api.measurements import Measurement
 from alignment_api.model import Model
-from alignment_api.signature import Signature
 from alignment_api.prompts import Spread
+from alignment_api.signature import Signature
+from alignment_api.sources import LogJudge
 
 CONTRACT_VERSION = 1
 MAX_REPORT_BYTES = 2048
@@ -107,6 +108,7 @@ class InputKind(StrEnum):
     MODEL = "Model"  # folder of a causal language model with tokenizer; digest of the folder
     REWARD_MODEL = "RewardModel"  # folder of a sequence classifier with one label; digest of the folder
     EMBEDDING_MODEL = "EmbeddingModel"  # folder of a model whose states embed a text; digest of the folder
+    FILTER_MODEL = "FilterModel"  # folder of a classifier or a causal language model; digest of the folder
     PROMPTS = "Prompts"  # file of rows with `prompt`; digest of the file
     CHECKABLE_PROMPTS = "CheckablePrompts"  # the same with `answer` and `grader`
     GOLD_SET = "GoldSet"  # the same with `answer`, `grader` and `category`
@@ -169,9 +171,8 @@ class OnlineParameters(Model):
 class TrainParameters(Model):
     """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME.
 
-    With `online`: start, reference, prompts or prompts/NAME; if the judge is a reward model, judge and dataset/NAME, whose pairs it is
-    checked on.
-    With `near_percent`: embedding, and prompts or prompts/NAME if there are any.
+    With `online`: start, reference, prompts or prompts/NAME; if the judge is a reward model, judge and dataset/NAME, whose
+    pairs it is checked on. With `near_percent`: embedding, and prompts or prompts/NAME if there are any.
     """
 
     stage: Literal["train"] = "train"
@@ -245,12 +246,20 @@ class IngestedFiles(Model):
 
 
 class IngestedLog(Model):
-    """How an inference log is read."""
+    """How an inference log is read. An LLM's key is in the environment, as `sources.token_variable` names it."""
 
     format: LogFormat
     feedback: bool = True
     sample_percent: float = 100.0
     credentials_secret_ref: SecretReference | None = None
+    judge: LogJudge | None = None
+
+
+class IngestedFilter(Model):
+    """Which answers are flagged, and what becomes of them."""
+
+    flag_below: float
+    action: FilterAction
 
 
 class IngestedProject(Model):
@@ -283,6 +292,8 @@ class IngestParameters(Model):
 
     With the input embedding, prompts and answers are embedded; `similarity_percent`: near-duplicates are left out;
     `near_gold_percent`: prompts that are alike to those of goldSet/N are flagged.
+    With `filter`: filter, the model. Of a log's judge: judge/NAME, its reward model, or verifier/NAME, its prompts.
+    `judgements`: URI of the folder that keeps an LLM's replies from one refresh to the next.
     """
 
     stage: Literal["ingest"] = "ingest"
@@ -291,6 +302,8 @@ class IngestParameters(Model):
     max_pairs_per_source: int | None = None
     similarity_percent: float | None = None
     near_gold_percent: float | None = None
+    filter: IngestedFilter | None = None
+    judgements: str | None = None
 
 
 Parameters = (
@@ -370,13 +383,16 @@ class StageResult(Model):
         description="The model that it trained (reward; train: the candidate) or measured (evaluate, compare).",
     )
     counts: dict[Key, Count] = Field(
-        {}, max_length=32, description="Work really done: prompts, pairs, steps, comparisons."
+        {}, max_length=96, description="Work really done: prompts, pairs, steps, comparisons."
     )
     measurements: dict[Key, Measurement] = Field(
         {}, max_length=32, description="By the names in measurements.py."
     )
     by_category: dict[Key, Annotated[dict[Key, Measurement], Field(max_length=16)]] = Field(
-        {}, max_length=32, description="The same, for each category of prompts or rows that name one."
+        {},
+        max_length=32,
+        description="The same, for each category of prompts or rows that name one; of `ingest`, for each source whose "
+        "judge was checked.",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from alignment_api.judges import ComparisonJudge
-from alignment_worker.llm_judge import LLMJudge, Matchup
+from alignment_worker.llm_judge import LLMJudge, Matchup, seat
 from alignment_worker.progress import Progress
 from alignment_worker.scoring import Question, Scorer, scorer
 from alignment_worker.store import Outcome
@@ -45,7 +45,9 @@ class Referee(Protocol):
 def referee(workspace: Workspace, judge: ComparisonJudge, role: str) -> Referee:
     """`role` names the input with the reward model, or the LLM's key. Raises InvalidModelError, InvalidConfigError."""
     if judge.llm is not None:
-        return ByComparison(LLMJudge(workspace, judge.llm, role), workspace.progress)
+        return ByComparison(
+            LLMJudge(judge.llm, seat(workspace, role), workspace.progress), workspace.progress
+        )
     return ByScore(scorer(workspace, judge, role), workspace.progress)
 
 

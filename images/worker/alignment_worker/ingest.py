@@ -2,20 +2,24 @@
 
 Makes pairs.jsonl (`ordinal`; `prompt`, then `chosen` and `rejected`, or of an unpaired row `completion` and `label`;
 `source`, `file`, `line`), rejected.jsonl with every row that is left out, `ordinals` for the revision to come, and
-README.md, the data card. The same input on the same revision gives the same bytes; but for derived/, the vector store,
-which is made where there is a model for it.
+README.md, the data card; where a filter or judges are named, flagged.jsonl and contested-SOURCE.jsonl (`ordinal`, and
+`score` or `lead`). The same input on the same revision gives the same bytes; but for derived/, the vector store and
+the filter's scores.
 
-Rows are read once and kept on disk with their keys; then it is decided which of them stay; then those are written.
+Rows are read once and kept on disk with their keys; then judges are asked about what is open; then it is decided which
+rows stay; then those are written.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignment_api.stage import IngestedSource, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
@@ -25,19 +29,29 @@ from alignment_worker.failures import InvalidConfigError, TooFewPairsError
 from alignment_worker.ingestion import deciding, near_gold
 from alignment_worker.ingestion.asked import Asked
 from alignment_worker.ingestion.card import CARD, card
-from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, NEAR_DUPLICATE, Decided
+from alignment_worker.ingestion.deciding import (
+    CAPPED,
+    CONFLICTING,
+    DUPLICATE,
+    FILTERED,
+    NEAR_DUPLICATE,
+    Decided,
+)
 from alignment_worker.ingestion.identity import key_of
 from alignment_worker.ingestion.measured import Measured
-from alignment_worker.ingestion.ordinals import ORDINALS, Known
+from alignment_worker.ingestion.open_pairs import OpenPairs
+from alignment_worker.ingestion.ordinals import ORDINALS, Known, Numbers
 from alignment_worker.ingestion.rejected import REJECTED, Rejected, Why
 from alignment_worker.ingestion.sources import Given, Sources
-from alignment_worker.ingestion.staging import Staging
+from alignment_worker.ingestion.staging import Part, Staging
 from alignment_worker.rows import Prompt, Row, RowProblemError
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
 
 if TYPE_CHECKING:
     from alignment_worker.ingestion.embedded import Embedded
+    from alignment_worker.ingestion.feedback import Feedback
+    from alignment_worker.ingestion.flagging import Quality
 
 _ROWS_BETWEEN_REPORTS = 2000
 _PROBLEMS = {
@@ -57,11 +71,17 @@ def run(workspace: Workspace) -> Outcome:
         Rejected(workspace.run_folder / REJECTED) as rejected,
         Staging(folder) as staging,
         Asked(folder / "asked") as asked,
+        OpenPairs(folder / "open.sqlite") as opened,
     ):
-        sources = Sources(workspace, folder)
-        reading = _Reading(workspace, staging, asked, rejected, sources)
+        forbidden = _forbidden(workspace)
+        quality = _quality(workspace, staging)
+        feedback = _feedback(workspace, parameters, staging, forbidden)
+        sources = Sources(workspace, folder, opened, quality)
+        reading = _Reading(workspace, staging, asked, rejected, sources, forbidden)
         read = reading.all(parameters.sources)
         read_from = {role: found.digest() for role, found in workspace.inputs.sources.items()}
+        if feedback:
+            read += feedback.give(opened)
         if not staging.count and not reading.logged:
             raise _nothing(workspace, read, rejected)
         before = _before(workspace)
@@ -74,22 +94,77 @@ def run(workspace: Workspace) -> Outcome:
             parameters.max_pairs_per_source,
             folder,
             workspace.run_folder / ORDINALS,
-            near=partial(embedded.fill, least_percent=parameters.similarity_percent) if embedded else None,
+            marks=_marks(quality, embedded, parameters.similarity_percent),
         )
-        counts = _write(workspace, staging, decided, rejected, before)
+        counts = _write(workspace, staging, decided, rejected, before, quality)
         counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
-        if embedded:
-            embedded.write(decided.codes)
-            counts |= _near_gold(workspace, embedded, decided, parameters.near_gold_percent)
+        counts |= _write_models(decided, feedback, quality, embedded)
+        if embedded and parameters.near_gold_percent is not None:
+            counts["nearGold"] = near_gold.flag(
+                workspace, embedded, decided.codes, parameters.near_gold_percent
+            )
     shutil.rmtree(folder)
-    counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
-    if parameters.similarity_percent is None:
-        del counts["nearDuplicate"]
+    counts |= {"read": read, "sequence": decided.sequence} | sources.counts
+    counts |= _left_out(rejected, parameters)
     if not counts["kept"] and not reading.logged:
         raise _nothing(workspace, read, rejected)
-    text = card(workspace.config, counts, {**workspace.inputs.digests, **read_from})
+    measured = feedback.by_source if feedback else {}
+    text = card(workspace.config, counts, {**workspace.inputs.digests, **read_from}, measured)
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
-    return Outcome(counts=counts)
+    return Outcome(counts=counts, by_category=measured)
+
+
+def _write_models(
+    decided: Decided, feedback: Feedback | None, quality: Quality | None, embedded: Embedded | None
+) -> dict[str, int]:
+    """What models made of the rows that stay; the counts of it."""
+    counts: dict[str, int] = {}
+    if feedback:
+        counts |= feedback.write(decided.codes) | feedback.counts
+    if quality:
+        counts |= quality.write(decided.codes)
+    if embedded:
+        embedded.write(decided.codes)
+    return counts
+
+
+def _left_out(rejected: Rejected, parameters: IngestParameters) -> dict[str, int]:
+    """By reason, but for reasons that the settings do not have."""
+    counts = rejected.counts()
+    if parameters.similarity_percent is None:
+        del counts["nearDuplicate"]
+    if parameters.filter is None or parameters.filter.action != "Drop":
+        del counts["filtered"]
+    return counts
+
+
+def _marks(
+    quality: Quality | None, embedded: Embedded | None, similarity_percent: float | None
+) -> list[Callable[[Numbers], None]]:
+    """What is flagged is looked for first, so that none of it stays in the place of its near-duplicates."""
+    return [
+        *([quality.mark] if quality else []),
+        *([partial(embedded.fill, least_percent=similarity_percent)] if embedded else []),
+    ]
+
+
+def _feedback(
+    workspace: Workspace, parameters: IngestParameters, staging: Staging, forbidden: Forbidden | None
+) -> Feedback | None:
+    logs = [source.inference_log for source in parameters.sources]
+    if not any(log and log.judge for log in logs):
+        return None
+    from alignment_worker.ingestion.feedback import Feedback  # noqa: PLC0415 - loads SciPy, a reward model torch
+
+    return Feedback(workspace, staging, forbidden)
+
+
+def _quality(workspace: Workspace, staging: Staging) -> Quality | None:
+    if "filter" not in workspace.inputs:
+        return None
+    from alignment_worker.ingestion.flagging import Quality  # noqa: PLC0415 - loads torch
+
+    return Quality(workspace, staging)
 
 
 def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded | None:
@@ -100,19 +175,17 @@ def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded 
     return Embedded(workspace, staging, folder)
 
 
-def _near_gold(
-    workspace: Workspace, embedded: Embedded, decided: Decided, least_percent: float | None
-) -> dict[str, int]:
-    if least_percent is None:
-        return {}
-    return {"nearGold": near_gold.flag(workspace, embedded, decided.codes, least_percent)}
-
-
 class _Reading:
     """The rows of all sources, in their order, into the staging."""
 
     def __init__(
-        self, workspace: Workspace, staging: Staging, asked: Asked, rejected: Rejected, sources: Sources
+        self,
+        workspace: Workspace,
+        staging: Staging,
+        asked: Asked,
+        rejected: Rejected,
+        sources: Sources,
+        forbidden: Forbidden | None,
     ) -> None:
         self.logged = 0  # prompts of logs, for which a revision needs no judgement
         self._progress = workspace.progress
@@ -120,7 +193,7 @@ class _Reading:
         self._asked = asked
         self._rejected = rejected
         self._sources = sources
-        self._forbidden = _forbidden(workspace)
+        self._forbidden = forbidden
 
     def all(self, sources: list[IngestedSource]) -> int:
         """How many rows there are."""
@@ -134,7 +207,7 @@ class _Reading:
                 if count % _ROWS_BETWEEN_REPORTS == 0:
                     self._progress.advance(0, f"reading {source.name}, {count:,} rows so far")
                 self._row(source.name, given)
-            self._staging.ends[source.name] = self._staging.count
+            self._staging.end_part(source.name)
         return count
 
     def _row(self, source: str, given: Given) -> None:
@@ -187,33 +260,46 @@ def _before(workspace: Workspace) -> _Before:
 
 
 def _write(
-    workspace: Workspace, staging: Staging, decided: Decided, rejected: Rejected, before: _Before
+    workspace: Workspace,
+    staging: Staging,
+    decided: Decided,
+    rejected: Rejected,
+    before: _Before,
+    quality: Quality | None,
 ) -> dict[str, int]:
     """pairs.jsonl, and the rest of rejected.jsonl; what they hold."""
     measured, new = Measured(), Measured()
-    per_source, source_of = dict.fromkeys(staging.ends, 0), _ranges(staging)
+    per_part = dict.fromkeys(staging.parts, 0)
     workspace.progress.begin(staging.count, "rows", "writing")
     with (workspace.run_folder / PAIRS).open("wb", buffering=1 << 20) as kept:
         for start, records, lines in staging.chunks():
             codes = decided.codes[start : start + len(records)]
             measured.add(records[codes > 0])
             new.add(records[codes > before.sequence])
-            for name, (first, end) in source_of.items():
-                part = codes[max(0, first - start) : max(0, end - start)]
-                per_source[name] += int((part > 0).sum())
-            for code, line in zip(codes.tolist(), lines, strict=True):
+            for each in staging.parts:
+                part = codes[max(0, each.rows.start - start) : max(0, each.rows.stop - start)]
+                per_part[each] += int((part > 0).sum())
+            for place, (code, line) in enumerate(zip(codes.tolist(), lines, strict=True), start):
                 if code > 0:
                     kept.write(b'{"ordinal":%d,%b' % (code, line[1:]))
+                elif code == FILTERED:
+                    assert quality is not None
+                    _aside(rejected, json.loads(line), Why.FILTERED, quality.said_of(place), line)
                 else:
                     _leave_out(code, line, decided, rejected)
             workspace.progress.advance(len(records))
     ever = {"pairsEver": before.pairs_ever + new.pairs, "unpairedEver": before.unpaired_ever + new.unpaired}
-    return measured.counts() | ever | {f"source/{name}": count for name, count in per_source.items()}
+    return measured.counts() | ever | _by_source(per_part)
 
 
-def _ranges(staging: Staging) -> dict[str, tuple[int, int]]:
-    starts = [0, *staging.ends.values()]
-    return {name: (start, end) for (name, end), start in zip(staging.ends.items(), starts, strict=False)}
+def _by_source(per_part: Mapping[Part, int]) -> dict[str, int]:
+    """What stays of each source, and how much of that its judge made."""
+    counts: Counter[str] = Counter()
+    for part, count in per_part.items():
+        counts[f"source/{part.source}"] += count
+        if part.judged:
+            counts[f"judged/{part.source}"] += count
+    return dict(counts)
 
 
 def _leave_out(code: int, line: bytes, decided: Decided, rejected: Rejected) -> None:
@@ -227,6 +313,10 @@ def _leave_out(code: int, line: bytes, decided: Decided, rejected: Rejected) -> 
         problem = (
             f"{verb} the one of ordinal {first}" if first > 0 else f"{verb} one before it, which is left out"
         )
+    _aside(rejected, row, why, problem, line)
+
+
+def _aside(rejected: Rejected, row: Mapping[str, Any], why: Why, problem: str, line: bytes) -> None:
     rejected.add(row["source"], row["file"], row["line"], why, problem, line)
 
 

@@ -22,7 +22,7 @@ from alignment_worker.store import MANIFEST, Places, SealedFolder
 
 # The settings that ask for checkable prompts of a role.
 _VERIFIER = {"prompts": "judge", "heldOutPrompts": "evaluation.comparison.judge, or judge"}
-_MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL, InputKind.EMBEDDING_MODEL)
+_MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL, InputKind.EMBEDDING_MODEL, InputKind.FILTER_MODEL)
 _SOURCES = (InputKind.PAIRS, InputKind.INFERENCE_LOG)
 
 

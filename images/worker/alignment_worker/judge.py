@@ -18,7 +18,7 @@ from alignment_api.stage import JudgeParameters
 from alignment_worker import judge_categories, length_penalty, llm_ranking, rows, short_correct, unseen
 from alignment_worker.artifacts import BEST, PAIRS, SAMPLES
 from alignment_worker.failures import NoWorkDoneError
-from alignment_worker.llm_judge import LLMJudge
+from alignment_worker.llm_judge import LLMJudge, seat
 from alignment_worker.pairing import best_of, choose
 from alignment_worker.scoring import Question, scorer
 from alignment_worker.store import Outcome
@@ -87,7 +87,7 @@ def _compared(
 ) -> tuple[list[list[float]], Outcome]:
     """By an LLM, which sees two answers at a time."""
     assert parameters.judge.llm is not None
-    judge = LLMJudge(workspace, parameters.judge.llm, "judge")
+    judge = LLMJudge(parameters.judge.llm, seat(workspace, "judge"), workspace.progress)
     checked = unseen.checked(workspace, judge, "judge", parameters.confidence_percent)
     scores = llm_ranking.scores(judge, samples, workspace.progress)
     confidence = parameters.confidence_percent / 100

@@ -44,7 +44,11 @@ def reported(*some: ByCategory) -> tuple[dict[str, dict[str, Measurement]], dict
 
 
 def refuse_if_against_people(
-    what: str, leads: Mapping[str, Sequence[float]], confidence: float, remedy: str
+    what: str,
+    leads: Mapping[str, Sequence[float]],
+    confidence: float,
+    remedy: str,
+    labels: str = "spec.datasets",
 ) -> None:
     """`leads`: by category, what the chosen answer of each pair leads by; below 0 it lost.
 
@@ -64,5 +68,5 @@ def refuse_if_against_people(
     raise JudgeStaleError(
         f"{what} goes against people in some category. Of the pairs that it decides it prefers the chosen answer in "
         f"{told}{more}, which is less than chance (below {level:.2g}). {remedy} Or look whether chosen and rejected "
-        "are the right way round there in spec.datasets."
+        f"are the right way round there in {labels}."
     )

@@ -14,7 +14,7 @@ import openai
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
-from alignment_api.judges import API_KEY_VARIABLES, LLM
+from alignment_api.judges import LLM
 from alignment_worker import llm_question
 from alignment_worker.failures import InvalidConfigError, JudgeRefusedError, JudgeSilentError
 from alignment_worker.llm_question import Message
@@ -66,12 +66,12 @@ class _Answer(BaseModel):
 
 
 class Endpoint:
-    """Of one judge. `field` is where the spec names it. Use it as an asynchronous context."""
+    """Of one judge, which the spec names at `field`; `key_variable` has its key. Use it as an asynchronous context."""
 
-    def __init__(self, llm: LLM, role: str, field: str) -> None:
+    def __init__(self, llm: LLM, key_variable: str, field: str) -> None:
         self._llm = llm
         self._field = field
-        self._key = _key(llm, role, field)
+        self._key = _key(llm, key_variable, field)
         # What some servers and models do not take; each is left out from the first refusal on.
         self._wishes: dict[str, Any] = {
             "response_format": llm_question.SCHEMA,
@@ -166,11 +166,11 @@ class Endpoint:
         )
 
 
-def _key(llm: LLM, role: str, field: str) -> str:
+def _key(llm: LLM, key_variable: str, field: str) -> str:
     """Raises InvalidConfigError if there should be one and is none."""
     if llm.api_key_secret_ref is None:
         return ""
-    found = os.environ.get(API_KEY_VARIABLES[role], "").strip()
+    found = os.environ.get(key_variable, "").strip()
     if not found:
         secret = llm.api_key_secret_ref
         raise InvalidConfigError(

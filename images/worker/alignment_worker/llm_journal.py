@@ -1,7 +1,9 @@
 """The journal of an LLM judge's replies: each is written down before it counts, and none is bought twice.
 
-`judgements/ROLE.jsonl` in the stage's folder, a line for each reply. A retry goes on from it, and so does a second pod,
-which waits until the first has let go. It goes when the stage is sealed.
+A line for each reply. A retry goes on from it, and so does a second pod, which waits until the first has let go.
+
+Of a cycle's stage it is `judgements/ROLE.jsonl` in the stage's folder, and goes when that is sealed. Of a dataset's
+source it is `judgements/SOURCE.jsonl` beside its revisions, and each refresh goes on from what the others bought.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +32,7 @@ class Reply:
     """To one request. `preferred` None: `problem` says why, REFUSED or what is wrong with `text`.
 
     `key` is the digest of what was asked; `text` is kept of replies that are invalid, shortened; `tokens` were read and
-    written.
+    written; `buyer` asked for it.
     """
 
     key: str
@@ -38,15 +40,21 @@ class Reply:
     problem: str = ""
     text: str = ""
     tokens: int = 0
+    buyer: str = ""
 
 
 class Journal:
-    """Holds the file alone while it is open. `waiting` is called while another pod has it."""
+    """Holds the file alone while it is open. `waiting` is called while another pod has it.
 
-    def __init__(self, file: Path, waiting: Callable[[], None] = lambda: None) -> None:
+    `buyer`: who asks now; where several share a journal, each has a budget of its own.
+    """
+
+    def __init__(self, file: Path, waiting: Callable[[], None] = lambda: None, buyer: str = "") -> None:
         self._file = file
         self._waiting = waiting
+        self._buyer = buyer
         self._known: dict[str, Reply] = {}
+        self.requests = self.tokens = 0  # that the buyer has paid for
         self._written = self._durable = 0  # replies, by this process
 
     def __enter__(self) -> Self:
@@ -75,7 +83,7 @@ class Journal:
 
         Replies that come while one is being made durable share the next turn, and nobody's requests wait for the disk.
         """
-        self._stream.write(json.dumps(asdict(reply)).encode() + b"\n")
+        self._stream.write(_line(reply))
         self._stream.flush()
         self._written += 1
         mine = self._written
@@ -84,16 +92,25 @@ class Journal:
                 there = self._written
                 await asyncio.to_thread(os.fsync, self._stream.fileno())
                 self._durable = there
+        self._note(reply)
+
+    def keep_only(self, keys: Collection[str]) -> None:
+        """Lets go of all other replies, for good; whole and durable, or as before. Raises OSError."""
+        kept = [reply for key, reply in self._known.items() if key in keys]
+        if len(kept) == len(self._known):
+            return
+        new = self._file.with_name(f".{self._file.name}.new")
+        with new.open("wb") as stream:
+            stream.writelines(_line(reply) for reply in kept)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(self._file)
+
+    def _note(self, reply: Reply) -> None:
         self._known[reply.key] = reply
-
-    @property
-    def requests(self) -> int:
-        """All that were ever answered in this stage."""
-        return len(self._known)
-
-    @property
-    def tokens(self) -> int:
-        return sum(reply.tokens for reply in self._known.values())
+        if reply.buyer == self._buyer:
+            self.requests += 1
+            self.tokens += reply.tokens
 
     def _lock(self) -> None:
         while True:
@@ -116,6 +133,7 @@ class Journal:
 
     def _read(self) -> None:
         """What stands behind the last whole line is of a pod that was killed while it wrote."""
+        self._known, self.requests, self.tokens = {}, 0, 0
         self._stream.seek(0)
         whole = 0
         for line in self._stream:
@@ -125,7 +143,11 @@ class Journal:
                 reply = None
             if reply is None:
                 break
-            self._known[reply.key] = reply
+            self._note(reply)
             whole += len(line)
         self._stream.truncate(whole)
         self._stream.seek(0, os.SEEK_END)
+
+
+def _line(reply: Reply) -> bytes:
+    return json.dumps(asdict(reply)).encode() + b"\n"

@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from alignment_api import digests
-from alignment_api.judges import LLM
+from alignment_api.judges import API_KEY_VARIABLES, LLM
 from alignment_api.measurements import FIRST_PREFERRED, LONGER_PREFERRED, ORDER_AGREEMENT, Measurement
 from alignment_worker import judge_categories, llm_question
 from alignment_worker.failures import Interrupted, JudgeBudgetError, JudgeUnusableError, WorkerError
 from alignment_worker.interruption import run_interruptibly
 from alignment_worker.llm_journal import REFUSED, Journal, Reply
 from alignment_worker.llm_question import InvalidReplyError, Message, Preferred
+from alignment_worker.progress import Progress
 from alignment_worker.rows import Prompt
 from alignment_worker.statistics import judge_bias
 from alignment_worker.statistics.judge_bias import Order
@@ -45,6 +47,22 @@ class Matchup:
     category: str | None = None
 
 
+@dataclass(frozen=True)
+class Seat:
+    """Where a judge sits: the spec's field, the environment's variable with its key, its journal, and who buys."""
+
+    field: str
+    key_variable: str
+    journal: Path
+    buyer: str = ""
+
+
+def seat(workspace: Workspace, role: str) -> Seat:
+    """Of a cycle's stage; `role` is `judge` or `comparisonJudge`."""
+    journal = workspace.stage_folder / "judgements" / f"{role}.jsonl"
+    return Seat(_FIELDS[role], API_KEY_VARIABLES[role], journal)
+
+
 @dataclass
 class _Work:
     """What is asked of the endpoint, and what came of it: the two orders of each matchup."""
@@ -57,19 +75,22 @@ class _Work:
 
 
 class LLMJudge:
-    """`role` is `judge` or `comparisonJudge`. Raises InvalidConfigError if its key is missing."""
+    """Raises InvalidConfigError if its key is missing."""
 
-    def __init__(self, workspace: Workspace, llm: LLM, role: str) -> None:
+    def __init__(self, llm: LLM, seat: Seat, progress: Progress) -> None:
         from alignment_worker.llm_endpoint import Endpoint  # noqa: PLC0415 - half a second that other judges do not need
 
         self._llm = llm
-        self._field = _FIELDS[role]
-        self._endpoint = Endpoint(llm, role, self._field)
+        self._field = seat.field
+        self._endpoint = Endpoint(llm, seat.key_variable, self._field)
         self._journal = Journal(
-            workspace.stage_folder / "judgements" / f"{role}.jsonl",
-            waiting=lambda: workspace.progress.begin(0, "judgements", "another pod judges; waiting for it"),
+            seat.journal,
+            waiting=lambda: progress.begin(0, "judgements", "another pod judges; waiting for it"),
+            buyer=seat.buyer,
         )
-        self._progress = workspace.progress
+        self._buyer = seat.buyer
+        self._used: dict[str, Reply] = {}  # by key, whoever bought them
+        self._progress = progress
         self._orders: list[Order] = []
         self._categories: list[str | None] = []
         self._judged = self._unusable = self._refused = self._under_way = 0
@@ -79,34 +100,29 @@ class LLMJudge:
 
         Raises JudgeBudgetError, JudgeRefusedError, JudgeUnusableError, JudgeSilentError, Interrupted, OSError.
         """
-        work = _Work([each for each in matchups if each.first != each.second], done)
-        for _ in range(len(matchups) - len(work.matchups)):
-            done()
-        with self._journal:
-            run_interruptibly(self._all(work))
+        work = self._worked(matchups, done)
         if work.failure is not None:
             raise work.failure
-        if work.stopping:
-            raise Interrupted
-        self._refuse_if_unusable(enough=1)
-        orders = iter([_order(work, index) for index in range(len(work.matchups))])
-        found: list[float] = []
-        for matchup in matchups:
-            if matchup.first == matchup.second:
-                found.append(0.5)
-            else:
-                order = next(orders)
-                self._orders.append(order)
-                self._categories.append(matchup.category)
-                found.append(order.share)
-        return found
+        return [share for share in self._shares(matchups, work) if share is not None]
+
+    def affordable(self, matchups: Sequence[Matchup], done: Callable[[], None]) -> list[float | None]:
+        """The same, but a budget that is reached ends the asking: None of what it left over. Raises the others."""
+        work = self._worked(matchups, done)
+        if work.failure is not None and not isinstance(work.failure, JudgeBudgetError):
+            raise work.failure
+        return self._shares(matchups, work)
+
+    def forget_others(self) -> None:
+        """Of the journal stays what was asked here. Raises as `shares` does of the store."""
+        with self._journal:
+            self._journal.keep_only(self._used.keys())
 
     def counts(self) -> dict[str, int]:
-        """Of the whole stage, earlier attempts included."""
+        """Of the whole stage, earlier attempts included; of what a dataset's other refreshes bought, what is used."""
         return {
             "judgements": self._judged,
-            "judgeRequests": self._journal.requests,
-            "judgeTokens": self._journal.tokens,
+            "judgeRequests": len(self._used),
+            "judgeTokens": sum(reply.tokens for reply in self._used.values()),
             "refusals": self._refused,
             "invalidReplies": self._unusable - self._refused,
         }
@@ -127,10 +143,37 @@ class LLMJudge:
             for category, orders in groups.items()
         }
 
+    def _worked(self, matchups: Sequence[Matchup], done: Callable[[], None]) -> _Work:
+        work = _Work([each for each in matchups if each.first != each.second], done)
+        for _ in range(len(matchups) - len(work.matchups)):
+            done()
+        with self._journal:
+            run_interruptibly(self._all(work))
+        if work.failure is None or isinstance(work.failure, JudgeBudgetError):
+            if work.stopping:
+                raise Interrupted
+            self._refuse_if_unusable(enough=1)
+        return work
+
+    def _shares(self, matchups: Sequence[Matchup], work: _Work) -> list[float | None]:
+        asked = iter(range(len(work.matchups)))
+        found: list[float | None] = []
+        for matchup in matchups:
+            if matchup.first == matchup.second:
+                found.append(0.5)
+                continue
+            order = _order(work, next(asked))
+            if order is not None:
+                self._orders.append(order)
+                self._categories.append(matchup.category)
+            found.append(None if order is None else order.share)
+        return found
+
     async def _all(self, work: _Work) -> None:
         self._turn = asyncio.Condition()
         async with self._endpoint:
-            places = ((index, turned) for index in range(len(work.matchups)) for turned in (False, True))
+            # What is known first: a budget that is reached leaves over only what would cost something.
+            places = iter(sorted(_places(work), key=lambda place: not self._knows(work, *place)))
             count = min(self._llm.max_concurrency, 2 * len(work.matchups))
             askers = [asyncio.create_task(self._some(work, places)) for _ in range(count)]
             try:
@@ -168,15 +211,22 @@ class LLMJudge:
             self._refuse_if_unusable(_ENOUGH, f"; the last: {reply.problem}: {reply.text}")
         return reply
 
+    def _knows(self, work: _Work, index: int, turned: bool) -> bool:
+        return self._journal.get(self._key(_question(self._llm, work.matchups[index], turned))) is not None
+
+    def _key(self, asked: list[Message]) -> str:
+        return digests.of_json([self._llm.base_url, self._llm.model, asked])
+
     async def _reply(self, asked: list[Message]) -> Reply:
-        key = digests.of_json([self._llm.base_url, self._llm.model, asked])
-        known = self._journal.get(key)
-        if known is not None:
-            return known
-        async with self._affordable():
-            said = await self._endpoint.ask(asked)
-            reply = Reply(key, **_read(said.text, refused=said.refused), tokens=said.tokens)
-            await self._journal.add(reply)
+        key = self._key(asked)
+        reply = self._journal.get(key)
+        if reply is None:
+            async with self._affordable():
+                said = await self._endpoint.ask(asked)
+                read = _read(said.text, refused=said.refused)
+                reply = Reply(key, **read, tokens=said.tokens, buyer=self._buyer)
+                await self._journal.add(reply)
+        self._used[key] = reply
         return reply
 
     @asynccontextmanager
@@ -238,7 +288,14 @@ def _read(text: str, *, refused: bool) -> dict[str, Any]:
         return {"preferred": None, "problem": str(error), "text": text[:_KEPT_WORDS]}
 
 
-def _order(work: _Work, index: int) -> Order:
+def _places(work: _Work) -> Iterator[tuple[int, bool]]:
+    return ((index, turned) for index in range(len(work.matchups)) for turned in (False, True))
+
+
+def _order(work: _Work, index: int) -> Order | None:
+    """None where an order was not asked."""
+    if not ((index, False) in work.replies and (index, True) in work.replies):
+        return None
     matchup = work.matchups[index]
     return Order(
         shown_first=work.replies[index, False].preferred,

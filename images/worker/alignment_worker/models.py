@@ -130,15 +130,33 @@ def load_weights(role: str, folder: Path, dtype: Any, layout: Any = None) -> Any
     return _loaded(role, folder, AutoModelForCausalLM, dtype, layout=layout)
 
 
+def classifies(role: str, folder: Path) -> bool:
+    """Whether it is a sequence classifier; else it is a causal language model. Raises InvalidModelError."""
+    _check_files(role, folder)
+    if _classifies(folder):
+        return True
+    if any("ForCausalLM" in name for name in _architectures(folder)):
+        return False
+    raise InvalidModelError(
+        f"{role}: {folder} is {', '.join(_architectures(folder)) or 'of no stated architecture'}; name a sequence "
+        "classifier or a causal language model"
+    )
+
+
 def load_reward_model(role: str, folder: Path) -> ScoringModel:
     """Raises InvalidModelError."""
+    return load_classifier(role, folder)
+
+
+def load_classifier(role: str, folder: Path, labels: tuple[int, ...] = (1,)) -> ScoringModel:
+    """With so many labels; with one alone it is a reward model. Raises InvalidModelError."""
     from transformers import AutoModelForSequenceClassification  # noqa: PLC0415
 
     from alignment_worker.precision import device, dtype_of  # noqa: PLC0415
 
     _check_files(role, folder)
     config = _config(role, folder)
-    _check_labels(role, folder, config)
+    _check_labels(role, folder, config, labels)
     where = device()
     model = _loaded(role, folder, AutoModelForSequenceClassification, dtype_of("Auto", where)).to(where)
     text_config = config.get_text_config()
@@ -291,16 +309,17 @@ def _config(role: str, folder: Path) -> Any:
         ) from error
 
 
-def _check_labels(role: str, folder: Path, config: Any) -> None:
+def _check_labels(role: str, folder: Path, config: Any, labels: tuple[int, ...] = (1,)) -> None:
     if not _classifies(folder):
         raise InvalidModelError(
             f"{role}: {folder} is {', '.join(_architectures(folder) or ['of no stated architecture'])}, not a "
             "sequence classifier; a reward model needs one with a single label"
         )
-    if config.num_labels != 1:
-        raise InvalidModelError(
-            f"{role}: {folder} has {config.num_labels} labels; a reward model needs exactly one (num_labels=1)"
+    if config.num_labels not in labels:
+        needed = (
+            "a reward model needs exactly one (num_labels=1)" if labels == (1,) else "one or two are needed"
         )
+        raise InvalidModelError(f"{role}: {folder} has {config.num_labels} labels; {needed}")
 
 
 def _classifies(folder: Path) -> bool:

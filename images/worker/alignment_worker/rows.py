@@ -28,6 +28,8 @@ MAX_CATEGORY_BYTES = 320  # of all names together: sixteen of 20 characters fit 
 Message = dict[str, str]
 Prompt = str | list[Message]
 
+_LABELLED_BY, _JUDGE = "labelled_by", "judge"  # of a pair that no person judged
+
 BOM = b"\xef\xbb\xbf"
 _BINARY = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK": "zip", b"BZ": "bzip2"}
 
@@ -67,11 +69,14 @@ class Pair:
     chosen_ids: list[int] | None = None
     rejected_ids: list[int] | None = None
     category: str | None = None
+    by_judge: bool = False  # no person's label, but a judge's
 
     def columns(self) -> dict[str, Any]:
         """By the names that it is read from again."""
         columns = {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
-        return columns if self.category is None else {**columns, "category": self.category}
+        if self.category is not None:
+            columns["category"] = self.category
+        return {**columns, _LABELLED_BY: _JUDGE} if self.by_judge else columns
 
 
 @dataclass(frozen=True)
@@ -279,7 +284,8 @@ def pair_of(raw: Raw) -> Pair:
         raise RowProblemError("`chosen` is a list of messages but `prompt` a string; give both as messages")
     if chosen == rejected:
         raise RowProblemError("`chosen` equals `rejected`, and such a pair teaches nothing; take it out")
-    return Pair(raw.number, prompt, chosen, rejected, category=category_if_any(columns))
+    by_judge = columns.get(_LABELLED_BY) == _JUDGE
+    return Pair(raw.number, prompt, chosen, rejected, category=category_if_any(columns), by_judge=by_judge)
 
 
 def where(path: Path) -> str:

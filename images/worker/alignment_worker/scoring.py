@@ -12,6 +12,7 @@ from alignment_api.judges import ComparisonJudge
 from alignment_worker import graders, models, prompts
 from alignment_worker.failures import InvalidModelError, InvalidRowError
 from alignment_worker.models import ScoringModel
+from alignment_worker.padding import Padding
 from alignment_worker.progress import Progress
 from alignment_worker.rows import Prompt
 from alignment_worker.workspace import Workspace
@@ -81,6 +82,7 @@ class RewardModel:
         self._role = role
         self._batch_size = batch_size
         self._judge: ScoringModel = models.load_reward_model(role, folder)
+        self._padding = Padding(self._judge.model)
 
     def scores(self, questions: Sequence[Question], progress: Progress | None = None) -> list[float]:
         encoded = [self._encode(question) for question in questions]
@@ -118,11 +120,11 @@ class RewardModel:
         return tuple(ids)
 
     def _score(self, sequences: Sequence[Sequence[int]]) -> list[float]:
-        """Padded on the right, as classifiers are trained; the model takes the last token that is not padding."""
+        """Padded on the right, as classifiers are trained."""
         import torch  # noqa: PLC0415 - a verifier needs none
 
         model: Any = self._judge.model
-        pad = self._pad_id(sequences)
+        pad = self._padding.id_for(sequences)
         longest = max(map(len, sequences))
         ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in sequences], device=model.device)
         mask = torch.tensor(
@@ -134,14 +136,3 @@ class RewardModel:
             raise InvalidModelError(f"{self._role}: the reward model gives scores that are not finite")
         scores: list[float] = logits.tolist()
         return scores
-
-    def _pad_id(self, sequences: Sequence[Sequence[int]]) -> int:
-        """The model's own, which it looks for; if it names none, an id that is in no sequence of this batch."""
-        config = self._judge.model.config.get_text_config()
-        if config.pad_token_id is None or self._pads_by_us:
-            self._pads_by_us = True
-            used = {token for row in sequences for token in row}
-            config.pad_token_id = next(token for token in range(config.vocab_size) if token not in used)
-        return int(config.pad_token_id)
-
-    _pads_by_us = False

@@ -155,7 +155,7 @@ def _agreement(leads: Sequence[float], confidence: float) -> Measurement:
 def newest_pairs(
     inputs: Inputs, seen: Collection[str] = (), reads: Callable[[Question], bool] = lambda _: True
 ) -> list[Labelled]:
-    """At most MOST pairs of the datasets whose prompt has none of the marks in `seen`, one of each prompt.
+    """At most MOST pairs that people judged, one of each prompt; none whose mark is in `seen`.
 
     The newest of a dataset is its last row; several datasets take turns. Raises InvalidRowError, and what `reads` and
     `Inputs.file` raise.
@@ -164,7 +164,7 @@ def newest_pairs(
     found = []
     for pair, where in _newest_first(inputs):
         marked = mark(pair.prompt)
-        if marked in used:
+        if marked in used or pair.by_judge:
             continue
         both = questions(pair, where)
         if reads(both[0]) and reads(both[1]):
@@ -190,9 +190,12 @@ def margins(judge: RewardModel, pairs: Sequence[tuple[Question, Question]]) -> l
     return [chosen - rejected for chosen, rejected in zip(scores[::2], scores[1::2], strict=True)]
 
 
-def refuse_if_stale(what: str, accuracy: Measurement, remedy: str, limit: float = LIMIT_PERCENT) -> None:
-    """`accuracy` and `limit`: in percent. Raises JudgeStaleError unless it is shown to be above; too few pairs show
-    nothing, and pass.
+def refuse_if_stale(
+    what: str, accuracy: Measurement, remedy: str, limit: float = LIMIT_PERCENT, labels: str = "spec.datasets"
+) -> None:
+    """`accuracy` and `limit`: in percent; `labels`: where they are from.
+
+    Raises JudgeStaleError unless it is shown to be above; too few pairs show nothing, and pass.
     """
     if accuracy.n < FEWEST or accuracy.low is None or accuracy.low > limit:
         return
@@ -200,5 +203,5 @@ def refuse_if_stale(what: str, accuracy: Measurement, remedy: str, limit: float 
         f"{what} prefers the chosen answer in {accuracy.estimate:.1f} % [{accuracy.low:.1f}, {accuracy.high:.1f}] of "
         f"{accuracy.n} pairs that it has not seen. The lower end must be above {limit:g} %, or its judgements "
         f"are little more than chance. {remedy} Or look whether chosen and rejected are the right way round in "
-        "spec.datasets."
+        f"{labels}."
     )

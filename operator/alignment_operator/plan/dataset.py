@@ -7,9 +7,11 @@ from datetime import datetime
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, Reason, updated
+from alignment_api.curation import QualityFilter
 from alignment_api.cycle_status import StageStatus
 from alignment_api.dataset import (
     MAX_REVISIONS,
+    JudgeStatistics,
     PreferenceDatasetSpec,
     PreferenceDatasetStatus,
     Revision,
@@ -17,9 +19,12 @@ from alignment_api.dataset import (
     Source,
     Statistics,
 )
+from alignment_api.measurements import JUDGE_ACCURACY, ORDER_AGREEMENT
 from alignment_api.pods import PodDefaults
+from alignment_api.sources import InferenceLog
 from alignment_api.stage import (
     IngestedFiles,
+    IngestedFilter,
     IngestedLog,
     IngestedProject,
     IngestedSource,
@@ -28,6 +33,7 @@ from alignment_api.stage import (
     InputKind,
     Stage,
     StageConfig,
+    StageResult,
 )
 from alignment_api.uris import join
 from alignment_operator import schedules
@@ -151,15 +157,12 @@ def _config(
     assert ingest.started_at is not None
     started = instants.parse(ingest.started_at).strftime("%Y%m%dT%H%M%SZ")
     owner, curation = observed.owner, spec.curation
+    prefix = names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid)
     return StageConfig(
         stage=Stage.INGEST,
         owner_uid=owner.uid,
         iteration=number,
-        output=join(
-            names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid),
-            "revisions",
-            f"{number}-{started}",
-        ),
+        output=join(prefix, "revisions", f"{number}-{started}"),
         inputs=_inputs(spec, observed.status.revision),
         parameters=IngestParameters(
             sources=[_read(source) for source in spec.sources],
@@ -169,9 +172,20 @@ def _config(
             near_gold_percent=(
                 curation.contamination.min_similarity_percent if curation.contamination else None
             ),
+            filter=_filter(curation.filter) if curation.filter else None,
+            judgements=names.judgements_prefix(prefix) if _asks_an_llm(spec) else None,
         ),
         seed=0,
     )
+
+
+def _filter(asked: QualityFilter) -> IngestedFilter:
+    return IngestedFilter(flag_below=asked.flag_below, action=asked.action)
+
+
+def _asks_an_llm(spec: PreferenceDatasetSpec) -> bool:
+    logs = [source.inference_log for source in spec.sources]
+    return any(log and log.judge and log.judge.llm for log in logs)
 
 
 def _inputs(spec: PreferenceDatasetSpec, base: Revision | None) -> dict[str, Input]:
@@ -184,14 +198,25 @@ def _inputs(spec: PreferenceDatasetSpec, base: Revision | None) -> dict[str, Inp
             inputs[f"source/{source.name}"] = Input(
                 uri=source.inference_log.uri, kind=InputKind.INFERENCE_LOG
             )
+            inputs |= _inputs_of_judge(source.name, source.inference_log)
     contamination = spec.curation.contamination
     for number, uri in enumerate(contamination.gold_sets if contamination else ()):
         inputs[f"goldSet/{number}"] = Input(uri=uri, kind=InputKind.PROMPTS)
+    if spec.curation.filter is not None:
+        inputs["filter"] = Input(uri=spec.curation.filter.model, kind=InputKind.FILTER_MODEL)
     if spec.curation.embedding is not None:
         inputs["embedding"] = Input(uri=spec.curation.embedding.model, kind=InputKind.EMBEDDING_MODEL)
     if base is not None and base.sequence is not None:
         inputs["base"] = Input(uri=base.uri, kind=InputKind.STAGE, digest=base.digest)
     return inputs
+
+
+def _inputs_of_judge(name: str, log: InferenceLog) -> dict[str, Input]:
+    if log.judge and log.judge.reward_model and log.judge.reward_model.uri:
+        return {f"judge/{name}": Input(uri=log.judge.reward_model.uri, kind=InputKind.REWARD_MODEL)}
+    if log.judge and log.judge.verifier:
+        return {f"verifier/{name}": Input(uri=log.judge.verifier.prompts, kind=InputKind.CHECKABLE_PROMPTS)}
+    return {}
 
 
 def _read(source: Source) -> IngestedSource:
@@ -210,6 +235,7 @@ def _read(source: Source) -> IngestedSource:
             feedback=log.feedback is not False,
             sample_percent=log.sample_percent or 100.0,
             credentials_secret_ref=log.credentials_secret_ref,
+            judge=log.judge,
         )
         if log
         else None,
@@ -260,7 +286,7 @@ def _after(
         "rows": rows,
         "pairs": rows.kept - unpaired,
         "unpaired": unpaired,
-        "statistics": _statistics(counts),
+        "statistics": _statistics(ingest.result),
     }
     status = status.model_copy(update=known)
     return status, (Event("Ingested", f"revision {last.number}: {_held(status)}"),)
@@ -287,7 +313,8 @@ def _length_bias(ingest: StageStatus, spec: PreferenceDatasetSpec) -> str | None
     )
 
 
-def _statistics(counts: Mapping[str, int]) -> Statistics:
+def _statistics(result: StageResult) -> Statistics:
+    counts = result.counts
     percent = _longer_chosen(counts)
     by_source = {
         key.removeprefix("source/"): count for key, count in counts.items() if key.startswith("source/")
@@ -301,6 +328,18 @@ def _statistics(counts: Mapping[str, int]) -> Statistics:
         open_pairs=counts.get("openPairs"),
         pushed=counts.get("pushed"),
         near_gold=counts.get("nearGold"),
+        flagged=counts.get("flagged"),
+        judges=[
+            JudgeStatistics(
+                source=(name := key.removeprefix("judged/")),
+                pairs=count,
+                agreement=result.by_category.get(name, {}).get(JUDGE_ACCURACY),
+                order_agreement=result.by_category.get(name, {}).get(ORDER_AGREEMENT),
+                contested=counts.get(f"contested/{name}"),
+            )
+            for key, count in counts.items()
+            if key.startswith("judged/")
+        ],
     )
 
 
@@ -311,6 +350,7 @@ def _left_out(rows: Rows) -> int:
         rows.near_duplicate,
         rows.contaminated,
         rows.conflicting,
+        rows.filtered,
         rows.capped,
     )
     return sum(count or 0 for count in reasons)

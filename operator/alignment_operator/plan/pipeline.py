@@ -11,8 +11,8 @@ from alignment_api.cycle_status import Iteration
 from alignment_api.evidence import Evidence
 from alignment_api.judges import ComparisonJudge, trained_here
 from alignment_api.ppo import PPO
-from alignment_api.signature import Signature
 from alignment_api.prompts import asks_datasets
+from alignment_api.signature import Signature
 from alignment_api.stage import (
     SIGNED_ROLES,
     CompareParameters,

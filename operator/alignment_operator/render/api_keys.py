@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alignment_api.judges import API_KEY_VARIABLES, ComparisonJudge
+from alignment_api.judges import API_KEY_VARIABLES, ComparisonJudge, SecretKey
 from alignment_api.sources import credentials_prefix, token_variable
 from alignment_api.stage import (
     CompareParameters,
@@ -30,10 +30,10 @@ def api_keys(config: StageConfig) -> list[dict[str, Any]]:
     ] + [
         {
             "name": token_variable(index),
-            "valueFrom": {"secretKeyRef": source.label_studio.token_secret_ref.to_wire()},
+            "valueFrom": {"secretKeyRef": reference.to_wire()},
         }
         for index, source in enumerate(_sources(config))
-        if source.label_studio is not None
+        if (reference := _secret(source)) is not None
     ]
 
 
@@ -47,6 +47,14 @@ def credentials(config: StageConfig) -> list[dict[str, Any]]:
         for index, source in enumerate(_sources(config))
         if source.credentials is not None
     ]
+
+
+def _secret(source: IngestedSource) -> SecretKey | None:
+    """Of its server, or of its judge's endpoint."""
+    if source.label_studio is not None:
+        return source.label_studio.token_secret_ref
+    judge = source.inference_log.judge if source.inference_log else None
+    return judge.llm.api_key_secret_ref if judge and judge.llm else None
 
 
 def _sources(config: StageConfig) -> list[IngestedSource]:

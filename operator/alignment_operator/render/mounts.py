@@ -72,7 +72,10 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
 
 def _read(config: StageConfig) -> list[str]:
     """URIs of the inputs; `collect` has none, and reads the cycle's folder."""
-    prefixes = [config.parameters.cycle_prefix] if isinstance(config.parameters, CollectParameters) else []
+    parameters = config.parameters
+    prefixes = [parameters.cycle_prefix] if isinstance(parameters, CollectParameters) else []
+    if isinstance(parameters, IngestParameters) and parameters.judgements:
+        prefixes.append(parameters.judgements)
     return [*(input_.uri for input_ in config.inputs.values()), *prefixes]
 
 
@@ -84,7 +87,8 @@ class _Place:
 
 
 def _places(config: StageConfig) -> list[_Place]:
-    """The stage's own folder; for `promote` the ledger and what it signs too, for `collect` all iterations.
+    """The stage's own folder; for `promote` the ledger and what it signs too, for `collect` all iterations: what they
+    are there for. For `ingest` with an LLM as judge its judgements, which outlive a refresh.
 
     kubelet gives the last folder of a subPath the mode of its volume, and those above it to root alone, so folders in
     which `collect` will delete are mounted too, from the top, by whoever makes them (kubernetes/kubernetes#97460).
@@ -98,8 +102,8 @@ def _places(config: StageConfig) -> list[_Place]:
         case PromoteParameters(cycle_prefix=prefix, evidence=evidence):
             signed = [_in_its_claim(evidence.candidate_uri)] if config.signature else []
             return [*_above(config), own, _in_its_claim(names.ledger_prefix(prefix)), *signed]
-        case IngestParameters():
-            return [own]
+        case IngestParameters(judgements=judgements):
+            return [own, *([_in_its_claim(judgements)] if judgements else [])]
         case _:
             return [*_above(config), own]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from alignment_api.measurements import JUDGE_ACCURACY, Measurement
+from alignment_api.sources import LogJudge
 from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
 from alignment_worker.artifacts import PAIRS
 from alignment_worker.ingestion.near_gold import NEAR_GOLD
@@ -23,12 +25,18 @@ _REASONS = {
     "duplicate": "equal, up to white space and Unicode's NFKC, to one that is kept",
     "nearDuplicate": "prompt and answers are alike to those of one that is kept, by embedding",
     "conflicting": "the same answers are judged both ways",
+    "filtered": "the filter flags the chosen, or the good, answer",
     "capped": "more than maxPairsPerSource",
 }
 
 
-def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, Digest]) -> str:
-    """Markdown."""
+def card(
+    config: StageConfig,
+    counts: Mapping[str, int],
+    digests: Mapping[str, Digest],
+    measured: Mapping[str, Mapping[str, Measurement]],
+) -> str:
+    """Markdown. `measured`: of judges, by source."""
     parameters = config.parameters
     assert isinstance(parameters, IngestParameters)
     differing = counts["longerChosen"] + counts["shorterChosen"]
@@ -87,6 +95,8 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             *near_gold,
             "",
             *model,
+            *_filter(config, parameters, counts, digests),
+            *_judges(config, parameters, counts, measured),
             f"The longer answer is chosen in {share} of the {differing} pairs whose answers differ by more than 10 % "
             f"in length. Median lengths in characters: prompt {counts['medianPromptCharacters']}, answer "
             f"{counts['medianCompletionCharacters']}.",
@@ -99,6 +109,69 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             "",
         ]
     )
+
+
+def _filter(
+    config: StageConfig,
+    parameters: IngestParameters,
+    counts: Mapping[str, int],
+    digests: Mapping[str, Digest],
+) -> list[str]:
+    if parameters.filter is None:
+        return []
+    left_out = f"{counts['filtered']} are left out" if "filtered" in counts else "they stay"
+    return [
+        f"Filtered by {_code(config.inputs['filter'].uri)} `{digests['filter']}`, which flags what scores below "
+        f"{parameters.filter.flag_below:g}: {left_out}, {counts['flagged']} rows with a flagged answer are in this "
+        f"revision (`flagged.jsonl`). It could not read {counts['filterUnread']} answers.",
+        "",
+    ]
+
+
+def _judges(
+    config: StageConfig,
+    parameters: IngestParameters,
+    counts: Mapping[str, int],
+    measured: Mapping[str, Mapping[str, Measurement]],
+) -> list[str]:
+    asked = {
+        source.name: source.inference_log.judge
+        for source in parameters.sources
+        if source.inference_log and source.inference_log.judge
+    }
+    if not asked:
+        return []
+    return [
+        "AI feedback, of pairs that nobody judged; `labelled_by` is `judge` there. Agreement is how often the judge "
+        "prefers what people chose; `contested-SOURCE.jsonl` has the pairs where it does not, and they stay.",
+        "",
+        "| source | judge | pairs that it made | agreement with people | contested |",
+        "|---|---|---|---|---|",
+        *(
+            f"| `{name}` | {_judge(config, name, judge)} | {counts[f'judged/{name}']} | "
+            f"{_agreement(measured.get(name, {}).get(JUDGE_ACCURACY))} | {counts[f'contested/{name}']} |"
+            for name, judge in asked.items()
+        ),
+        "",
+        f"Of the open pairs it found {counts.get('judgeTies', 0)} equally good, and was not asked about "
+        f"{counts.get('judgeUnasked', 0)}: its budget was spent, or it cannot read or check them.",
+        "",
+    ]
+
+
+def _judge(config: StageConfig, name: str, judge: LogJudge) -> str:
+    if judge.llm:
+        return f"{_code(judge.llm.model)} at {_code(judge.llm.base_url)}"
+    if judge.verifier:
+        return f"a verifier by {_code(config.inputs[f'verifier/{name}'].uri)}"
+    return f"the reward model {_code(config.inputs[f'judge/{name}'].uri)}"
+
+
+def _agreement(found: Measurement | None) -> str:
+    if found is None or found.estimate is None:
+        return "not known"
+    interval = "" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]"
+    return f"{found.estimate:.1f} %{interval} of {found.n}"
 
 
 def _format(source: IngestedSource) -> str:

@@ -5,7 +5,7 @@ Rows are looked at in parts, by key, so that memory does not grow with their num
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from alignment_api.curation import Conflicts
-from alignment_worker.ingestion.identity import KEY_BYTES
-from alignment_worker.ingestion.ordinals import ENTRY, Keys, Known, Numbers
+from alignment_worker.ingestion.ordinals import ENTRY, Keys, Known, Numbers, asked_of
 from alignment_worker.ingestion.parts import Parts
-from alignment_worker.ingestion.staging import Staging
+from alignment_worker.ingestion.staging import Part, Staging
 
 # A duplicate of row n is DUPLICATE − n, a near-duplicate NEAR_DUPLICATE − n; an ordinal is above 0.
-NEW, CONFLICTING, CAPPED, DUPLICATE, NEAR_DUPLICATE = 0, -1, -2, -3, -(1 << 62)
+NEW, CONFLICTING, CAPPED, FILTERED, DUPLICATE, NEAR_DUPLICATE = 0, -1, -2, -3, -4, -(1 << 62)
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -39,21 +38,22 @@ def decide(
     most: int | None,
     folder: Path,
     ordinals: Path,
-    near: Callable[[Numbers], None] | None = None,
+    marks: Sequence[Callable[[Numbers], None]] = (),
 ) -> Decided:
     """Writes the ordinals of all, before and now; `sequence` is the highest before.
 
-    `near` gets the codes as far as keys tell, and marks near-duplicates in them. Raises OSError, and as `near`.
+    Each of `marks` gets the codes as far as keys and those before it tell, and marks in them what is left out. Raises
+    OSError, and as they do.
     """
     codes = _zeros(folder / "codes", staging.count)
     keys_of = ((start, records["key"]) for start, records in staging.records())
     parts = Parts(keys_of, folder / "keys", staging.count + len(known))
     for bucket, keys, places in parts.read():
         codes[places] = _codes(keys, places, conflicts, known.within(bucket, parts.buckets))
-    if near is not None:
-        near(codes)
+    for mark in marks:
+        mark(codes)
     if most is not None:
-        _cap(codes, staging.ends, most)
+        _cap(codes, staging.parts, most)
     new = _number(codes, sequence)
     with ordinals.open("wb") as file:
         for bucket, keys, places in parts.read():
@@ -88,7 +88,7 @@ def _codes(keys: Keys, places: Numbers, conflicts: Conflicts, entries: Keys) -> 
 def _losers(judgements: Keys, counts: Numbers, last: Numbers, conflicts: Conflicts) -> Numbers:
     """Which of the judgements contradict another and do not stay. Opposite ones are neighbours."""
     loses = np.zeros(len(judgements), bool)
-    pairs = _without_last_bit(judgements)
+    pairs = asked_of(judgements)
     one = np.flatnonzero(pairs[1:] == pairs[:-1])
     other = one + 1
     if conflicts == "Drop":
@@ -100,23 +100,17 @@ def _losers(judgements: Keys, counts: Numbers, last: Numbers, conflicts: Conflic
     return loses
 
 
-def _without_last_bit(keys: Keys) -> Keys:
-    octets = keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy()
-    octets[:, -1] &= 0xFE
-    return octets.view(f"S{KEY_BYTES}").reshape(len(keys))
-
-
-def _cap(codes: Numbers, ends: dict[str, int], most: int) -> None:
-    """Of each source those that are read last stay."""
-    start = 0
-    for end in ends.values():
-        left = most
-        for behind in range(end, start, -_ROWS_AT_ONCE):
-            part = codes[max(start, behind - _ROWS_AT_ONCE) : behind]
+def _cap(codes: Numbers, parts: Sequence[Part], most: int) -> None:
+    """Of each source those that are read last stay, and those that its judge made only where people's leave room."""
+    room: dict[str, int] = {}
+    for each in parts:
+        left = room.get(each.source, most)
+        for behind in range(each.rows.stop, each.rows.start, -_ROWS_AT_ONCE):
+            part = codes[max(each.rows.start, behind - _ROWS_AT_ONCE) : behind]
             kept = np.flatnonzero(part >= NEW)
             part[kept[: max(0, len(kept) - left)]] = CAPPED
             left = max(0, left - len(kept))
-        start = end
+        room[each.source] = left
 
 
 def _number(codes: Numbers, sequence: int) -> int:

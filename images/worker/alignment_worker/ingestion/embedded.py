@@ -66,7 +66,7 @@ class Embedded:
 
     def prompts(self, codes: Numbers) -> Iterator[tuple[Numbers, list[Row], Numbers]]:
         """Of some rows that stay in the end: their places, what they say, and their prompts' vectors, float32."""
-        for places, some in self._rows(codes > 0):
+        for places, some in self.staging.loaded(codes > 0, _ROWS_AT_ONCE):
             yield places, some, np.asarray(self._vectors[places, nearness.PROMPT], np.float32)
 
     def write(self, codes: Numbers) -> None:
@@ -92,7 +92,7 @@ class Embedded:
     def _embed(self, codes: Numbers) -> None:
         missing = (codes >= NEW) & ~self._done
         self.workspace.progress.begin(int(missing.sum()), "rows", "embedding")
-        for places, some in self._rows(missing):
+        for places, some in self.staging.loaded(missing, _ROWS_AT_ONCE):
             texts = [text for row in some for text in _texts(row)]
             unique = {text: index for index, text in enumerate(dict.fromkeys(text for text in texts if text))}
             found, whole = (each.numpy() for each in self._embedder.measured(list(unique)))
@@ -105,14 +105,14 @@ class Embedded:
 
     def _traits(self, codes: Numbers) -> Numbers:
         traits = np.zeros(self.staging.count, np.uint64)
-        for places, some in self._rows(codes >= NEW):
+        for places, some in self.staging.loaded(codes >= NEW, _ROWS_AT_ONCE):
             traits[places] = [_trait(row) for row in some]
         unread = np.flatnonzero(~self._whole)  # what two of them say further on may differ
         traits[unread] += np.arange(1, len(unread) + 1, dtype=np.uint64)
         return traits
 
     def _batches(self, codes: Numbers) -> Iterator[pyarrow.RecordBatch]:
-        for places, some in self._rows(self._done):
+        for places, some in self.staging.loaded(self._done, _ROWS_AT_ONCE):
             yield vectors.batch(
                 np.maximum(codes[places], 0),
                 self._keys[places],
@@ -121,21 +121,6 @@ class Embedded:
                 self._whole[places],
                 self._vectors[places],
             )
-
-    def _rows(self, chosen: Numbers) -> Iterator[tuple[Numbers, list[Row]]]:
-        """Some of the rows at a time, with their numbers."""
-        places: list[int] = []
-        found: list[Row] = []
-        for start, _, lines in self.staging.chunks():
-            for place, line in enumerate(lines, start):
-                if chosen[place]:
-                    places.append(place)
-                    found.append(json.loads(line))
-                if len(places) == _ROWS_AT_ONCE:
-                    yield np.array(places), found
-                    places, found = [], []
-        if places:
-            yield np.array(places), found
 
 
 def _texts(row: Row) -> list[str]:

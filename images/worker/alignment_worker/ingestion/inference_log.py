@@ -56,8 +56,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Open:
-    """Two answers to one prompt of which nobody said which is better."""
+    """Two answers to one prompt of which nobody said which is better; `at` and `place` are those of the later."""
 
+    place: int
+    at: str
     prompt: Prompt
     answers: tuple[str, str]
 
@@ -150,7 +152,7 @@ def _judged(served: Sequence[_Served]) -> Iterator[Judged | Open]:
         if one.good is not None:
             answered = one.answered
             unpaired = Unpaired(
-                one.place, answered.prompt, _as_asked(answered.prompt, answered.answer), one.good
+                one.place, answered.prompt, as_asked(answered.prompt, answered.answer), one.good
             )
             yield Judged(one.place, unpaired)
     for index, one in enumerate(served):
@@ -169,16 +171,18 @@ def _compared(one: _Served, other: _Served) -> Iterator[Judged | Open]:
             better, worse = (one, other) if one.went_on else (other, one)
             yield _pair(better, better.answered.answer, worse.answered.answer)
         else:
-            yield Open(one.answered.prompt, (one.answered.answer, other.answered.answer))
+            later = max(one, other, key=lambda each: (each.answered.at, each.place))
+            answers = (one.answered.answer, other.answered.answer)
+            yield Open(later.place, later.answered.at, one.answered.prompt, answers)
 
 
 def _pair(better: _Served, chosen: str, rejected: str) -> Judged:
     prompt = better.answered.prompt
-    pair = Pair(better.place, prompt, _as_asked(prompt, chosen), _as_asked(prompt, rejected))
+    pair = Pair(better.place, prompt, as_asked(prompt, chosen), as_asked(prompt, rejected))
     return Judged(better.place, pair)
 
 
-def _as_asked(prompt: Prompt, answer: str) -> Prompt:
+def as_asked(prompt: Prompt, answer: str) -> Prompt:
     return answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
 
 

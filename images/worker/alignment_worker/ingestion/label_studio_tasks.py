@@ -51,13 +51,14 @@ class Tasks:
             yield json.loads(said)
 
     def without(self, new: Iterable[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
-        """Of these tasks' data the last ones that the project has not."""
-        missing = {
-            item[KEY]: item
-            for item in new
-            if not self._database.execute("SELECT 1 FROM task WHERE key = ?", (item[KEY],)).fetchone()
-        }
-        return list(missing.values())[-most:]
+        """Of these tasks' data the first ones that the project has not."""
+        missing: dict[str, Mapping[str, Any]] = {}
+        for item in new:
+            if len(missing) == most:
+                break
+            if not self._database.execute("SELECT 1 FROM task WHERE key = ?", (item[KEY],)).fetchone():
+                missing.setdefault(item[KEY], item)
+        return list(missing.values())
 
     def write(self, file: Path) -> None:
         """JSON Lines: whose tasks, and up to when they were read; then the tasks by id."""

@@ -52,6 +52,13 @@ def buckets_of(keys: Keys, buckets: int) -> Numbers:
     return keys.view(np.uint8).reshape(len(keys), KEY_BYTES)[:, 0].astype(np.int64) * buckets // 256
 
 
+def asked_of(keys: Keys) -> Keys:
+    """The same for two judgements that contradict each other: without the last bit."""
+    octets = keys.view(np.uint8).reshape(len(keys), KEY_BYTES).copy()
+    octets[:, -1] &= 0xFE
+    return octets.view(f"S{KEY_BYTES}").reshape(len(keys))
+
+
 def _edges(bucket: int, buckets: int) -> Iterator[bytes]:
     for each in (bucket, bucket + 1):
         yield bytes([min(255, each * 256 // buckets)]) + bytes(KEY_BYTES - 1)

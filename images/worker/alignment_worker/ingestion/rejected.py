@@ -21,6 +21,7 @@ class Why(StrEnum):
     DUPLICATE = "Duplicate"
     NEAR_DUPLICATE = "NearDuplicate"
     CONFLICTING = "Conflicting"
+    FILTERED = "Filtered"
     CAPPED = "Capped"
 
 

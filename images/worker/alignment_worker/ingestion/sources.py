@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignment_api.sources import token_variable
 from alignment_api.stage import IngestedLog, IngestedProject, IngestedSource
@@ -17,14 +17,16 @@ from alignment_worker.failures import InvalidConfigError
 from alignment_worker.ingestion import files, label_studio
 from alignment_worker.ingestion.files import File
 from alignment_worker.ingestion.forms import FileReader
-from alignment_worker.ingestion.inference_log import InferenceLog, Judged, Open
+from alignment_worker.ingestion.inference_log import InferenceLog, Judged
 from alignment_worker.ingestion.label_studio_server import LabelStudio
 from alignment_worker.ingestion.label_studio_tasks import Tasks
 from alignment_worker.ingestion.log_formats import Answered, Said, records
+from alignment_worker.ingestion.open_pairs import Found, OpenPairs
 from alignment_worker.rows import Preference, Prompt, Raw, RowProblemError, pair_of
 from alignment_worker.workspace import Workspace
 
-MOST_OPEN = 1000  # pairs that are remembered to be pushed, the last ones
+if TYPE_CHECKING:
+    from alignment_worker.ingestion.flagging import Quality
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Sources:
 
     workspace: Workspace
     folder: Path
+    opened: OpenPairs
+    quality: Quality | None = None
     counts: Counter[str] = field(default_factory=Counter)
-    opened: deque[Open] = field(default_factory=lambda: deque(maxlen=MOST_OPEN))
 
     def rows(self, index: int, source: IngestedSource) -> Iterator[Given]:
         """Raises WorkerError, OSError."""
@@ -97,15 +100,18 @@ class Sources:
                         yield Given(file.name, raw.number, problem=str(problem), row=text or raw.columns)
             self.counts["answers"] += known.answers()
             for found in known.judged(feedback=log.feedback):
+                file_index, line = divmod(found.place, _LINES)
                 if isinstance(found, Judged):
-                    file_index, line = divmod(found.place, _LINES)
-                    yield Given(names[file_index], line, [found.preference])
-                else:
+                    yield Given(names[file_index], line, [replace(found.preference, number=line)])
+                elif self.opened.add(name, Found(found, names[file_index], line)):
                     self.counts["openPairs"] += 1
-                    self.opened.append(found)
             for prompted in known.prompts():
                 file_index, line = divmod(prompted.place, _LINES)
                 yield Given(names[file_index], line, asked=prompted.prompt)
+        if self.quality is not None:
+            self.workspace.progress.begin(1, "steps", f"filtering the open pairs of {name}")
+            flagged = self.opened.flag(name, self.quality.flags, drop=self.quality.drops)
+            self.counts["openFlagged"] += flagged
 
     def _record(self, known: InferenceLog, log: IngestedLog, raw: Raw, file_index: int) -> None:
         """Raises RowProblemError."""
@@ -133,7 +139,8 @@ class Sources:
         with Tasks(self.folder / f"tasks-{index}.sqlite", project.url, project.project) as tasks:
             tasks.read(studio, self._before(name), self.workspace.progress)
             if project.push_pairs:
-                pushed = tasks.without(label_studio.open_tasks(self.opened), project.push_pairs)
+                opened = label_studio.open_tasks(found.open for found in self.opened.all())
+                pushed = tasks.without(opened, project.push_pairs)
                 studio.add(pushed)
                 self.counts["pushed"] += len(pushed)
             tasks.write(self.workspace.run_folder / _tasks_file(name))

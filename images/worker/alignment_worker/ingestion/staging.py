@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ import numpy as np
 
 from alignment_worker import rows
 from alignment_worker.ingestion.identity import KEY_BYTES
+from alignment_worker.ingestion.ordinals import Numbers
 from alignment_worker.rows import Pair, Preference
 
 RECORD = np.dtype(
@@ -25,9 +27,10 @@ RECORD = np.dtype(
         ("first", "<u4"),  # of the chosen answer, or the only one
         ("second", "<u4"),  # of the rejected one
         ("paired", "u1"),
+        ("by_judge", "u1"),  # no person's label
     ]
 )
-_PACKED = struct.Struct(f"<{KEY_BYTES}sIIIB")
+_PACKED = struct.Struct(f"<{KEY_BYTES}sIIIBB")
 _ROWS_AT_ONCE = 1 << 14
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 Records = np.ndarray[Any, np.dtype[Any]]
@@ -38,13 +41,22 @@ def as_line(value: Any) -> bytes:
     return _ENCODER.encode(value).encode() + b"\n"
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows that follow each other: those of a source, or those that its judge makes, after all sources."""
+
+    source: str
+    judged: bool
+    rows: range
+
+
 class Staging:
-    """Takes rows in, then gives them back in the same order; `ends` has for each source the number of rows so far."""
+    """Takes rows in, then gives them back in the same order, in parts."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.count = 0
-        self.ends: dict[str, int] = {}
+        self.parts: list[Part] = []
         self._lines_path, self.records_path = folder / "rows.jsonl", folder / "records"
         self._lines, self._records = self._lines_path.open("wb"), self.records_path.open("wb")
 
@@ -63,11 +75,16 @@ class Staging:
         self._lines.write(as_line({**columns, "source": source, "file": file, "line": preference.number}))
         if isinstance(preference, Pair):
             first, second, paired = _length(preference.chosen), _length(preference.rejected), 1
+            by_judge = preference.by_judge
         else:
-            first, second, paired = _length(preference.completion), 0, 0
-        self._records.write(_PACKED.pack(key, _length(preference.prompt), first, second, paired))
+            first, second, paired, by_judge = _length(preference.completion), 0, 0, False
+        self._records.write(_PACKED.pack(key, _length(preference.prompt), first, second, paired, by_judge))
         self.count += 1
-        self.ends[source] = self.count
+
+    def end_part(self, source: str, *, judged: bool = False) -> None:
+        """What was added since the last part is this one."""
+        start = self.parts[-1].rows.stop if self.parts else 0
+        self.parts.append(Part(source, judged, range(start, self.count)))
 
     def chunks(self) -> Iterator[tuple[int, Records, Iterator[bytes]]]:
         """Of some rows: the number of the first, from 0, their records, and their lines, which must all be read."""
@@ -75,6 +92,21 @@ class Staging:
         with self._lines_path.open("rb", buffering=1 << 20) as lines:
             for start, records in self.records():
                 yield start, records, (lines.readline() for _ in range(len(records)))
+
+    def loaded(self, chosen: Numbers, at_once: int) -> Iterator[tuple[Numbers, list[dict[str, Any]]]]:
+        """Some of the rows at a time, with their numbers. `chosen`: of each row whether it is wanted."""
+        places: list[int] = []
+        found: list[dict[str, Any]] = []
+        for start, _, lines in self.chunks():
+            for place, line in enumerate(lines, start):
+                if chosen[place]:
+                    places.append(place)
+                    found.append(json.loads(line))
+                if len(places) == at_once:
+                    yield np.array(places), found
+                    places, found = [], []
+        if places:
+            yield np.array(places), found
 
     def records(self) -> Iterator[tuple[int, Records]]:
         """The same without the lines."""
