@@ -67,6 +67,20 @@ def test_the_same_request_is_acted_on_once_and_another_leads_forward_again() -> 
     assert [each["iteration"] for each in world.status["promotions"]] == [2]
 
 
+def test_what_is_gone_back_to_is_told_as_promoted_again() -> None:
+    world = promoted(2)
+    back_to(world, "1@a")
+    back_to(world, "2@b")
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Promoted", "RolledBack")
+    assert condition(world, "Promoted")["status"] == "True"
+    told = {row["number"]: row["outcome"] for row in world.status["history"]}
+    assert told == {1: "RolledBack", 2: "Promoted"}
+    back_to(world, "0@c")
+    back_to(world, "1@d")
+    told = {row["number"]: row["outcome"] for row in world.status["history"]}
+    assert told == {1: "Promoted", 2: "RolledBack"}
+
+
 def test_m0_can_be_gone_back_to() -> None:
     world = promoted(1)
     initial = world.status["initial"]

@@ -96,6 +96,18 @@ def test_explain_of_one_that_is_held_gives_both_commands(tmp_path: Path) -> None
     assert "comparisons if it stays so" in told
 
 
+def test_explain_leaves_out_no_warning_of_a_gate_that_passed(tmp_path: Path) -> None:
+    state = tmp_path / ".alignment"
+    stored = Stored(claim_of(state), World(annotations={"alignment.dev/run": "1"})).settle()
+    collapse = next(gate for gate in stored.world.iteration["gates"] if gate["name"] == "collapse")
+    collapse["warnings"] = ["token entropy fell by 34 %"]
+    write(state, stored)
+    told = alignctl(tmp_path, "explain", "support").stdout
+    assert "  collapse: warning: token entropy fell by 34 %\n" in told
+    assert "  winRate: 1 candidate was tested since M_0, and 2.5 % of α is spent" in told
+    assert "hacking looks like" not in told, "nothing is shown that this would explain"
+
+
 def test_explain_needs_no_store_for_the_last_and_says_so_where_it_misses_it(
     tmp_path: Path, two: Stored
 ) -> None:

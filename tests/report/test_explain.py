@@ -233,6 +233,10 @@ def test_a_rollback_is_told_of_what_it_took_back_and_of_what_waits_after_it() ->
     told = explained(iteration_of(world), world.spec, "", "")
     assert told.sentence == "The candidate was promoted, and a person has rolled it back since."
     assert "the next promotion waits for a person" in told.next[0]
+    world.annotations["alignment.dev/rollback"] = "1@fine after all"
+    world.settle()
+    told = explained(iteration_of(world), world.spec, "", "")
+    assert told.sentence.startswith("The candidate is promoted: a person had rolled it back")
     world.annotations["alignment.dev/run"] = "2"
     world.settle()
     told = explained(iteration_of(world), world.spec, "APPROVE", "REJECT")

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from alignment_api.gates import Verdict
+from alignment_api.gates import Gate, Verdict
 from alignment_api.iteration_report import ExplainedGate, Explanation, Measured
 from alignment_operator.api import CYCLE
 from alignment_operator.cli.inputs import folders_of
@@ -52,10 +52,12 @@ async def _explain(
     for gate in explanation.gates:
         if gate.verdict is not Verdict.PASSED:
             _print_gate(console, gate)
-    passed = [gate.name.value for gate in explanation.gates if gate.verdict is Verdict.PASSED]
+    passed = [gate for gate in explanation.gates if gate.verdict is Verdict.PASSED]
     if passed:
         console.print()
-        console.print(Text(f"passed: {', '.join(passed)}"), soft_wrap=True)
+        console.print(Text(f"passed: {', '.join(gate.name.value for gate in passed)}"), soft_wrap=True)
+        for gate in passed:
+            _print_asides(console, gate, f"{gate.name.value}: ")
     console.print()
     console.print(Text("what to do", style="bold"))
     for step in explanation.next:
@@ -82,9 +84,18 @@ def _print_gate(console: Console, gate: ExplainedGate) -> None:
     if gate.measured:
         rows = [("", *_row(measured)) for measured in gate.measured]
         print_table(console, ("", "MEASURED", "ESTIMATE", "INTERVAL", "ALLOWED", "N"), rows)
+    _print_asides(console, gate)
     for label, text in (("could detect", gate.detectable), ("would settle it", gate.settles)):
         if text:
             console.print(Text(f"  {label}: {text}"), soft_wrap=True)
+
+
+def _print_asides(console: Console, gate: ExplainedGate, whose: str = "") -> None:
+    """What decides nothing and deserves a look. How measurements are to be read is not told where none are shown."""
+    for warning in gate.warnings:
+        console.print(Text(f"  {whose}warning: {warning}"), soft_wrap=True)
+    if gate.note and (gate.verdict is not Verdict.PASSED or gate.name is Gate.WIN_RATE):
+        console.print(Text(f"  {whose}{gate.note}"), soft_wrap=True)
 
 
 def _row(measured: Measured) -> tuple[str, ...]:

@@ -98,6 +98,8 @@ def _sentence(outcome: str, iteration: Iteration, gates: Sequence[GateResult]) -
     named = _named(_deciding(outcome, gates))
     passed = f"all {len(gates)} gates passed"
     match outcome:
+        case "Promoted" if iteration.reason == Reason.ROLLED_BACK:
+            return "The candidate is promoted: a person had rolled it back, and has gone back to it since."
         case "Promoted":
             return f"The candidate is promoted: {_approved(gates) if iteration.reason == 'Approved' else passed}."
         case "RolledBack":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from alignment_api.conditions import Reason
-from alignment_api.cycle_status import MAX_PROMOTIONS, AlignmentCycleStatus, Promoted
+from alignment_api.cycle_status import MAX_PROMOTIONS, AlignmentCycleStatus, Outcome, Promoted
 from alignment_operator.observed import ObservedCycle
 from alignment_operator.plan import instants, iteration
 from alignment_operator.plan.verbs import Request
@@ -49,7 +49,9 @@ def roll_back(observed: ObservedCycle, request: Request, now: datetime) -> Cycle
     if not again.iteration:
         message = f"rolled back to M_0, by a person ({request.value})"
     event = Event(Reason.ROLLED_BACK, f"{again.digest} is promoted again: {message}")
-    return CyclePlan(plan.actions, _told(status, left.iteration, message), (*plan.events, event), now)
+    status = _told(status, left.iteration, "Promoted", "RolledBack", message)
+    status = _told(status, again.iteration, "RolledBack", "Promoted", message)
+    return CyclePlan(plan.actions, status, (*plan.events, event), now)
 
 
 def _choices(status: AlignmentCycleStatus) -> list[int]:
@@ -74,14 +76,16 @@ def _target(status: AlignmentCycleStatus, request: Request) -> Promoted | None:
     return next(each for each in status.promotions if each.iteration == request.number)
 
 
-def _told(status: AlignmentCycleStatus, left: int, message: str) -> AlignmentCycleStatus:
-    """The iteration whose checkpoint was in service, in the history too."""
-    changed = {"outcome": "RolledBack", "reason": str(Reason.ROLLED_BACK)}
+def _told(
+    status: AlignmentCycleStatus, number: int, before: Outcome, after: Outcome, message: str
+) -> AlignmentCycleStatus:
+    """The iteration whose checkpoint leaves service or comes back, in the history too."""
+    changed = {"outcome": after, "reason": str(Reason.ROLLED_BACK)}
     history = [
-        row.model_copy(update=changed) if row.number == left and row.outcome == "Promoted" else row
+        row.model_copy(update=changed) if (row.number, row.outcome) == (number, before) else row
         for row in status.history
     ]
     last = status.iteration
-    if last is not None and last.number == left and last.outcome == "Promoted":
+    if last is not None and (last.number, last.outcome) == (number, before):
         last = last.model_copy(update=changed | {"message": message})
     return status.model_copy(update={"history": history, "iteration": last})
