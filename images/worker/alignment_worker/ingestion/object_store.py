@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from alignment_api.judges import URL_PATTERN
 from alignment_api.sources import CREDENTIALS
 from alignment_api.stage import Digest
 from alignment_api.uris import InBucket
@@ -31,6 +32,9 @@ _READ_SECONDS = timedelta(seconds=60)  # between two pieces; a slow server is no
 _WHOLE = timedelta(days=7)  # of one answer, which may be a big object
 _PIECE_BYTES = 1 << 20
 _LISTED_AT_ONCE = 1000
+_STATUS = re.compile(r"status code: (\d{3})")
+_SETTINGS = ("InvalidPathError", "UnknownConfigurationKeyError")  # a library's error that no attempt mends
+_ADDRESS = re.compile(r"ENDPOINT|BASE_URL")
 # What says where a bucket is, and not who asks: of the pod's environment it counts beside a Secret, too.
 _PLACE = re.compile(r"ENDPOINT|REGION|BASE_URL|AUTHORITY_HOST|VIRTUAL_HOSTED|REQUEST_PAYER")
 
@@ -134,16 +138,22 @@ class ObjectStore:
             self._answered = True
         except FileNotFoundError as error:
             raise InputMissingError(f"{uri}: {NOT_THERE}") from error
-        except exceptions.PreconditionError as error:
-            raise InputMissingError(
-                f"{uri} changed while it was read; the next attempt reads it anew."
-            ) from error
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
-            raise self._refused(uri, error) from error
-        except (ValueError, exceptions.InvalidPathError, exceptions.UnknownConfigurationKeyError) as error:
-            raise InvalidConfigError(f"{self._where}: {uri}: {_said(error)}") from error
-        except exceptions.BaseError as error:
-            raise BucketError(f"{uri}: {_said(error)}") from error
+        except (ValueError, exceptions.BaseError) as error:
+            raise self._failure(uri, error) from error
+
+    def _failure(self, uri: str, error: Exception) -> WorkerError:
+        """By the status, which the library does not always make an exception of its own of."""
+        found = _STATUS.search(str(error))
+        match int(found[1]) if found else None:
+            case 401 | 403:
+                return self._refused(uri, error)
+            case 404:
+                return InputMissingError(f"{uri}: {NOT_THERE}")
+            case 412:
+                return InputMissingError(f"{uri} changed while it was read; the next attempt reads it anew.")
+        if isinstance(error, ValueError) or type(error).__name__ in _SETTINGS:
+            return InvalidConfigError(f"{self._where}: {uri}: {_said(error)}")
+        return BucketError(f"{uri}: {_said(error)}")
 
     def _refused(self, uri: str, error: Exception) -> WorkerError:
         """Once it has answered, it is the credentials that have changed: the next pod has the new ones."""
@@ -161,9 +171,11 @@ def _store(place: InBucket, given: Mapping[str, str], *, beside: bool) -> Any:
     kinds = {"s3": store.S3Store, "gs": store.GCSStore, "az": store.AzureStore}
     environment = _of_cloud(place.scheme, os.environ)
     known = {**environment, **given}
-    plain = any(
-        value.startswith("http://") for name, value in known.items() if re.search("ENDPOINT|BASE_URL", name)
-    )
+    addresses = {name: value for name, value in known.items() if _ADDRESS.search(name)}
+    for name, value in addresses.items():
+        if not re.match(URL_PATTERN, value):
+            raise ValueError(f"{name} is {value!r}; write http:// or https://, and a host")
+    plain = any(value.startswith("http://") for value in addresses.values())
     with _without([name for name in environment if beside and not _PLACE.search(name)]):
         return kinds[place.scheme](
             place.bucket,
