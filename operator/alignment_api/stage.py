@@ -167,8 +167,8 @@ class OnlineParameters(Model):
 class TrainParameters(Model):
     """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME.
 
-    With `online`: start, reference, prompts or prompts/NAME; if the judge is a reward model, judge and dataset/NAME, whose pairs it is
-    checked on.
+    With `online`: start, reference, prompts or prompts/NAME; if the judge is a reward model, judge and dataset/NAME,
+    whose pairs it is checked on.
     With `near_percent`: embedding, and prompts or prompts/NAME if there are any.
     """
 
@@ -352,7 +352,7 @@ class StageResult(Model):
         description="The model that it trained (reward; train: the candidate) or measured (evaluate, compare).",
     )
     counts: dict[Key, Count] = Field(
-        {}, max_length=32, description="Work really done: prompts, pairs, steps, comparisons."
+        {}, max_length=96, description="Work really done: prompts, pairs, steps, comparisons."
     )
     measurements: dict[Key, Measurement] = Field(
         {}, max_length=32, description="By the names in measurements.py."

@@ -80,6 +80,7 @@ def run(workspace: Workspace) -> Outcome:
         counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
         if embedded:
             embedded.write(decided.codes)
+            _write_prompts(workspace, embedded, counts["prompts"], folder)
     shutil.rmtree(folder)
     counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
     if parameters.similarity_percent is None:
@@ -97,6 +98,12 @@ def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded 
     from alignment_worker.ingestion.embedded import Embedded  # noqa: PLC0415 - loads torch
 
     return Embedded(workspace, staging, folder)
+
+
+def _write_prompts(workspace: Workspace, embedded: Embedded, count: int, folder: Path) -> None:
+    from alignment_worker.ingestion import embedded_prompts  # noqa: PLC0415 - loads torch
+
+    embedded_prompts.write(workspace, embedded, workspace.run_folder / PROMPTS, count, folder)
 
 
 class _Reading:
