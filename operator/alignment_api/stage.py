@@ -171,8 +171,9 @@ class OnlineParameters(Model):
 class TrainParameters(Model):
     """Inputs: start, reference, pairs (of the judge stage, unless offline), dataset/NAME.
 
-    With `online`: start, reference, prompts or prompts/NAME; if the judge is a reward model, judge and dataset/NAME, whose
-    pairs it is checked on. With `near_percent`: embedding, and prompts or prompts/NAME if there are any.
+    With `online`: start, reference, prompts or prompts/NAME; if the judge is a reward model, judge and dataset/NAME,
+    whose pairs it is checked on.
+    With `near_percent`: embedding, and prompts or prompts/NAME if there are any.
     """
 
     stage: Literal["train"] = "train"

@@ -99,6 +99,8 @@ def run(workspace: Workspace) -> Outcome:
         counts = _write(workspace, staging, decided, rejected, before, quality)
         counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
         counts |= _write_models(decided, feedback, quality, embedded)
+        if embedded:
+            _write_prompts(workspace, embedded, counts["prompts"], folder)
         if embedded and parameters.near_gold_percent is not None:
             counts["nearGold"] = near_gold.flag(
                 workspace, embedded, decided.codes, parameters.near_gold_percent
@@ -173,6 +175,12 @@ def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded 
     from alignment_worker.ingestion.embedded import Embedded  # noqa: PLC0415 - loads torch
 
     return Embedded(workspace, staging, folder)
+
+
+def _write_prompts(workspace: Workspace, embedded: Embedded, count: int, folder: Path) -> None:
+    from alignment_worker.ingestion import embedded_prompts  # noqa: PLC0415 - loads torch
+
+    embedded_prompts.write(workspace, embedded, workspace.run_folder / PROMPTS, count, folder)
 
 
 class _Reading:

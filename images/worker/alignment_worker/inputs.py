@@ -9,6 +9,7 @@ from pathlib import Path
 from alignment_api import digests, uris
 from alignment_api.stage import SIGNED_ROLES, Digest, IngestParameters, Input, InputKind, Stage, StageConfig
 from alignment_worker import rows, signatures
+from alignment_worker.artifacts import PROMPTS
 from alignment_worker.failures import (
     DigestMismatchError,
     InputMissingError,
@@ -22,13 +23,15 @@ from alignment_worker.store import MANIFEST, Places, SealedFolder
 
 # The settings that ask for checkable prompts of a role.
 _VERIFIER = {"prompts": "judge", "heldOutPrompts": "evaluation.comparison.judge, or judge"}
+PROMPTS_OF = "prompts"  # of roles like prompts/NAME: a dataset's revision, whose prompts are sampled on
 _MODELS = (InputKind.MODEL, InputKind.REWARD_MODEL, InputKind.EMBEDDING_MODEL, InputKind.FILTER_MODEL)
 _SOURCES = (InputKind.PAIRS, InputKind.INFERENCE_LOG)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """By role. `found` has the digests of those that came without one, `digests` of all.
+    """By role. `found` has the digests of those that came without one, and of datasets' prompts as a whole; `digests`
+    of all.
 
     A dataset's sources are in `sources` alone, and have their digests when they are read.
     """
@@ -95,11 +98,12 @@ def opened(config: StageConfig, places: Places, progress: Progress) -> Inputs:
         progress.advance()
     if config.signature:
         signatures.check(config.signature, {role: paths[role] for role in SIGNED_ROLES if role in paths})
+    found = {role: digest for role, digest in known.items() if config.inputs[role].digest is None}
     return Inputs(
         paths=paths,
         kinds={role: entry.kind for role, entry in entries.items()},
         digests=known,
-        found={role: digest for role, digest in known.items() if config.inputs[role].digest is None},
+        found=found | _prompts_of_datasets(paths),
         sources=sources,
     )
 
@@ -115,6 +119,22 @@ def _source(role: str, entry: Input, config: StageConfig, places: Places) -> Fou
     assert isinstance(config.parameters, IngestParameters)
     store = buckets.store_of(place, role.partition("/")[2], config.parameters.sources)
     return (buckets.log_files_of if is_log else buckets.files_of)(store, entry.uri, place)
+
+
+def _prompts_of_datasets(paths: Mapping[str, Path]) -> dict[str, Digest]:
+    """What a file of prompts would be reported as. Raises InvalidConfigError."""
+    digests_of = {}
+    for role, path in paths.items():
+        if role.startswith(f"{PROMPTS_OF}/"):
+            name = role.partition("/")[2]
+            found = SealedFolder.open(path).digest_of(PROMPTS)
+            if found is None:
+                raise InvalidConfigError(
+                    f"spec.prompts.fromDatasets: the revision of the dataset {name} has no prompts: an older release "
+                    "made it. Refresh it (the annotation alignment.dev/run), and run the cycle again."
+                )
+            digests_of[name] = found
+    return {PROMPTS_OF: digests.of_listing(digests_of)} if digests_of else {}
 
 
 def _path(role: str, entry: Input, places: Places) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_api.stage import InputKind
-from alignment_worker import embedding, exclusion, rows
+from alignment_worker import dataset_prompts, embedding, exclusion, rows
 from alignment_worker.artifacts import NEAR_DUPLICATES, PAIRS
 from alignment_worker.embedding import ROLE
 from alignment_worker.rows import Preference, Row
@@ -72,6 +72,8 @@ def _looked_at(workspace: Workspace) -> Iterator[_Text]:
     sources: dict[str, Sequence[Row | Preference]] = {}
     if "prompts" in inputs:
         sources["prompts"] = rows.read(inputs.path("prompts"), inputs.kinds["prompts"])
+    if dataset_prompts.given(inputs):
+        sources["prompts"] = list(dataset_prompts.each(inputs))
     sources |= {
         role: list(rows.read_preferences(inputs.file(role, PAIRS))) for role in inputs.roles("dataset")
     }

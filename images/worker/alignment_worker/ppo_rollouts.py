@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignment_api.stage import TrainParameters
-from alignment_worker import models, prompts, rows, sample
+from alignment_worker import drawing, models, prompts
+from alignment_worker.drawing import Asked
 from alignment_worker.failures import NoPromptsError
 from alignment_worker.generate import Completion, Decoding, generate
 from alignment_worker.inputs import Inputs
@@ -29,11 +30,10 @@ class Pool:
     ids: list[list[int]]
     where: str
     left_out: dict[str, int]
-    too_long: int
 
     @property
     def counts(self) -> dict[str, int]:
-        return {"prompts": len(self.rows), **self.left_out, "droppedTooLong": self.too_long}
+        return {"prompts": len(self.rows), **self.left_out}
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,21 @@ def pool(inputs: Inputs, parameters: TrainParameters, known: Vocabulary) -> Pool
     """
     online = parameters.online
     assert online is not None
-    usable, left_out = sample.allowed(inputs)
-    drawn = sample.draw(usable, online.per_iteration, online.sampling.seed or 0)
-    file = inputs.path("prompts")
-    encoded = prompts.encode_rows(known.tokenizer, drawn, file, known.max_positions, known.size)
     longest = models.longest(parameters.training.max_length, known.max_positions)
     limit = longest - online.sampling.max_new_tokens
-    kept = [(row, ids) for row, ids in zip(drawn, encoded, strict=True) if len(ids) <= limit]
+    asked = Asked(online.per_iteration, online.spread == "Clusters", online.sampling.seed or 0)
+    drawn = drawing.drawn(inputs, asked, known, limit)
+    kept = [(row, ids) for row, ids in zip(drawn.rows, drawn.ids, strict=True) if len(ids) <= limit]
     if not kept:
         raise NoPromptsError(
-            f"{file}: all {len(drawn)} prompts are longer than {limit} tokens, which is {longest} "
-            f"(spec.training.maxLength, or the model's own limit) less {online.sampling.max_new_tokens} "
+            f"{drawing.source(inputs)}: all {len(drawn.rows)} prompts are longer than {limit} tokens, which is "
+            f"{longest} (spec.training.maxLength, or the model's own limit) less {online.sampling.max_new_tokens} "
             "(spec.sampling.maxNewTokens). Raise the first or lower the second."
         )
     kept_rows, ids = zip(*kept, strict=True)
-    return Pool(list(kept_rows), list(ids), f"{file}: {rows.where(file)}", left_out, len(drawn) - len(kept))
+    too_long = len(drawn.rows) - len(kept) + drawn.counts.get("droppedTooLong", 0)
+    left_out = drawn.counts | {"droppedTooLong": too_long}
+    return Pool(list(kept_rows), list(ids), drawing.where(inputs), left_out)
 
 
 def order(batch: int, size: int, count: int, seed: int) -> list[int]:

@@ -4,12 +4,12 @@ or the same twice."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
 from alignment_api.stage import Expected, InputKind
-from alignment_worker import graders, models, prompts, rows
+from alignment_worker import dataset_prompts, drawing, graders, models, prompts, rows
 from alignment_worker.failures import InvalidConfigError, InvalidModelError, InvalidRowError
 from alignment_worker.inputs import Inputs
 from alignment_worker.python_grader import client
@@ -57,6 +57,8 @@ def _check_expected(inputs: Inputs, expected: Expected, tokenizer_of_policy: Cal
         from alignment_worker import lora  # noqa: PLC0415 - peft only where adapters are asked for
 
         lora.configuration(expected.lora, models.without_weights(inputs.path("policy")))
+    if expected.clusters:
+        dataset_prompts.require_clusters(inputs)
     if expected.max_length is not None and "prompts" in inputs.found:
         _check_length(inputs, expected.max_length, tokenizer_of_policy())
     there = {row.category for row in _rows(inputs, "goldSet") if row.category is not None}
@@ -71,7 +73,7 @@ def _check_expected(inputs: Inputs, expected: Expected, tokenizer_of_policy: Cal
 def _check_programs(inputs: Inputs, *, allowed: bool) -> None:
     """Rows whose grader runs code, where that is not allowed or cannot be done."""
     graded = (InputKind.GOLD_SET, InputKind.CHECKABLE_PROMPTS)
-    for role in (role for role in inputs.found if inputs.kinds[role] in graded):
+    for role in (role for role in inputs.found if inputs.kinds.get(role) in graded):
         row = next((row for row in _rows(inputs, role) if row.grader == graders.PYTHON), None)
         if row is not None and allowed:
             client.check()
@@ -85,14 +87,17 @@ def _check_programs(inputs: Inputs, *, allowed: bool) -> None:
 def _check_length(inputs: Inputs, max_length: int, tokenizer: Any) -> None:
     """One prompt that leaves room for a token is enough: how long answers get is not known yet."""
     shortest = None
-    for row in _rows(inputs, "prompts"):
-        tokens = len(prompts.encode(tokenizer, row.prompt))
+    for row in _each(inputs, "prompts"):
+        try:
+            tokens = len(prompts.encode(tokenizer, row.prompt))
+        except InvalidRowError:  # what draws the prompts says so, or draws others
+            continue
         if tokens < max_length:
             return
         shortest = min(tokens, shortest or tokens)
     if shortest is not None:
         raise InvalidConfigError(
-            f"spec.training.maxLength: {max_length}: the shortest prompt of {inputs.path('prompts')} has {shortest} "
+            f"spec.training.maxLength: {max_length}: the shortest prompt of {drawing.source(inputs)} has {shortest} "
             "tokens, so that no answer to any of them could be trained on. Raise it."
         )
 
@@ -116,19 +121,38 @@ def _check_judge(inputs: Inputs, judge: str, judged: Sequence[str]) -> None:
     tokenizer, embeddings = models.load_tokenizer(folder, judge), models.embeddings(folder, judge)
     unknown = max(tokenizer.get_vocab().values()) >= embeddings
     for role in judged:
-        there, file = _rows(inputs, role), inputs.path(role)
+        there = _each(inputs, role)
         for row in there if unknown else _one_of_each(there):
             try:
                 ids = prompts.encode_answered(tokenizer, row.prompt, "yes")
             except InvalidModelError as error:
                 raise InvalidModelError(f"{judge}: {error}") from error
-            where = f"{judge}: {file}: {rows.where(file)} {row.number}: `prompt`"
+            where = f"{judge}: {_where(inputs, role)} {row.number}: `prompt`"
             prompts.check_embeddings(where, tokenizer, ids, embeddings)
 
 
-def _one_of_each(there: Sequence[Row]) -> list[Row]:
+def _one_of_each(there: Iterable[Row]) -> list[Row]:
     """The first plain prompt and the first chat."""
-    return [row for kind in (str, list) for row in [row for row in there if isinstance(row.prompt, kind)][:1]]
+    first: dict[bool, Row] = {}
+    for row in there:
+        first.setdefault(isinstance(row.prompt, str), row)
+        if len(first) == 2:
+            break
+    return list(first.values())
+
+
+def _each(inputs: Inputs, role: str) -> Iterable[Row]:
+    """The same, those of datasets one by one: there may be many."""
+    of_datasets = role == "prompts" and dataset_prompts.given(inputs)
+    return dataset_prompts.each(inputs) if of_datasets else _rows(inputs, role)
+
+
+def _where(inputs: Inputs, role: str) -> str:
+    return (
+        drawing.where(inputs)
+        if role == "prompts"
+        else f"{inputs.path(role)}: {rows.where(inputs.path(role))}"
+    )
 
 
 def _rows(inputs: Inputs, role: str) -> list[Row]:

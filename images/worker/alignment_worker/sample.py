@@ -1,25 +1,27 @@
 """The stage `sample`: N completions of every prompt from the incumbent, by this process or by a server.
 
-Makes samples.jsonl, a row for each prompt: the prompt's columns, `line` (its line in the prompts' file), `prompt_ids`,
-and `completions`, each with `ids` (EOS counted), `text`, `log_probs` (raw, nats) and `truncated`.
+Makes samples.jsonl, a row for each prompt: the prompt's columns, `line` (its line in the prompts' file, or its number
+among those of datasets), `prompt_ids`, and `completions`, each with `ids` (EOS counted), `text`, `log_probs` (raw,
+nats) and `truncated`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alignment_api.measurements import MEAN_TOKENS, Measurement
 from alignment_api.stage import SampleParameters
-from alignment_worker import exclusion, models, prompts, rows, sampling_server
+from alignment_worker import drawing, models, prompts, rows, sampling_server
 from alignment_worker.artifacts import SAMPLES
-from alignment_worker.failures import NoPromptsError, NoWorkDoneError
+from alignment_worker.drawing import DRAWN_COUNTS, Asked, Drawn
+from alignment_worker.failures import NoWorkDoneError
 from alignment_worker.generate import Completion, Decoding, generate
-from alignment_worker.inputs import Inputs
+from alignment_worker.models import Vocabulary
 from alignment_worker.rows import Row
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
@@ -29,11 +31,6 @@ def run(workspace: Workspace) -> Outcome:
     """Raises WorkerError."""
     parameters = workspace.config.parameters
     assert isinstance(parameters, SampleParameters)
-    file = workspace.inputs.path("prompts")
-    usable, left_out = allowed(workspace.inputs)
-    drawn = draw(usable, parameters.per_iteration, workspace.config.seed)
-    if workspace.shard:
-        drawn = workspace.shard.part(drawn)
     sampling = parameters.sampling
     decoding = Decoding(
         samples=sampling.completions_per_prompt,
@@ -42,14 +39,14 @@ def run(workspace: Workspace) -> Outcome:
         max_new_tokens=sampling.max_new_tokens,
         seed=workspace.config.seed,
     )
-    workspace.progress.begin(len(drawn), "prompts", "sampling")
+    asked = Asked(parameters.per_iteration, parameters.spread == "Clusters", workspace.config.seed)
     sampled = _by_server if sampling.server else _by_worker
-    tokenizer, encoded, completions = sampled(workspace, drawn, file, decoding)
+    tokenizer, drawn, completions = sampled(workspace, asked, decoding)
     count = rows.write(
         workspace.run_folder / SAMPLES,
         (
             sample_of(tokenizer, row, ids, answers)
-            for row, ids, answers in zip(drawn, encoded, completions, strict=True)
+            for row, ids, answers in zip(drawn.rows, drawn.ids, completions, strict=True)
         ),
     )
     answers = [answer for of_prompt in completions for answer in of_prompt]
@@ -59,50 +56,37 @@ def run(workspace: Workspace) -> Outcome:
             "completions": len(answers),
             "tokens": sum(len(answer.ids) for answer in answers),
             "truncated": sum(answer.truncated for answer in answers),
-            **left_out,
+            **drawn.counts,
         },
         whole=workspace.shard is None,
     )
 
 
-def allowed(inputs: Inputs) -> tuple[list[Row], dict[str, int]]:
-    """The prompts that may be trained on, and the counts of those that were given and that may not.
-
-    Raises NoPromptsError if none may, InvalidRowError, TooManyCategoriesError.
-    """
-    file = inputs.path("prompts")
-    there = rows.read(file, inputs.kinds["prompts"])
-    may = exclusion.allowed(there, exclusion.forbidden(inputs))
-    usable = [row for row, use in zip(there, may, strict=True) if use]
-    if not usable:
-        raise NoPromptsError(
-            f"{file}: all {len(there)} prompts are in the gold set or among the held-out prompts too, as a whole or by "
-            f"{exclusion.WORDS} words in a row, and these must not be trained on; give other prompts"
-        )
-    return usable, {"promptsGiven": len(there), "excluded": len(there) - len(usable)}
+_Sampled = tuple[Any, Drawn, list[list[Completion]]]  # tokenizer; the prompts, and the answers to each
 
 
-_Sampled = tuple[
-    Any, list[list[int]], list[list[Completion]]
-]  # tokenizer; by row the prompt's ids, the answers
-
-
-def _by_worker(workspace: Workspace, drawn: list[Row], file: Path, decoding: Decoding) -> _Sampled:
+def _by_worker(workspace: Workspace, asked: Asked, decoding: Decoding) -> _Sampled:
     policy = models.load_policy("policy", workspace.inputs.path("policy"))
-    encoded = prompts.encode_rows(policy.tokenizer, drawn, file, policy.max_positions, policy.vocabulary)
-    keys = [row.number for row in drawn]
-    return policy.tokenizer, encoded, generate(policy, encoded, keys, decoding, workspace.progress)
+    known = Vocabulary(policy.tokenizer, policy.eos_ids, policy.vocabulary, policy.max_positions)
+    part = _part(workspace, drawing.drawn(workspace.inputs, asked, known))
+    keys = [row.number for row in part.rows]
+    return policy.tokenizer, part, generate(policy, part.ids, keys, decoding, workspace.progress)
 
 
-def _by_server(workspace: Workspace, drawn: list[Row], file: Path, decoding: Decoding) -> _Sampled:
+def _by_server(workspace: Workspace, asked: Asked, decoding: Decoding) -> _Sampled:
     known = models.vocabulary("policy", workspace.inputs.path("policy"))
-    encoded = prompts.encode_rows(known.tokenizer, drawn, file, known.max_positions, known.size)
-    keys = [row.number for row in drawn]
-    return (
-        known.tokenizer,
-        encoded,
-        sampling_server.complete(known, encoded, keys, decoding, workspace.progress),
-    )
+    part = _part(workspace, drawing.drawn(workspace.inputs, asked, known))
+    keys = [row.number for row in part.rows]
+    answers = sampling_server.complete(known, part.ids, keys, decoding, workspace.progress)
+    return known.tokenizer, part, answers
+
+
+def _part(workspace: Workspace, drawn: Drawn) -> Drawn:
+    """Of a shard; all without shards."""
+    if workspace.shard is not None:
+        drawn = replace(drawn, rows=workspace.shard.part(drawn.rows), ids=workspace.shard.part(drawn.ids))
+    workspace.progress.begin(len(drawn.rows), "prompts", "sampling")
+    return drawn
 
 
 def merge(parts: Sequence[SealedFolder], run_folder: Path) -> Outcome:
@@ -117,7 +101,7 @@ def merge(parts: Sequence[SealedFolder], run_folder: Path) -> Outcome:
             whole.writelines(lines)
     summed = {name: sum(part.counts[name] for part in parts) for name in parts[0].counts}
     of_all = {
-        name: parts[0].counts[name] for name in ("promptsGiven", "excluded")
+        name: parts[0].counts[name] for name in DRAWN_COUNTS if name in summed
     }  # each part looks at all of them
     return _outcome(summed | of_all, whole=True)
 
@@ -131,14 +115,6 @@ def _outcome(counts: dict[str, int], *, whole: bool) -> Outcome:
         raise NoWorkDoneError("no completion was sampled")
     mean = Measurement(estimate=counts["tokens"] / completions, n=completions)
     return Outcome(counts, measurements={MEAN_TOKENS: mean})
-
-
-def draw(usable: Sequence[Row], count: int | None, seed: int) -> list[Row]:
-    """So many rows without replacement, in the file's order; all if there are no more."""
-    if count is None or count >= len(usable):
-        return list(usable)
-    kept = sorted(random.Random(seed).sample(range(len(usable)), count))  # noqa: S311 - a draw, not a secret
-    return [usable[index] for index in kept]
 
 
 def sample_of(tokenizer: Any, row: Row, ids: list[int], answers: Sequence[Completion]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from alignment_worker import rows
 from alignment_worker.embedding import ROLE, Embedder
 from alignment_worker.ingestion import nearness, vectors
 from alignment_worker.ingestion.deciding import NEW
-from alignment_worker.ingestion.ordinals import Numbers
+from alignment_worker.ingestion.identity import KEY_BYTES, prompt_key
+from alignment_worker.ingestion.ordinals import Keys, Numbers
 from alignment_worker.ingestion.staging import Staging
 from alignment_worker.store import DERIVED, SealedFolder
 from alignment_worker.workspace import Workspace
@@ -42,14 +43,27 @@ class Embedded:
 
     def __post_init__(self) -> None:
         self._embedder = Embedder(self.workspace.inputs.path(ROLE))
-        shape = (self.staging.count, len(vectors.VECTORS), self._embedder.dimensions)
+        # On disk, which holds no array of nothing: a log that nobody judged has no rows.
+        shape = (max(1, self.staging.count), len(vectors.VECTORS), self._embedder.dimensions)
         self._vectors = np.memmap(self.folder / "vectors", np.float16, "w+", shape=shape)
         self._done, self._whole = np.zeros((2, self.staging.count), bool)
-        self._keys = np.concatenate([records["key"] for _, records in self.staging.records()])
+        keys = [records["key"] for _, records in self.staging.records()]
+        self._keys = np.concatenate([np.empty(0, f"S{KEY_BYTES}"), *keys])
 
     @property
-    def _model(self) -> str:
+    def model(self) -> str:
+        """The digest of what embeds."""
         return self.workspace.inputs.digests[ROLE]
+
+    @property
+    def embedder(self) -> Embedder:
+        return self._embedder
+
+    def asked(self) -> Iterator[tuple[Keys, Numbers]]:
+        """Of the embedded rows the keys of their prompts, and these vectors, float16."""
+        for places, some in self._rows(self._done):
+            keys = np.array([prompt_key(row["prompt"]) for row in some], f"S{KEY_BYTES}")
+            yield keys, self._vectors[places, nearness.PROMPT]
 
     def fill(self, codes: Numbers, least_percent: float | None) -> None:
         """Embeds the rows that stay so far; with `least_percent`, marks the near-duplicates among them."""
@@ -72,7 +86,7 @@ class Embedded:
     def write(self, codes: Numbers) -> None:
         """With the ordinals that rows have in the end."""
         vectors.write(
-            self.workspace.run_folder / DERIVED, self._batches(codes), self._vectors.shape[2], self._model
+            self.workspace.run_folder / DERIVED, self._batches(codes), self._vectors.shape[2], self.model
         )
 
     def _recall(self, codes: Numbers) -> None:
@@ -82,7 +96,7 @@ class Embedded:
         wanted = wanted[np.argsort(self._keys[wanted])]
         keys = self._keys[wanted]
         base = SealedFolder.open(self.workspace.inputs.path("base"))
-        for known, whole, found in vectors.read(base.file(DERIVED), self._model):
+        for known, whole, found in vectors.read(base.file(DERIVED), self.model):
             places = np.minimum(np.searchsorted(keys, known), len(keys) - 1)
             there = keys[places] == known
             rows_there = wanted[places[there]]

@@ -4,6 +4,9 @@ It lies in what is derived of a run, for its bytes differ from run to run: `deri
 what was embedded: `ordinal` (0: it was left out after all), `key`, `source`, `prompt`, and float16 vectors of length 1,
 `vector` of the prompt, `first` of the chosen or only answer, `second` of the rejected one or zeros; `whole`: the model
 read all of them.
+
+Beside it `derived/prompts.lance`, a row for each line of prompts.jsonl: the prompt's `key`, its `vector`, and the
+number of its `cluster`.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from alignment_worker.ingestion.identity import KEY_BYTES
 from alignment_worker.ingestion.ordinals import Keys, Numbers
 
 TABLE = "interactions"
+PROMPTS = "prompts"
 VECTORS = ("vector", "first", "second")
 _MODEL = b"model"  # in the schema's metadata: the digest of its folder
 _ROWS_AT_ONCE = 4096
@@ -35,27 +39,67 @@ def batch(
     """`vectors`: rows × 3 × dimensions."""
     columns = [
         pyarrow.array(ordinals, pyarrow.int64()),
-        pyarrow.array([key.ljust(KEY_BYTES, b"\0") for key in keys.tolist()], pyarrow.binary(KEY_BYTES)),
+        _binary(keys),
         pyarrow.array(sources, pyarrow.string()),
         pyarrow.array(prompts, pyarrow.string()),
         pyarrow.array(whole, pyarrow.bool_()),
-        *(
-            pyarrow.FixedSizeListArray.from_arrays(
-                pyarrow.array(np.ascontiguousarray(vectors[:, part]).ravel(), pyarrow.float16()),
-                vectors.shape[2],
-            )
-            for part in range(len(VECTORS))
-        ),
+        *(_vectors(vectors[:, part]) for part in range(len(VECTORS))),
     ]
     return pyarrow.RecordBatch.from_arrays(columns, schema=_schema(vectors.shape[2]))
 
 
 def write(folder: Path, batches: Iterator[pyarrow.RecordBatch], dimensions: int, model: str) -> None:
     """Makes the table. `model`: the digest of what embedded. Raises OSError."""
+    _write(folder, TABLE, batches, _schema(dimensions), model)
+
+
+def write_prompts(folder: Path, batches: Iterator[pyarrow.RecordBatch], dimensions: int, model: str) -> None:
+    """As `write`."""
+    _write(folder, PROMPTS, batches, _prompts_schema(dimensions), model)
+
+
+def _write(
+    folder: Path, table: str, batches: Iterator[pyarrow.RecordBatch], schema: pyarrow.Schema, model: str
+) -> None:
     import lancedb  # noqa: PLC0415 - takes seconds, and is needed where something is embedded alone
 
-    schema = _schema(dimensions).with_metadata({_MODEL: model.encode()})
-    lancedb.connect(str(folder)).create_table(TABLE, data=batches, schema=schema)
+    schema = schema.with_metadata({_MODEL: model.encode()})
+    lancedb.connect(str(folder)).create_table(table, data=batches, schema=schema)
+
+
+def prompts_batch(keys: Keys, vectors: Numbers, clusters: Numbers) -> pyarrow.RecordBatch:
+    """`vectors`: prompts × dimensions."""
+    columns = [_binary(keys), _vectors(vectors), pyarrow.array(clusters, pyarrow.int32())]
+    return pyarrow.RecordBatch.from_arrays(columns, schema=_prompts_schema(vectors.shape[1]))
+
+
+def read_prompts(folder: Path, model: str) -> Iterator[tuple[Keys, Numbers]]:
+    """Keys and vectors, if the table is there and that model's."""
+    table = opened(folder, model, PROMPTS)
+    if table is None:
+        return
+    for some in table.search().select(["key", "vector"]).to_batches(_ROWS_AT_ONCE):
+        yield _keys(some), _flat(some, "vector")
+
+
+def clusters(folder: Path) -> tuple[Keys, Numbers]:
+    """Keys of all prompts, in their order, and the cluster of each. Raises FileNotFoundError if they are in none."""
+    if not in_clusters(folder):
+        raise FileNotFoundError(folder / f"{PROMPTS}.lance")
+    import lancedb  # noqa: PLC0415
+
+    table = lancedb.connect(str(folder)).open_table(PROMPTS)
+    found = [
+        (_keys(some), some.column("cluster").to_numpy())
+        for some in table.search().select(["key", "cluster"]).to_batches(_ROWS_AT_ONCE)
+    ]
+    keys, numbers = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = np.argsort(keys)
+    return keys[order], numbers[order]
+
+
+def in_clusters(folder: Path) -> bool:
+    return (folder / f"{PROMPTS}.lance").is_dir()
 
 
 def read(folder: Path, model: str) -> Iterator[tuple[Keys, Numbers, Numbers]]:
@@ -64,10 +108,9 @@ def read(folder: Path, model: str) -> Iterator[tuple[Keys, Numbers, Numbers]]:
     if table is None:
         return
     for some in table.search().select(["key", "whole", *VECTORS]).to_batches(_ROWS_AT_ONCE):
-        dimensions = some.schema.field("vector").type.list_size
-        parts = [some.column(name).flatten().to_numpy().reshape(-1, dimensions) for name in VECTORS]
+        parts = [_flat(some, name) for name in VECTORS]
         yield (
-            np.array(some.column("key").to_pylist(), f"S{KEY_BYTES}"),
+            _keys(some),
             np.array(some.column("whole").to_pylist(), bool),
             np.stack(parts, axis=1),
         )
@@ -86,13 +129,13 @@ def nearest(table: Any, vector: Numbers, most: int) -> dict[int, float]:
     return {row["ordinal"]: 1 - row["_distance"] for row in found}
 
 
-def opened(folder: Path, model: str) -> Any:
+def opened(folder: Path, model: str, name: str = TABLE) -> Any:
     """The table; None if there is none of that model."""
-    if not (folder / f"{TABLE}.lance").is_dir():
+    if not (folder / f"{name}.lance").is_dir():
         return None
     import lancedb  # noqa: PLC0415
 
-    table = lancedb.connect(str(folder)).open_table(TABLE)
+    table = lancedb.connect(str(folder)).open_table(name)
     return table if (table.schema.metadata or {}).get(_MODEL) == model.encode() else None
 
 
@@ -107,3 +150,32 @@ def _schema(dimensions: int) -> pyarrow.Schema:
             *((name, pyarrow.list_(pyarrow.float16(), dimensions)) for name in VECTORS),
         ]
     )
+
+
+def _prompts_schema(dimensions: int) -> pyarrow.Schema:
+    return pyarrow.schema(
+        [
+            ("key", pyarrow.binary(KEY_BYTES)),
+            ("vector", pyarrow.list_(pyarrow.float16(), dimensions)),
+            ("cluster", pyarrow.int32()),
+        ]
+    )
+
+
+def _binary(keys: Keys) -> pyarrow.Array:
+    return pyarrow.array([key.ljust(KEY_BYTES, b"\0") for key in keys.tolist()], pyarrow.binary(KEY_BYTES))
+
+
+def _vectors(vectors: Numbers) -> pyarrow.Array:
+    values = pyarrow.array(np.ascontiguousarray(vectors).ravel(), pyarrow.float16())
+    return pyarrow.FixedSizeListArray.from_arrays(values, vectors.shape[1])
+
+
+def _keys(some: pyarrow.RecordBatch) -> Keys:
+    return np.array(some.column("key").to_pylist(), f"S{KEY_BYTES}")
+
+
+def _flat(some: pyarrow.RecordBatch, name: str) -> Numbers:
+    dimensions = some.schema.field(name).type.list_size
+    flat: Numbers = some.column(name).flatten().to_numpy().reshape(-1, dimensions)
+    return flat
