@@ -475,7 +475,7 @@ def _server(path: str) -> tuple[Row, ...]:
     )
 
 
-def _llm(judge: str) -> tuple[Row, ...]:
+def _llm(judge: str, kind: str = CYCLE) -> tuple[Row, ...]:
     path = f"{judge}.llm"
     whole_one = {
         "baseURL": "http://judge:8000/v1",
@@ -495,7 +495,7 @@ def _llm(judge: str) -> tuple[Row, ...]:
         whole(f"{path}.budget.maxRequests", 1, 10**12),
         whole(f"{path}.budget.maxTokens", 1, 10**12),
     )
-    return tuple(replace(row, given=row.given | given) for row in rows)
+    return tuple(replace(row, kind=kind, given=row.given | given) for row in rows)
 
 
 ROWS: tuple[Row, ...] = (
@@ -715,6 +715,22 @@ ROWS: tuple[Row, ...] = (
     choice("spec.sources[1].inferenceLog.format", "OpenAI", "LiteLLM", "OTelGenAI", kind=DATASET),
     Row(DATASET, "spec.sources[1].inferenceLog.feedback", (True, False), ("true", 1)),
     number("spec.sources[1].inferenceLog.samplePercent", 0, 100, above=True, kind=DATASET),
+    mapping("spec.sources[1].inferenceLog.judge", kind=DATASET),
+    mapping("spec.sources[1].inferenceLog.judge.rewardModel", kind=DATASET),
+    uri("spec.sources[1].inferenceLog.judge.rewardModel.uri", DATASET),
+    whole("spec.sources[1].inferenceLog.judge.rewardModel.batchSize", 1, 4096, kind=DATASET),
+    *_llm("spec.sources[1].inferenceLog.judge", DATASET),
+    replace(
+        mapping("spec.sources[1].inferenceLog.judge.verifier", "prompts", kind=DATASET),
+        given={
+            "spec.sources[1].inferenceLog.judge": {"verifier": {"prompts": "pvc://models/known.jsonl"}},
+        },
+    ),
+    replace(
+        uri("spec.sources[1].inferenceLog.judge.verifier.prompts", DATASET),
+        given={"spec.sources[1].inferenceLog.judge": {"verifier": {}}},
+    ),
+    whole("spec.sources[1].inferenceLog.judge.checkPairs", 0, 100_000, kind=DATASET),
     mapping("spec.sources[2].labelStudio", "url", "projectID", "tokenSecretRef", kind=DATASET),
     address("spec.sources[2].labelStudio.url", DATASET),
     whole("spec.sources[2].labelStudio.projectID", 1, kind=DATASET),
@@ -728,6 +744,10 @@ ROWS: tuple[Row, ...] = (
     items("spec.curation.contamination.goldSets", 1, 16, lambda index: f"pvc://a/{index}", DATASET),
     uri("spec.curation.contamination.goldSets[0]", DATASET),
     number("spec.curation.contamination.minSimilarityPercent", 0, 100, kind=DATASET),
+    mapping("spec.curation.filter", "model", "flagBelow", kind=DATASET),
+    uri("spec.curation.filter.model", DATASET),
+    Row(DATASET, "spec.curation.filter.flagBelow", (-4.5, 0, 0.5, 1), ("0.5", "50%", True)),
+    choice("spec.curation.filter.action", "Label", "Drop", kind=DATASET),
     mapping("spec.curation.deduplicate", kind=DATASET),
     number("spec.curation.deduplicate.similarityPercent", 50, 100, kind=DATASET),
     mapping("spec.curation.embedding", "model", kind=DATASET),
@@ -902,6 +922,30 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.trigger.schedule",
         ({"spec.trigger.schedule": "0 3 * * 1"},),
         tuple({"spec.trigger.schedule": each} for each in _OUT_OF_RANGE),
+    ),
+    SpanningRow(
+        DATASET,
+        "name exactly one of rewardModel, llm, verifier",
+        "spec.sources[1].inferenceLog.judge",
+        tuple(
+            {"spec.sources[1].inferenceLog.judge": judge}
+            for judge in (
+                MISSING,
+                {"llm": _LLM},
+                {"verifier": {"prompts": "pvc://models/known.jsonl"}},
+            )
+        ),
+        tuple(
+            {"spec.sources[1].inferenceLog.judge": judge}
+            for judge in ({}, {"checkPairs": 10}, {"llm": _LLM, "rewardModel": _REWARD_MODEL})
+        ),
+    ),
+    SpanningRow(
+        DATASET,
+        "is needed here: a dataset trains no reward model",
+        "spec.sources[1].inferenceLog.judge.rewardModel.uri",
+        ({"spec.sources[1].inferenceLog.judge": {"rewardModel": _REWARD_MODEL}},),
+        ({"spec.sources[1].inferenceLog.judge.rewardModel.uri": MISSING},),
     ),
     SpanningRow(
         DATASET,

@@ -219,6 +219,10 @@ DATASET: Manifest = {
                     "format": "OpenAI",
                     "feedback": True,
                     "samplePercent": 10,
+                    "judge": {
+                        "rewardModel": {"uri": "pvc://models/reward", "batchSize": 8},
+                        "checkPairs": 500,
+                    },
                 },
             },
             {
@@ -234,6 +238,7 @@ DATASET: Manifest = {
         "refresh": {"schedule": "*/30 * * * *", "timeZone": "Europe/Berlin"},
         "curation": {
             "contamination": {"goldSets": ["pvc://models/gold.jsonl"], "minSimilarityPercent": 90},
+            "filter": {"model": "pvc://models/filter", "flagBelow": -3.5, "action": "Drop"},
             "deduplicate": {"similarityPercent": 97},
             "embedding": {"model": "pvc://models/minilm"},
             "conflicts": "KeepLatest",

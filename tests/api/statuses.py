@@ -185,6 +185,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "nearDuplicate": 40,
             "contaminated": 3,
             "conflicting": 12,
+            "filtered": 40,
             "capped": 700,
             "kept": 9462,
         },
@@ -197,6 +198,16 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "openPairs": 310,
             "pushed": 200,
             "nearGold": 7,
+            "flagged": 12,
+            "judges": [
+                {
+                    "source": "production",
+                    "pairs": 120,
+                    "agreement": {"estimate": 84.5, "low": 79, "high": 90, "n": 200},
+                    "orderAgreement": {"estimate": 91, "low": 88, "high": 93, "n": 320},
+                    "contested": 31,
+                }
+            ],
         },
         "pairs": 9362,
         "unpaired": 100,

@@ -286,7 +286,7 @@ def _after(
         "rows": rows,
         "pairs": rows.kept - unpaired,
         "unpaired": unpaired,
-        "statistics": _statistics(ingest.result),
+        "statistics": statistics(ingest.result),
     }
     status = status.model_copy(update=known)
     return status, (Event("Ingested", f"revision {last.number}: {_held(status)}"),)
@@ -313,7 +313,8 @@ def _length_bias(ingest: StageStatus, spec: PreferenceDatasetSpec) -> str | None
     )
 
 
-def _statistics(result: StageResult) -> Statistics:
+def statistics(result: StageResult) -> Statistics:
+    """What the revision of that refresh looks like."""
     counts = result.counts
     percent = _longer_chosen(counts)
     by_source = {
