@@ -1,8 +1,9 @@
-"""What to do for a PreferenceDataset now: one ingest for each generation of its spec."""
+"""What to do for a PreferenceDataset now: one ingest for each generation of its spec, and what is over is collected."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from alignment_api import names
@@ -32,7 +33,7 @@ from alignment_api.stage import (
 from alignment_api.uris import join
 from alignment_operator import schedules
 from alignment_operator.observed import ObservedDataset, Settings
-from alignment_operator.plan import housekeeping, instants, stage, suspension, verbs
+from alignment_operator.plan import dataset_retention, housekeeping, instants, stage, suspension, verbs
 from alignment_operator.planned import DatasetPlan, Event
 
 _ROWS = [name for field in Rows.model_fields.values() if (name := field.alias)]
@@ -40,6 +41,21 @@ _ROWS = [name for field in Rows.model_fields.values() if (name := field.alias)]
 
 def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     """Actions, the next status, events, and when to look again. Writing the status again changes nothing."""
+    jobs = tuple(job for job in observed.jobs if job.stage == Stage.INGEST)
+    refresh = _refresh(replace(observed, jobs=jobs), now)
+    if observed.spec is None or observed.problems:
+        return refresh
+    pods = with_image(observed.spec.defaults, observed.settings)
+    retained = dataset_retention.retain(observed, refresh.status, pods, now)
+    return DatasetPlan(
+        (*refresh.actions, *retained.actions),
+        retained.status,
+        (*refresh.events, *retained.events),
+        instants.earliest(refresh.wake_at, retained.wake_at),
+    )
+
+
+def _refresh(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     status = observed.status
     spec = observed.spec
     if spec is None or (observed.problems and not _running(status)):
@@ -149,16 +165,16 @@ def _config(
 ) -> StageConfig:
     """The folder carries the instant too: a number may come again after a lost status, an instant does not."""
     assert ingest.started_at is not None
-    started = instants.parse(ingest.started_at).strftime("%Y%m%dT%H%M%SZ")
     owner, curation = observed.owner, spec.curation
     return StageConfig(
         stage=Stage.INGEST,
         owner_uid=owner.uid,
         iteration=number,
         output=join(
-            names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid),
-            "revisions",
-            f"{number}-{started}",
+            names.revisions_prefix(
+                names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid)
+            ),
+            names.refresh_folder(number, ingest.started_at),
         ),
         inputs=_inputs(spec, observed.status.revision),
         parameters=IngestParameters(

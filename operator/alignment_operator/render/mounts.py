@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment_api import names, uris
-from alignment_api.stage import CollectParameters, IngestParameters, PromoteParameters, StageConfig
+from alignment_api.stage import (
+    CollectParameters,
+    IngestParameters,
+    KeptIterations,
+    KeptRevisions,
+    PromoteParameters,
+    StageConfig,
+)
 
 CONFIG_FILE = "/alignment/config/stage.json"
 CLAIMS_FOLDER = "/alignment/claims"
@@ -66,7 +73,8 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
 
 def _read(config: StageConfig) -> list[str]:
     """URIs of the inputs; `collect` has none, and reads the cycle's folder."""
-    prefixes = [config.parameters.cycle_prefix] if isinstance(config.parameters, CollectParameters) else []
+    collected = config.parameters.iterations if isinstance(config.parameters, CollectParameters) else None
+    prefixes = [collected.cycle_prefix] if collected else []
     return [*(input_.uri for input_ in config.inputs.values()), *prefixes]
 
 
@@ -78,7 +86,7 @@ class _Place:
 
 
 def _places(config: StageConfig) -> list[_Place]:
-    """The stage's own folder; for `promote` the ledger too, for `collect` all iterations: what they are there for.
+    """The stage's own folder; for `promote` the ledger too, for `collect` all iterations, or revisions.
 
     kubelet gives the last folder of a subPath the mode of its volume, and those above it to root alone, so folders in
     which `collect` will delete are mounted too, from the top, by whoever makes them (kubernetes/kubernetes#97460).
@@ -87,12 +95,15 @@ def _places(config: StageConfig) -> list[_Place]:
     if not own.location.claim:
         return []
     match config.parameters:
-        case CollectParameters(cycle_prefix=prefix):
+        case CollectParameters(iterations=KeptIterations(cycle_prefix=prefix)):
             return [_in_its_claim(names.iterations_prefix(prefix)), own]
+        case CollectParameters(revisions=KeptRevisions(dataset_prefix=prefix)):
+            folders = (names.revisions_prefix(prefix), names.collected_prefix(prefix))
+            return [*(_in_its_claim(uri) for uri in folders), own]
         case PromoteParameters(cycle_prefix=prefix):
             return [*_above(config), own, _in_its_claim(names.ledger_prefix(prefix))]
         case IngestParameters():
-            return [own]
+            return [replace(_in_its_claim(config.output.rpartition("/")[0]), read_only=True), own]
         case _:
             return [*_above(config), own]
 
