@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from alignment_api.stage import CollectParameters, ExitCode, KeptRevisions
-from alignment_worker import trash
 from tests.worker import stages
 from tests.worker.stages import Finished
 
@@ -89,7 +88,7 @@ def test_killed_before_any_deletion_it_leaves_none_half_done_and_the_next_attemp
 ) -> None:
     folder = dataset(tmp_path / "set", "a", "b", "c")
     with monkeypatch.context() as patched:
-        patched.setattr(trash.shutil, "rmtree", _killed)
+        patched.setattr("alignment_worker.trash.shutil.rmtree", _killed)
         assert collect(folder, name(3), name(3)).code == 1
     whole = [path for path in folder.glob("revisions/[0-9]*") if (path / "run-0123abcd/pairs.jsonl").exists()]
     assert sorted(path.name for path in whole) == [name(2), name(3)]
@@ -114,7 +113,7 @@ def test_what_is_no_refresh_is_left_alone(tmp_path: Path) -> None:
     (folder / "revisions" / "1").mkdir()
     (folder / "revisions" / "1-20261101T030000Z.txt").write_text("mine")
     collect(folder, name(2), name(2))
-    assert stored(folder) == ["1", "1-20261101T030000Z.txt", name(2), "notes"]
+    assert stored(folder) == sorted(["1", "1-20261101T030000Z.txt", name(2), "notes"])
 
 
 def test_one_that_is_told_of_neither_kind_says_so(tmp_path: Path) -> None:

@@ -147,12 +147,12 @@ def _running(status: PreferenceDatasetStatus) -> bool:
 def _begun(
     observed: ObservedDataset, status: PreferenceDatasetStatus, now: datetime
 ) -> PreferenceDatasetStatus:
-    number = max(status.ingest_number, *(job.iteration for job in observed.jobs), 0) + 1
+    """The number is the next that the status knows of: the worker sees by it whether the store knows more."""
     run = verbs.asked(observed.owner.annotations, "run")
     return status.model_copy(
         update={
             "ingest": StageStatus(name=Stage.INGEST, state="Pending", started_at=instants.spell(now)),
-            "ingest_number": number,
+            "ingest_number": status.ingest_number + 1,
             "ingest_generation": observed.owner.generation,
             "handled": {**status.handled, "run": run} if run else status.handled,
             **_announced(observed, now),

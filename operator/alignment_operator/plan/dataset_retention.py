@@ -33,12 +33,13 @@ def retain(
     observed: ObservedDataset, status: PreferenceDatasetStatus, pods: PodDefaults, now: datetime
 ) -> DatasetPlan:
     """`status` is what the rest of the plan made. Not to be called without a spec."""
-    assert observed.spec is not None
+    spec = observed.spec
+    assert spec is not None
     observed = replace(observed, jobs=tuple(job for job in observed.jobs if job.stage == Stage.COLLECT))
     follow = suspension.follow(observed)
     if suspension.holds(observed):
         return DatasetPlan(follow, _paused(observed, status))
-    status = _due(status, observed.spec.retention)
+    status = _due(status, spec.retention)
     collection = status.collection
     pods = pods.model_copy(
         update={"resources": pods.resources.without_extended() if pods.resources else None}
@@ -50,7 +51,7 @@ def retain(
             return DatasetPlan(follow, status, wake_at=now)
         if more := _used(observed, collection):
             return DatasetPlan(follow, _with(status, _extended(collection, more, now)), wake_at=now)
-    config = _config(observed, observed.spec, collection)
+    config = _config(observed, spec, collection)
     progress = stage.advance(
         suspension.resumed(collection.stage),
         config,

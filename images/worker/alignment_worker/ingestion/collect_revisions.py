@@ -7,24 +7,12 @@ does not know them. Of refreshes that found the same, one stays.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-from alignment_api import digests, names
+from alignment_api import names
 from alignment_api.stage import KeptRevisions
-from alignment_worker.store import MANIFEST
+from alignment_worker.ingestion.refreshes import Refresh, refreshes
 from alignment_worker.trash import delete, sweep
 from alignment_worker.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Refresh:
-    """The folder of one; `digest` is that of its manifest, None if it has not made a revision."""
-
-    path: Path
-    number: int
-    started_at: str
-    digest: str | None
 
 
 def collect(workspace: Workspace, wanted: KeptRevisions) -> tuple[list[str], list[str]]:
@@ -49,17 +37,6 @@ def collect(workspace: Workspace, wanted: KeptRevisions) -> tuple[list[str], lis
             delete(record)
     stay = [refresh.path.name for refresh in there if refresh.path.name in kept]
     return [path.name for path in gone], stay
-
-
-def refreshes(folder: Path) -> list[Refresh]:
-    """All that have a folder there, the oldest first; what is named otherwise is none. Raises OSError."""
-    found = []
-    for path in folder.iterdir():
-        if (named := names.refresh_of(path.name)) and path.is_dir():
-            manifest = path / MANIFEST
-            digest = digests.of_file(manifest) if manifest.exists() else None
-            found.append(Refresh(path, *named, digest))
-    return sorted(found, key=lambda refresh: (refresh.started_at, refresh.number))
 
 
 def _newest(there: list[Refresh], wanted: KeptRevisions) -> Iterator[str]:
