@@ -77,6 +77,7 @@ class Reason(StrEnum):
     INGESTING = "Ingesting"
     INGEST_FAILED = "IngestFailed"
     LENGTH_BIASED = "LengthBiased"
+    TOO_MANY_IN_USE = "TooManyInUse"  # revisions, for one collection to name them
 
 
 class Condition(Model):

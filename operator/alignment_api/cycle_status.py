@@ -106,6 +106,11 @@ class LearnedFrom(Model):
 
     name: str = Field(max_length=63, description="The PreferenceDataset.")
     pairs: int = Field(ge=0, description="Pairs up to the last revision of it that the lineage worked from.")
+    uri: str | None = Field(
+        None,
+        max_length=uris.MAX_STORED_LENGTH,
+        description="That revision's folder: it stays as long as the checkpoint does.",
+    )
 
 
 MAX_PROMOTIONS = 20

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from alignment_api import uris
+from alignment_api import names, uris
 from alignment_api.conditions import Condition
 from alignment_api.curation import Curation, FileFormat
 from alignment_api.cycle import ObjectName, Store
@@ -20,9 +20,11 @@ from alignment_api.stage import Key
 from alignment_api.trigger import Refresh
 
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+FolderName = Annotated[str, StringConstraints(max_length=64)]
 
 
 MAX_REVISIONS = 20
+MAX_IN_USE = 1000
 
 
 class Files(Model):
@@ -70,6 +72,18 @@ class Source(Model):
     )
 
 
+class Retention(Model):
+    """How many revisions are kept."""
+
+    revisions: int = Field(
+        5,
+        ge=1,
+        le=MAX_REVISIONS,
+        description="Newest revisions that are kept in the store, the one in force among them; one that a running "
+        "iteration or a checkpoint that can be rolled back to works from is kept beside them.",
+    )
+
+
 class PreferenceDatasetSpec(Model):
     """Where pairs come from and where revisions go."""
 
@@ -82,6 +96,7 @@ class PreferenceDatasetSpec(Model):
     )
     refresh: Refresh | None = Field(None, description="When it is read anew by itself.")
     curation: Curation = Field(default_factory=Curation, description="What is left out of a revision.")
+    retention: Retention = Field(default_factory=Retention, description="How much of the past is kept.")
     defaults: PodDefaults = Field(default_factory=PodDefaults, description="How the Job's pod is made.")
 
 
@@ -102,6 +117,27 @@ class Revision(Model):
     )
     unpaired_ever: int | None = Field(None, ge=0, description="The same of unpaired rows.")
     at: str = Field(max_length=32, description="When it was made.")
+
+
+class RevisionCollection(Model):
+    """The stage `collect` of the last refresh after which folders had to go."""
+
+    refresh: int = Field(ge=1, description="The newest refresh that it looks at.")
+    started_at: str = Field(max_length=32, description="When that refresh began.")
+    kept: list[FolderName] = Field(
+        max_length=MAX_REVISIONS, description="Folders of the newest revisions, which stay."
+    )
+    in_use: list[FolderName] = Field(
+        [],
+        max_length=MAX_IN_USE,
+        description="Folders of older ones that stay because cycles work from them.",
+    )
+    stage: StageStatus = Field(description="Where it stands.")
+
+    def lets_go(self, uri: str) -> bool:
+        """Whether the folder of that URI is one that it deletes."""
+        refresh, folder = names.refresh_of(uri), uri.rpartition("/")[2]
+        return refresh is not None and refresh[0] <= self.refresh and folder not in {*self.kept, *self.in_use}
 
 
 class Rows(Model):
@@ -182,9 +218,16 @@ class PreferenceDatasetStatus(Model):
     next_refresh_at: str | None = Field(None, max_length=32, description="The next slot of spec.refresh.")
     revision: Revision | None = Field(None, description="The newest revision.")
     revisions: list[Revision] = Field(
-        [], max_length=MAX_REVISIONS, description="The revisions before it, the newest first."
+        [], max_length=MAX_REVISIONS, description="Those before it that are kept, the newest first."
     )
     rows: Rows | None = Field(None, description="Counts of the newest revision.")
     pairs: int | None = Field(None, ge=0, description="Pairs in the newest revision.")
     unpaired: int | None = Field(None, ge=0, description="Unpaired rows in the newest revision.")
     statistics: Statistics | None = Field(None, description="What the newest revision looks like.")
+    collection: RevisionCollection | None = Field(None, description="What retention last let go.")
+
+    @property
+    def kept(self) -> list[Revision]:
+        """The revisions that may be read, the newest first: not those that are about to be deleted."""
+        known = [*([self.revision] if self.revision else []), *self.revisions]
+        return [each for each in known if self.collection is None or not self.collection.lets_go(each.uri)]

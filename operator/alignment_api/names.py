@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from alignment_api import digests
 from alignment_api.model import GROUP
 from alignment_api.uris import join
@@ -92,6 +94,30 @@ def ledger_prefix(cycle_prefix: str) -> str:
 def judgements_prefix(dataset_prefix: str) -> str:
     """What LLM judges replied to a dataset's refreshes, a file for each source that has one."""
     return join(dataset_prefix, "judgements")
+
+
+def revisions_prefix(dataset_prefix: str) -> str:
+    """One folder a refresh of the dataset."""
+    return join(dataset_prefix, "revisions")
+
+
+def collected_prefix(dataset_prefix: str) -> str:
+    """The record of the last collection among a dataset's refreshes."""
+    return join(dataset_prefix, "collected")
+
+
+def refresh_folder(number: int, started_at: str) -> str:
+    """A number may come again after a lost status, an instant does not. `started_at` is as status spells it."""
+    return f"{number}-{started_at.replace('-', '').replace(':', '')}"
+
+
+_REFRESH = re.compile(r"([1-9][0-9]*)-([0-9]{8}T[0-9]{6}Z)")
+
+
+def refresh_of(folder: str) -> tuple[int, str] | None:
+    """Number and instant of the refresh whose folder, or URI, that is; None if it is none. Instants sort as text."""
+    found = _REFRESH.fullmatch(folder.rpartition("/")[2])
+    return (int(found[1]), found[2]) if found else None
 
 
 def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:

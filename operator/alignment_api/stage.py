@@ -41,7 +41,7 @@ STORE_FULL = "StoreFull"  # a failure's reason that is waited out, like an input
 
 
 class Stage(StrEnum):
-    """One step of an iteration, one Job; `collect` comes after it, `ingest` is a PreferenceDataset's refresh."""
+    """One step of an iteration, one Job; `ingest` is a PreferenceDataset's refresh. `collect` comes after both."""
 
     REWARD = "reward"
     SAMPLE = "sample"
@@ -63,7 +63,7 @@ WORK = {
     Stage.EVALUATE: "answers",
     Stage.COMPARE: "comparisons",
     Stage.PROMOTE: "sealed",
-    Stage.COLLECT: "iterations",
+    Stage.COLLECT: "folders",
     Stage.INGEST: "read",
 }
 
@@ -229,13 +229,29 @@ class PromoteParameters(Model):
     cycle_prefix: str
 
 
-class CollectParameters(Model):
-    """No inputs. Of the iterations up to StageConfig.iteration, only those in `kept` keep their artifacts."""
+class KeptIterations(Model):
+    """Of a cycle's iterations up to StageConfig.iteration, only these keep their artifacts."""
 
-    stage: Literal["collect"] = "collect"
     cycle_prefix: str
     kept: list[int]
-    keep_promoted: int
+    keep_promoted: int  # so many of the newest in the ledger stay, whatever `kept` says
+
+
+class KeptRevisions(Model):
+    """Of a dataset's refreshes up to StageConfig.iteration that had begun by `started_at`, only these stay."""
+
+    dataset_prefix: str
+    started_at: str
+    kept: list[str]  # names of folders
+    newest: int  # so many of the newest revisions in the store stay, whatever `kept` says
+
+
+class CollectParameters(Model):
+    """No inputs. Exactly one of both: a cycle's, or a dataset's."""
+
+    stage: Literal["collect"] = "collect"
+    iterations: KeptIterations | None = None
+    revisions: KeptRevisions | None = None
 
 
 class IngestedFiles(Model):

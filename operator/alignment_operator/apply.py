@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from alignment_api import names
 from alignment_api.conditions import ConditionType, Reason
 from alignment_api.cycle import ConfigMapTarget
-from alignment_api.cycle_status import AlignmentCycleStatus, StageStatus
+from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, StageStatus
 from alignment_api.dataset import PreferenceDatasetStatus
 from alignment_operator.api import (
     CONTROLLER_REVISION,
@@ -33,6 +33,7 @@ from alignment_operator.api import (
     NotFoundError,
     RefusedError,
 )
+from alignment_operator.observe.objects import status_of
 from alignment_operator.observed import ObservedCycle, ObservedDataset, Owner, Settings
 from alignment_operator.planned import (
     Action,
@@ -108,6 +109,11 @@ async def apply_dataset(
     if status.ingest is not None:
         ingest = pass_.refusal_in(_with_uid(status.ingest, started))
         status = status.model_copy(update={"ingest": ingest})
+    if status.collection is not None:
+        stage = pass_.refusal_in(_with_uid(status.collection.stage, started))
+        status = status.model_copy(
+            update={"collection": status.collection.model_copy(update={"stage": stage})}
+        )
     written = None if status == observed.status else status
     latest = await pass_.write_status(written) if written else None
     await pass_.tell(plan.events)
@@ -299,17 +305,35 @@ class _Pass:
             await self._require_ours(there, "Service", None)
 
     async def _freeze(self, action: Freeze) -> None:
+        """Raises ConflictError too if a dataset's revision was let go since the plan was made: plan again.
+
+        Whoever lets one go writes that first and then looks who has frozen it, so here it is the other way round.
+        """
         manifest = render_revision(self._owner, action.frozen)
-        if await self._create(CONTROLLER_REVISION, manifest) is not None:
-            return
-        there = await self._api.get(CONTROLLER_REVISION, self._owner.namespace, action.frozen.name)
+        there = await self._create(CONTROLLER_REVISION, manifest)
         if there is None:
-            raise ConflictError(f"ControllerRevision {action.frozen.name} was there and is gone")
-        await self._require_ours(there, "ControllerRevision", None)
-        if parse_revision(there) != action.frozen:
-            raise ConflictError(
-                f"ControllerRevision {action.frozen.name} froze something else; plan again with it"
-            )
+            there = await self._api.get(CONTROLLER_REVISION, self._owner.namespace, action.frozen.name)
+            if there is None:
+                raise ConflictError(f"ControllerRevision {action.frozen.name} was there and is gone")
+            await self._require_ours(there, "ControllerRevision", None)
+            if parse_revision(there) != action.frozen:
+                raise ConflictError(
+                    f"ControllerRevision {action.frozen.name} froze something else; plan again with it"
+                )
+        for revision in action.frozen.datasets:
+            if not await self._is_kept(revision):
+                uid = there["metadata"]["uid"]
+                await self._api.delete(CONTROLLER_REVISION, self._owner.namespace, action.frozen.name, uid)
+                raise ConflictError(
+                    f"revision {revision.revision} of {revision.name} is no longer kept; plan again"
+                )
+
+    async def _is_kept(self, frozen: DatasetRevision) -> bool:
+        dataset = await self._api.get(DATASET, self._owner.namespace, frozen.name)
+        if dataset is None:
+            return False
+        kept = status_of(PreferenceDatasetStatus, dataset).kept
+        return any(revision.uri == frozen.uri for revision in kept)
 
     async def _create(self, kind: Kind, manifest: Manifest) -> Manifest | None:
         """None if one of that name is there. A refusal is told to the user: only a person can mend it."""

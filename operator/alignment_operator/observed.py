@@ -119,6 +119,7 @@ class DatasetView:
     name: str
     revision: DatasetRevision | None
     message: str = ""  # why it is not Ready
+    kept: frozenset[str] = frozenset()  # URIs of all its revisions that an iteration can work from
 
 
 @dataclass(frozen=True)
@@ -172,3 +173,6 @@ class ObservedDataset:
     problems: tuple[Problem, ...]
     status: PreferenceDatasetStatus
     jobs: tuple[JobView, ...] = ()
+    in_use: frozenset[str] | None = (
+        None  # URIs of revisions that cycles work from; looked at only while a collection is about to start
+    )

@@ -692,6 +692,8 @@ ROWS: tuple[Row, ...] = (
     Row(DATASET, "spec.suspend", (True, False), ("true", "yes", 1)),
     mapping("spec.store", "uri", kind=DATASET),
     uri("spec.store.uri", DATASET),
+    mapping("spec.retention", kind=DATASET),
+    whole("spec.retention.revisions", 1, 20, kind=DATASET),
     items("spec.sources", 1, 16, lambda index: {"name": f"s{index}", "files": {"uri": "pvc://a/b"}}, DATASET),
     unique(
         "spec.sources", lambda index: {"name": f"s{index}", "files": {"uri": "pvc://a/b"}}, "name", DATASET

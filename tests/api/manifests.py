@@ -245,6 +245,7 @@ DATASET: Manifest = {
             "maxPairsPerSource": 20000,
             "maxLongerChosenPercent": 70,
         },
+        "retention": {"revisions": 3},
         "defaults": copy.deepcopy(_POD),
     },
 }

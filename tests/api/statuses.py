@@ -73,7 +73,7 @@ _PROMOTED = {
     "at": _ENDED,
     "evidenceDigest": _DIGEST,
     "rolledBack": True,
-    "datasets": [{"name": "human-feedback", "pairs": 9362}],
+    "datasets": [{"name": "human-feedback", "pairs": 9362, "uri": "pvc://models/revisions/12"}],
 }
 
 _GATES = [
@@ -211,5 +211,12 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
         },
         "pairs": 9362,
         "unpaired": 100,
+        "collection": {
+            "refresh": 12,
+            "startedAt": _ENDED,
+            "kept": ["11-20261123T033000Z", "12-20261124T033000Z"],
+            "inUse": ["7-20261119T033000Z"],
+            "stage": _STAGE | {"name": "collect"},
+        },
     }
 )

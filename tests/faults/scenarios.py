@@ -198,6 +198,6 @@ def _reports(scenario: Scenario) -> Manifest:
         "train": {"steps": 3},
         "compare": {"comparisons": 3},
         "promote": {"sealed": 1},
-        "collect": {"iterations": 1, "deleted": 1},
+        "collect": {"folders": 1, "deleted": 1},
     }
     return {stage: {"counts": counts} for stage, counts in work.items()} | {"evaluate": evaluated}

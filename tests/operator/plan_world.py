@@ -261,8 +261,8 @@ class World:
         if isinstance(config.parameters, PromoteParameters):
             assert config.parameters.evidence.digest() == config.parameters.evidence_digest
             self.sealed[config.parameters.evidence_digest] = config.parameters
-        if isinstance(config.parameters, CollectParameters):
-            self._collect(config, set(config.parameters.kept))
+        if isinstance(config.parameters, CollectParameters) and config.parameters.iterations:
+            self._collect(config, set(config.parameters.iterations.kept))
         result = StageResult(
             manifest=Located(uri=config.output, digest=digest),
             inputs={
@@ -326,9 +326,8 @@ def _dataset(name: str, pairs: int | None) -> DatasetView:
     if pairs is None:
         return DatasetView(name, None, "refresh 2 is running")
     digest = digests.of_json([name, pairs])
-    return DatasetView(
-        name, DatasetRevision(name=name, revision=1, uri=f"pvc://data/{name}", digest=digest, pairs=pairs)
-    )
+    revision = DatasetRevision(name=name, revision=1, uri=f"pvc://data/{name}", digest=digest, pairs=pairs)
+    return DatasetView(name, revision, kept=frozenset([revision.uri]))
 
 
 def _with_uids(status: dict[str, Any], uids: dict[str, str]) -> dict[str, Any]:

@@ -80,8 +80,9 @@ def test_what_is_over_the_limit_goes_and_the_status_says_what_stays() -> None:
     assert collecting.config.inputs == {}
     parameters = collecting.config.parameters
     assert isinstance(parameters, CollectParameters)
-    assert parameters.cycle_prefix == "pvc://models/cycles/team/support/uid-1"
-    assert (parameters.kept, parameters.keep_promoted) == ([3], 1)
+    assert parameters.iterations is not None
+    assert parameters.iterations.cycle_prefix == "pvc://models/cycles/team/support/uid-1"
+    assert (parameters.iterations.kept, parameters.iterations.keep_promoted) == ([3], 1)
 
 
 def test_defaults_keep_five_promoted_and_three_others() -> None:

@@ -150,9 +150,9 @@ def test_a_file_of_the_state_folder_that_is_broken_is_one_line(tmp_path: Path, t
 
 
 def test_collect_deletes_a_report_with_its_iteration(tmp_path: Path, two: Stored) -> None:
-    from alignment_worker import collect  # noqa: PLC0415
+    from alignment_worker import trash  # noqa: PLC0415
 
     alignctl(tmp_path, "report", "support")
-    collect.delete(two.iterations / "2" / "report.html")
+    trash.delete(two.iterations / "2" / "report.html")
     assert not list((two.iterations / "2").glob("*report*"))
     assert two.path(Stage.TRAIN).is_dir()

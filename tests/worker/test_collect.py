@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from alignment_api.stage import CollectParameters
+from alignment_api.stage import CollectParameters, KeptIterations
 from tests.worker import stages
 from tests.worker.stages import Finished
 
@@ -26,7 +26,9 @@ def cycle_folder(folder: Path, iterations: Iterable[int], sealed: Iterable[int] 
 
 
 def collect(folder: Path, last: int, kept: list[int], keep_promoted: int = 5) -> Finished:
-    parameters = CollectParameters(cycle_prefix=f"file://{folder}", kept=kept, keep_promoted=keep_promoted)
+    parameters = CollectParameters(
+        iterations=KeptIterations(cycle_prefix=f"file://{folder}", kept=kept, keep_promoted=keep_promoted)
+    )
     output = folder / "iterations" / str(last) / "collect"
     return stages.run(folder.parent / "job", stages.config(output, {}, parameters, iteration=last))
 
@@ -39,7 +41,7 @@ def test_what_is_not_kept_goes_and_what_came_later_stays(tmp_path: Path) -> None
     folder = cycle_folder(tmp_path / "cycle", range(1, 7))
     done = collect(folder, 5, [2, 5])
     assert stored(folder) == [2, 5, 6]
-    assert done.result.counts == {"iterations": 5, "deleted": 3, "kept": 2}
+    assert done.result.counts == {"folders": 5, "deleted": 3, "kept": 2}
     manifest = json.loads((done.folder / "manifest.json").read_bytes())
     said = json.loads((done.folder / manifest["run"] / "collected.json").read_bytes())
     assert said == {"deleted": [1, 3, 4], "kept": [2, 5]}

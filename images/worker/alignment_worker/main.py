@@ -21,6 +21,7 @@ from alignment_api import names
 from alignment_api.stage import CONTRACT_VERSION, Digest, Stage, StageConfig, StageReport, StageResult
 from alignment_worker import gang, inputs, preflight, report, shards, telemetry
 from alignment_worker.failures import Interrupted, InvalidConfigError, WorkerError, exit_code_of
+from alignment_worker.ingestion import refreshes
 from alignment_worker.inputs import Inputs
 from alignment_worker.processes import die_with_parent
 from alignment_worker.progress import Progress
@@ -90,7 +91,8 @@ def _done(arguments: Arguments, config: StageConfig, folder: StageFolder, shard:
     def compute() -> StageResult:
         progress = Progress(arguments.progress)
         with telemetry.served(config.stage, progress):
-            opened = inputs.opened(config, arguments.places, progress)
+            found = refreshes.going_on(config, arguments.places) if config.stage is Stage.INGEST else config
+            opened = inputs.opened(found, arguments.places, progress)
             preflight.check(opened, config.expected)
             with folder.run() as run_folder:
                 workspace = Workspace(

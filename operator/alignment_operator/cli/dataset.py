@@ -125,12 +125,17 @@ async def only(where: Place) -> str:
 
 def _revisions(manifest: Manifest, numbers: tuple[int, int]) -> tuple[Revision, Revision]:
     name, status = manifest["metadata"]["name"], status_of(manifest)
-    known = [*([status.revision] if status.revision else []), *status.revisions]
-    by_number = {revision.number: revision for revision in known}
+    by_number = {revision.number: revision for revision in status.kept}
+    newest = max(by_number, default=0)
     for number in numbers:
-        if number not in by_number:
-            told = ", ".join(map(str, by_number)) or "none"
-            raise CommandError(f"revision {number} of {name} is not known; known are {told}")
+        if number in by_number:
+            continue
+        told = ", ".join(map(str, by_number)) or "none"
+        if 0 < number < newest:
+            raise CommandError(
+                f"revision {number} of {name} is not kept any more (spec.retention.revisions); kept are {told}"
+            )
+        raise CommandError(f"revision {number} of {name} is not known; known are {told}")
     first, second = (by_number[number] for number in numbers)
     if first.uri.rpartition("/")[0] != second.uri.rpartition("/")[0]:
         raise CommandError(

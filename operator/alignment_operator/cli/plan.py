@@ -180,8 +180,8 @@ def _done(chores: PromoteParameters | CollectParameters | IngestParameters) -> s
     match chores:
         case PromoteParameters():
             return "seals measurements, verdicts and digests as the evidence; only if the gates let it"
-        case CollectParameters(kept=kept):
-            return f"deletes the artifacts of all iterations but {', '.join(map(str, kept))}"
+        case CollectParameters():
+            return "deletes what retention lets go"
         case IngestParameters():
             return "reads the sources, sets aside what is no pair, seals a revision"
 

@@ -164,7 +164,8 @@ class _Runner:
         def done(manifest: Manifest) -> bool:
             status = _dataset_status(manifest)
             current = status.handled.get("run") == request and status.ingest_generation == generation
-            return (current and not _running(status)) or _holds(status, ConditionType.STALLED)
+            ended = current and not _running(status) and not _collecting(status)
+            return ended or _holds(status, ConditionType.STALLED)
 
         return await self._settled(DATASET, asked, done)
 
@@ -293,6 +294,10 @@ def _dataset_status(dataset: Manifest) -> PreferenceDatasetStatus:
 
 def _running(status: PreferenceDatasetStatus) -> bool:
     return status.ingest is not None and status.ingest.state in ("Pending", "Running")
+
+
+def _collecting(status: PreferenceDatasetStatus) -> bool:
+    return status.collection is not None and status.collection.stage.state in ("Pending", "Running")
 
 
 def _holds(status: AlignmentCycleStatus | PreferenceDatasetStatus, type_: ConditionType) -> bool:

@@ -170,6 +170,7 @@ def _dataset(name: str, manifest: Manifest | None, *, unpaired: bool) -> Dataset
             digest=revision.digest,
             pairs=_ever(status, revision, unpaired=unpaired),
         ),
+        kept=frozenset(each.uri for each in status.kept),
     )
 
 

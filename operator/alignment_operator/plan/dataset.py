@@ -1,8 +1,9 @@
-"""What to do for a PreferenceDataset now: one ingest for each generation of its spec."""
+"""What to do for a PreferenceDataset now: one ingest for each generation of its spec, and what is over is collected."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from alignment_api import names
@@ -38,7 +39,7 @@ from alignment_api.stage import (
 from alignment_api.uris import join
 from alignment_operator import schedules
 from alignment_operator.observed import ObservedDataset, Settings
-from alignment_operator.plan import housekeeping, instants, stage, suspension, verbs
+from alignment_operator.plan import dataset_retention, housekeeping, instants, stage, suspension, verbs
 from alignment_operator.planned import DatasetPlan, Event
 
 _ROWS = [name for field in Rows.model_fields.values() if (name := field.alias)]
@@ -46,6 +47,21 @@ _ROWS = [name for field in Rows.model_fields.values() if (name := field.alias)]
 
 def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     """Actions, the next status, events, and when to look again. Writing the status again changes nothing."""
+    jobs = tuple(job for job in observed.jobs if job.stage == Stage.INGEST)
+    refresh = _refresh(replace(observed, jobs=jobs), now)
+    if observed.spec is None or observed.problems:
+        return refresh
+    pods = with_image(observed.spec.defaults, observed.settings)
+    retained = dataset_retention.retain(observed, refresh.status, pods, now)
+    return DatasetPlan(
+        (*refresh.actions, *retained.actions),
+        retained.status,
+        (*refresh.events, *retained.events),
+        instants.earliest(refresh.wake_at, retained.wake_at),
+    )
+
+
+def _refresh(observed: ObservedDataset, now: datetime) -> DatasetPlan:
     status = observed.status
     spec = observed.spec
     if spec is None or (observed.problems and not _running(status)):
@@ -137,12 +153,12 @@ def _running(status: PreferenceDatasetStatus) -> bool:
 def _begun(
     observed: ObservedDataset, status: PreferenceDatasetStatus, now: datetime
 ) -> PreferenceDatasetStatus:
-    number = max(status.ingest_number, *(job.iteration for job in observed.jobs), 0) + 1
+    """The number is the next that the status knows of: the worker sees by it whether the store knows more."""
     run = verbs.asked(observed.owner.annotations, "run")
     return status.model_copy(
         update={
             "ingest": StageStatus(name=Stage.INGEST, state="Pending", started_at=instants.spell(now)),
-            "ingest_number": number,
+            "ingest_number": status.ingest_number + 1,
             "ingest_generation": observed.owner.generation,
             "handled": {**status.handled, "run": run} if run else status.handled,
             **_announced(observed, now),
@@ -155,14 +171,13 @@ def _config(
 ) -> StageConfig:
     """The folder carries the instant too: a number may come again after a lost status, an instant does not."""
     assert ingest.started_at is not None
-    started = instants.parse(ingest.started_at).strftime("%Y%m%dT%H%M%SZ")
     owner, curation = observed.owner, spec.curation
     prefix = names.cycle_prefix(spec.store.uri, owner.namespace, owner.name, owner.uid)
     return StageConfig(
         stage=Stage.INGEST,
         owner_uid=owner.uid,
         iteration=number,
-        output=join(prefix, "revisions", f"{number}-{started}"),
+        output=join(names.revisions_prefix(prefix), names.refresh_folder(number, ingest.started_at)),
         inputs=_inputs(spec, observed.status.revision),
         parameters=IngestParameters(
             sources=[_read(source) for source in spec.sources],

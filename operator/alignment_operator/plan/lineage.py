@@ -25,10 +25,12 @@ def pairs_of(revisions: Iterable[DatasetRevision]) -> dict[str, int]:
 
 def extended(start: Promoted | None, revisions: Iterable[DatasetRevision]) -> list[LearnedFrom]:
     """The lineage of a candidate that was trained from `start`; a dataset long out of use is forgotten first."""
-    newer = pairs_of(revisions)
-    learned = {name: pairs for name, pairs in known(start).items() if name not in newer} | newer
-    newest = list(learned.items())[-_MOST_DATASETS:]
-    return [LearnedFrom(name=name, pairs=pairs) for name, pairs in newest]
+    newer = {
+        revision.name: LearnedFrom(name=revision.name, pairs=revision.pairs or 0, uri=revision.uri)
+        for revision in revisions
+    }
+    older = [entry for entry in (start.datasets if start else []) if entry.name not in newer]
+    return [*older, *newer.values()][-_MOST_DATASETS:]
 
 
 def news(

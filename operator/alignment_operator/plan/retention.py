@@ -13,7 +13,7 @@ from datetime import datetime
 from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec, History
 from alignment_api.cycle_status import AlignmentCycleStatus, Collection, Promoted, StageStatus
-from alignment_api.stage import CollectParameters, Stage, StageConfig
+from alignment_api.stage import CollectParameters, KeptIterations, Stage, StageConfig
 from alignment_api.uris import join
 from alignment_operator.observed import JobView, ObservedCycle
 from alignment_operator.plan import housekeeping, iteration, stage, suspension
@@ -125,7 +125,9 @@ def _config(observed: ObservedCycle, spec: AlignmentCycleSpec, collection: Colle
         output=join(names.iterations_prefix(prefix), str(collection.iteration), Stage.COLLECT.value),
         inputs={},
         parameters=CollectParameters(
-            cycle_prefix=prefix, kept=collection.kept, keep_promoted=spec.history.keep_promoted
+            iterations=KeptIterations(
+                cycle_prefix=prefix, kept=collection.kept, keep_promoted=spec.history.keep_promoted
+            )
         ),
         seed=0,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -90,20 +91,25 @@ def _frozen(observed: ObservedCycle, cause: Cause, now: datetime) -> Frozen:
         datasets=tuple(view.revision for view in observed.datasets if view.revision),
         contract_version=CONTRACT_VERSION,
     )
-    if last > used and _begun(observed.frozen[last], wanted, status.iterations or 0):
+    kept = {uri for view in observed.datasets for uri in view.kept}
+    if last > used and _begun(observed.frozen[last], wanted, status.iterations or 0, kept):
         return observed.frozen[last]
     number = max(used, last, status.iterations or 0, *(job.iteration for job in observed.jobs)) + 1
     return replace(wanted, name=names.revision_name(observed.owner.name, number), number=number)
 
 
-def _begun(there: Frozen, wanted: Frozen, counted: int) -> bool:
-    """Whether the last frozen iteration is the one that is asked for.
+def _begun(there: Frozen, wanted: Frozen, counted: int, kept: Container[str]) -> bool:
+    """Whether the last frozen iteration is the one that is asked for, and can work from what it froze.
 
     A request of a person is recognised by its value even when the status was lost; a trigger is not, so that nothing
     starts a second time.
     """
     if wanted.trigger == there.trigger == "Manual":
-        return there.handled_run == wanted.handled_run and there.incumbent == wanted.incumbent
+        return (
+            there.handled_run == wanted.handled_run
+            and there.incumbent == wanted.incumbent
+            and all(revision.uri in kept for revision in there.datasets)
+        )
     return there.number > counted and replace(wanted, started_at=there.started_at) == there
 
 

@@ -32,7 +32,7 @@ RESTRICTED = {
 def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
     """The `batch/v1` Job that runs one attempt of one stage; its TTL comes later, with the result in status."""
     config, pods = start.config, start.pods
-    labels = stage_labels(owner, config.stage, config.iteration, start.attempt)
+    labels = stage_labels(owner, config, start.attempt)
     annotations = {names.ANNOTATION_STAGE_CONFIG: digests.canonical_json(config.to_wire()).decode()}
     return {
         "apiVersion": "batch/v1",
@@ -42,7 +42,7 @@ def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, A
             "namespace": owner.namespace,
             "labels": labels | ({names.LABEL_QUEUE: pods.queue_name} if pods.queue_name else {}),
             "annotations": {names.ANNOTATION_STAGE_HASH: start.hash},
-            "ownerReferences": [owner_reference(owner_kind(config.stage), owner)],
+            "ownerReferences": [owner_reference(owner_kind(config), owner)],
         },
         "spec": {
             **({"suspend": True} if pods.queue_name else {}),  # Kueue admits it

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment_api import names, uris
-from alignment_api.stage import CollectParameters, IngestParameters, PromoteParameters, Stage, StageConfig
+from alignment_api.stage import (
+    CollectParameters,
+    IngestParameters,
+    KeptIterations,
+    KeptRevisions,
+    PromoteParameters,
+    Stage,
+    StageConfig,
+)
 
 CONFIG_FILE = "/alignment/config/stage.json"
 CLAIMS_FOLDER = "/alignment/claims"
@@ -73,7 +81,8 @@ def mounts_of(config: StageConfig, shared_memory: str | None) -> Mounts:
 def _read(config: StageConfig) -> list[str]:
     """URIs of the inputs; `collect` has none, and reads the cycle's folder."""
     parameters = config.parameters
-    prefixes = [parameters.cycle_prefix] if isinstance(parameters, CollectParameters) else []
+    collected = parameters.iterations if isinstance(parameters, CollectParameters) else None
+    prefixes = [collected.cycle_prefix] if collected else []
     if isinstance(parameters, IngestParameters) and parameters.judgements:
         prefixes.append(parameters.judgements)
     return [*(input_.uri for input_ in config.inputs.values()), *prefixes]
@@ -87,8 +96,8 @@ class _Place:
 
 
 def _places(config: StageConfig) -> list[_Place]:
-    """The stage's own folder; for `promote` the ledger and what it signs too, for `collect` all iterations: what they
-    are there for. For `ingest` with an LLM as judge its judgements, which outlive a refresh.
+    """The stage's own folder; for `promote` the ledger and what it signs too, for `collect` all iterations, or
+    revisions. For `ingest` with an LLM as judge its judgements, which outlive a refresh.
 
     kubelet gives the last folder of a subPath the mode of its volume, and those above it to root alone, so folders in
     which `collect` will delete are mounted too, from the top, by whoever makes them (kubernetes/kubernetes#97460).
@@ -97,13 +106,17 @@ def _places(config: StageConfig) -> list[_Place]:
     if not own.location.claim:
         return []
     match config.parameters:
-        case CollectParameters(cycle_prefix=prefix):
+        case CollectParameters(iterations=KeptIterations(cycle_prefix=prefix)):
             return [_in_its_claim(names.iterations_prefix(prefix)), own]
+        case CollectParameters(revisions=KeptRevisions(dataset_prefix=prefix)):
+            folders = (names.revisions_prefix(prefix), names.collected_prefix(prefix))
+            return [*(_in_its_claim(uri) for uri in folders), own]
         case PromoteParameters(cycle_prefix=prefix, evidence=evidence):
             signed = [_in_its_claim(evidence.candidate_uri)] if config.signature else []
             return [*_above(config), own, _in_its_claim(names.ledger_prefix(prefix)), *signed]
         case IngestParameters(judgements=judgements):
-            return [own, *([_in_its_claim(judgements)] if judgements else [])]
+            revisions = replace(_in_its_claim(config.output.rpartition("/")[0]), read_only=True)
+            return [revisions, own, *([_in_its_claim(judgements)] if judgements else [])]
         case _:
             return [*_above(config), own]
 

@@ -7,15 +7,16 @@ from typing import Any
 
 from alignment_api import names
 from alignment_api.model import API_VERSION
-from alignment_api.stage import Stage
+from alignment_api.stage import CollectParameters, Stage, StageConfig
 from alignment_operator.observed import Owner
 
 _RECOMMENDED = "app.kubernetes.io"
 _VERSION = version("alignment-operator").replace("+", "_")  # as a label's value may have it
 
 
-def owner_kind(stage: Stage) -> str:
-    return names.DATASET_KIND if stage is Stage.INGEST else names.CYCLE_KIND
+def owner_kind(config: StageConfig) -> str:
+    of_dataset = isinstance(config.parameters, CollectParameters) and config.parameters.revisions is not None
+    return names.DATASET_KIND if of_dataset or config.stage is Stage.INGEST else names.CYCLE_KIND
 
 
 def owner_reference(kind: str, owner: Owner) -> dict[str, Any]:
@@ -44,13 +45,13 @@ def owner_labels(kind: str, owner: Owner) -> dict[str, str]:
     }
 
 
-def stage_labels(owner: Owner, stage: Stage, iteration: int, attempt: int) -> dict[str, str]:
+def stage_labels(owner: Owner, config: StageConfig, attempt: int) -> dict[str, str]:
     return {
         f"{_RECOMMENDED}/name": "alignment-worker",
-        f"{_RECOMMENDED}/component": stage.value,
+        f"{_RECOMMENDED}/component": config.stage.value,
         f"{_RECOMMENDED}/version": _VERSION,
-        **owner_labels(owner_kind(stage), owner),
-        names.LABEL_STAGE: stage.value,
-        names.LABEL_ITERATION: str(iteration),
+        **owner_labels(owner_kind(config), owner),
+        names.LABEL_STAGE: config.stage.value,
+        names.LABEL_ITERATION: str(config.iteration),
         names.LABEL_ATTEMPT: str(attempt),
     }
