@@ -61,7 +61,7 @@ class Embedded:
 
     def asked(self) -> Iterator[tuple[Keys, Numbers]]:
         """Of the embedded rows the keys of their prompts, and these vectors, float16."""
-        for places, some in self._rows(self._done):
+        for places, some in self.staging.loaded(self._done, _ROWS_AT_ONCE):
             keys = np.array([prompt_key(row["prompt"]) for row in some], f"S{KEY_BYTES}")
             yield keys, self._vectors[places, nearness.PROMPT]
 
