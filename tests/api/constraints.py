@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.api.manifests import BY_KIND, MISSING, STAGES, Manifest, with_value
+from tests.api.manifests import BY_KIND, MISSING, PUBLIC_KEY, STAGES, Manifest, with_value
 
 CYCLE, DATASET = "AlignmentCycle", "PreferenceDataset"
 

@@ -34,9 +34,7 @@ from tests.api.manifests import PUBLIC_KEY
 from tests.operator.edges import EVIDENCE, SETTINGS, owner, stage_config
 from tests.operator.plan_world import cycle_spec
 
-SIGNATURE = Signature(
-    private_key_secret_ref=SecretKey(name="signing", key="a.pem"), public_keys=[PUBLIC_KEY]
-)
+SIGNATURE = Signature(private_key_secret_ref=SecretKey(name="signing", key="a.pem"), public_keys=[PUBLIC_KEY])
 GOLDEN = Path(__file__).with_name("rendered_job.yaml")
 
 
