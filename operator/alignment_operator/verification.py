@@ -216,8 +216,8 @@ class _Iteration:
                 yield f"{folder / name}: has not the digest that its manifest names, {digest}"
         run = folder / str(manifest["run"])
         signature = self._folder / _inside(evidence) / digests.SIGNATURE_FILE
-        data = {file for file in run.rglob("*") if _holds_data(file)} - {signature}
-        there = {file.relative_to(folder).as_posix() for file in data}
+        holding = {file for file in run.rglob("*") if _holds_data(file)} - {signature}
+        there = {file.relative_to(folder).as_posix() for file in holding}
         yield from (
             f"{folder / name}: no manifest names it" for name in sorted(there - set(manifest["files"]))
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.api.manifests import BY_KIND, MISSING, STAGES, Manifest, with_value
+from tests.api.manifests import BY_KIND, MISSING, PUBLIC_KEY, STAGES, Manifest, with_value
 
 CYCLE, DATASET = "AlignmentCycle", "PreferenceDataset"
 
@@ -498,6 +498,30 @@ def _llm(judge: str, kind: str = CYCLE) -> tuple[Row, ...]:
     return tuple(replace(row, kind=kind, given=row.given | given) for row in rows)
 
 
+_PUBLIC_KEYS = (
+    """-----BEGIN PUBLIC KEY-----
+MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEJupjiLyDw8tscNam+MSmu0ZsDvZ0RYAc
+U6Ja4QCGHHXjoLw8jNCCHBfSuaETF3D8xvVrbx+tzm9RAslUC4RTAkvKVc7O8JBx
+BR9DBJ8mtSI+L96rPQ499vY1ZK8hnFNK
+-----END PUBLIC KEY-----
+""",
+    """-----BEGIN PUBLIC KEY-----
+MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQBCv2bJiyCSVhlLDqxaZj9Nj6KOuHl
+iNKrdTP8+b7v8F8WJwY0/3+fBZoC1GImc7ECp/6gd/zGw8NIO00zp/BjsmABifUA
+S8eNDbjmfBeQqEj2M0WzJjhVOrP4glheN64fQQzQDAB7GpjmUKNO2VZzIZckOpcH
+b59niAfIPDIZUhM4DJs=
+-----END PUBLIC KEY-----
+""",
+)
+_NO_PUBLIC_KEYS = (  # a private key above all
+    "key.pub",
+    PUBLIC_KEY.replace("PUBLIC", "PRIVATE"),
+    PUBLIC_KEY.replace("PUBLIC KEY", "CERTIFICATE"),
+    PUBLIC_KEY.replace("MFkwEwYHKoZIzj0CAQYI", "MIIBIjANBgkqhkiG9w0B"),  # RSA
+    PUBLIC_KEY.replace("\n", ""),
+    PUBLIC_KEY + PUBLIC_KEY,
+)
+
 ROWS: tuple[Row, ...] = (
     mapping("spec", "policy", "store", "evaluation"),
     Row(CYCLE, "spec.suspend", (True, False), ("true", "yes", 1)),
@@ -672,6 +696,16 @@ ROWS: tuple[Row, ...] = (
     ),
     mapping("spec.promotion.targets[1].inferenceService", "name"),
     name("spec.promotion.targets[1].inferenceService.name"),
+    mapping("spec.promotion.signature", "privateKeySecretRef", "publicKeys"),
+    *secret_key("spec.promotion.signature.privateKeySecretRef"),
+    items("spec.promotion.signature.publicKeys", 1, 4, lambda _: PUBLIC_KEY),
+    Row(
+        CYCLE,
+        "spec.promotion.signature.publicKeys[0]",
+        (PUBLIC_KEY, PUBLIC_KEY.strip(), *_PUBLIC_KEYS),
+        (*_NO_PUBLIC_KEYS, PUBLIC_KEY + " " * 512, "", 1),
+    ),
+    choice("spec.promotion.signature.unsigned", "Refuse", "Allow"),
     Row(
         CYCLE,
         "spec.stages",

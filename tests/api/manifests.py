@@ -9,6 +9,11 @@ from typing import Any
 Manifest = dict[str, Any]
 
 MISSING = object()
+PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEq2VHRkw7XdBSXyJ2HphgQ6bdWJ67
+PGqxCO8J58UDDUUHJhsbvkQhOaAj5gqXQ4tOsVkAprj7263w0MiLQ1qrLg==
+-----END PUBLIC KEY-----
+"""
 
 
 def _node_term() -> Manifest:
@@ -193,6 +198,11 @@ CYCLE: Manifest = {
                 {"configMap": {"name": "support-assistant-model", "key": "uri", "digestKey": "digest"}},
                 {"inferenceService": {"name": "support-assistant"}},
             ],
+            "signature": {
+                "privateKeySecretRef": {"name": "signing", "key": "key.pem"},
+                "publicKeys": [PUBLIC_KEY],
+                "unsigned": "Allow",
+            },
         },
         "defaults": copy.deepcopy(_POD),
         "stages": {stage: copy.deepcopy(_POD) for stage in STAGES},

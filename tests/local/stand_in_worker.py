@@ -18,7 +18,16 @@ from typing import Any
 
 from alignment_api import digests
 from alignment_api.measurements import GOLD, LENGTH_RATIO, TRUNCATED_CHANGE, TRUNCATED_SHARE, Measurement
-from alignment_api.stage import WORK, Located, Stage, StageConfig, StageFailure, StageReport, StageResult
+from alignment_api.stage import (
+    SIGNED,
+    WORK,
+    Located,
+    Stage,
+    StageConfig,
+    StageFailure,
+    StageReport,
+    StageResult,
+)
 
 
 def main() -> None:
@@ -62,9 +71,10 @@ def stage(argv: list[str]) -> int:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--report", type=Path)
     parser.add_argument("--progress", type=Path)
+    parser.add_argument("--signing-key", type=Path)
     arguments = parser.parse_args(argv)
     config = StageConfig.from_wire(json.loads(arguments.config.read_text()))
-    behaviour = next_behaviour(config.stage)
+    behaviour = next_behaviour(config.stage, arguments.signing_key)
     done = {"done": 1, "total": 2, "unit": "rows", "seconds_left": 1.0, "detail": ""}
     arguments.progress.write_text(json.dumps(done))
     print("the stand-in runs", config.stage, flush=True)
@@ -80,13 +90,14 @@ def stage(argv: list[str]) -> int:
     return int(behaviour.get("exit", 0))
 
 
-def next_behaviour(stage: Stage) -> dict[str, Any]:
+def next_behaviour(stage: Stage, signing_key: Path | None) -> dict[str, Any]:
     folder = Path(os.environ["STAND_IN"])
     ran = folder / f"{stage.value}.ran"
     earlier = len(ran.read_text().splitlines()) if ran.exists() else 0
     with ran.open("a") as file:
         seen = (os.environ.get(name, "") for name in ("STAND_IN_EXTRA", "ALIGNMENT_JUDGE_API_KEY"))
-        file.write(" ".join([f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}", *seen]) + "\n")
+        key = signing_key.read_text() if signing_key else ""
+        file.write(" ".join([f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}", *seen, key]) + "\n")
     planned = folder / f"{stage.value}.json"
     behaviours = json.loads(planned.read_text()) if planned.exists() else []
     behaviour: dict[str, Any] = behaviours[earlier] if earlier < len(behaviours) else {}
@@ -109,7 +120,7 @@ def result(config: StageConfig, output: Path, length_ratio: float) -> StageResul
             role: digests.of_bytes(role.encode()) for role, item in config.inputs.items() if not item.digest
         },
         model=model,
-        counts={WORK[config.stage]: 3},
+        counts={WORK[config.stage]: 3} | ({SIGNED: 1} if config.stage == Stage.PROMOTE else {}),
         measurements={
             LENGTH_RATIO: Measurement(
                 estimate=length_ratio, low=length_ratio - 0.05, high=length_ratio + 0.05, n=300

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.api.manifests import PUBLIC_KEY
 from tests.local.commands import Alignctl
 
 Manifest = dict[str, Any]
 
 REFERENCE = {"name": "judge", "key": "api-key"}
+SIGNING = {"privateKeySecretRef": {"name": "signing", "key": "key.pem"}, "publicKeys": [PUBLIC_KEY]}
 
 
 @pytest.fixture
@@ -38,6 +40,23 @@ def test_only_the_stage_that_needs_the_key_gets_it_and_no_file_does(
     assert seen == {"sample": False, "judge": True, "train": False}
     kept = b"".join(file.read_bytes() for file in with_llm.state.rglob("*") if file.is_file())
     assert b"sk-secret" not in kept
+
+
+def test_only_promote_can_read_the_signing_key_and_no_file_does(
+    alignctl: Alignctl, cycle: Manifest, stand_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cycle["spec"]["promotion"] = {"signature": SIGNING}
+    alignctl.manifest.write_text(yaml.safe_dump(cycle))
+    monkeypatch.setenv("MY_KEY", "-----BEGIN secret-----")
+    done = alignctl.ended("run", "-f", str(alignctl.manifest), "--secret", "signing/key.pem=env:MY_KEY")
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = {
+        stage: "-----BEGIN secret-----" in (stand_in() / f"{stage}.ran").read_text()
+        for stage in ("sample", "train", "evaluate", "promote")
+    }
+    assert seen == {"sample": False, "train": False, "evaluate": False, "promote": True}
+    kept = b"".join(file.read_bytes() for file in alignctl.state.rglob("*") if file.is_file())
+    assert b"BEGIN secret" not in kept
 
 
 @pytest.mark.parametrize(

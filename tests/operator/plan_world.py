@@ -12,6 +12,7 @@ from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision
 from alignment_api.measurements import Measurement
 from alignment_api.stage import (
+    SIGNED,
     WORK,
     CollectParameters,
     ExitCode,
@@ -103,6 +104,10 @@ def measured(quality: str) -> dict[str, Any]:
         },
         "by_category": {"reasoning": {"gold": gold, "goldAccuracy": of((60.0, 57.0, 63.0), 900)}},
     }
+
+
+def _signs(config: StageConfig) -> bool:
+    return config.stage is Stage.PROMOTE and config.signature is not None
 
 
 @dataclass
@@ -269,7 +274,7 @@ class World:
                 role: digests.of_json(role) for role, input_ in config.inputs.items() if input_.digest is None
             },
             model=self._model(config, digest),
-            counts={WORK[config.stage]: 300},
+            counts={WORK[config.stage]: 300} | ({SIGNED: 1} if _signs(config) else {}),
             **measurements,
         )
         self.manifests[config.output] = (hash_, result)

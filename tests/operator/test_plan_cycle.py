@@ -14,6 +14,7 @@ from alignment_api.stage import ExitCode, Expected, Located, Stage, StageReport,
 from alignment_operator.observed import JobState, PodView, TargetView
 from alignment_operator.plan import evidence
 from alignment_operator.planned import Action, ExpireJob, StartJob
+from tests.api.manifests import PUBLIC_KEY
 from tests.operator.plan_world import World, cycle_spec
 
 RUN = {"alignment.dev/run": "1"}
@@ -847,3 +848,48 @@ def test_the_stage_that_a_person_ended_runs_no_more(verb: str) -> None:
     assert entry["state"] == "Failed"
     assert entry["finishedAt"]
     assert entry["reason"] in {"Cancelled", "RejectedByPerson"}
+
+
+SIGNATURE = {
+    "privateKeySecretRef": {"name": "signing", "key": "key.pem"},
+    "publicKeys": [PUBLIC_KEY],
+}
+
+
+def test_what_signs_and_what_reads_the_incumbent_are_told_by_which_keys() -> None:
+    world = started(
+        promotion={"signature": SIGNATURE}, policy={"model": "pvc://models/m0", "start": "Initial"}
+    )
+    world.settle()
+    told = {job.config.stage for job in world.jobs.values() if job.config.signature is not None}
+    assert told == {Stage.SAMPLE, Stage.TRAIN, Stage.EVALUATE, Stage.PROMOTE}
+    assert world.iteration["outcome"] == "Promoted"
+
+
+def test_without_a_signature_in_the_spec_no_stage_is_told_of_any() -> None:
+    world = started()
+    world.settle()
+    assert all(job.config.signature is None for job in world.jobs.values())
+
+
+def test_nothing_is_swapped_before_the_stage_says_that_it_has_signed() -> None:
+    world = started(promotion={"signature": SIGNATURE})
+    while not any("-promote-" in name for name in world.active()):
+        for name in world.active():
+            world.succeed(name)
+        world.pass_()
+    (name,) = world.active()
+    world.succeed(name, signed=0)
+    world.settle()
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Failed", "ResultInvalid")
+    assert "stage promote reports no signature" in world.iteration["message"]
+    assert "promoted" not in world.status
+
+
+def test_a_signature_that_does_not_count_fails_the_iteration_at_once() -> None:
+    world = started(promotion={"signature": SIGNATURE})
+    (name,) = world.active()
+    world.fail(name, ExitCode.SIGNATURE_NOT_VERIFIED, ExitCode.SIGNATURE_NOT_VERIFIED.reason)
+    world.settle()
+    assert (world.iteration["outcome"], world.iteration["reason"]) == ("Failed", "SignatureNotVerified")
+    assert len(world.computed) == 0

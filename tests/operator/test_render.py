@@ -13,7 +13,9 @@ import yaml
 from alignment_api import digests, names
 from alignment_api.cycle import ConfigMapTarget, PythonGrader
 from alignment_api.cycle_status import DatasetRevision
+from alignment_api.judges import SecretKey
 from alignment_api.pods import PodDefaults
+from alignment_api.signature import Signature
 from alignment_api.stage import (
     IngestParameters,
     Input,
@@ -28,9 +30,11 @@ from alignment_operator.api import Manifest
 from alignment_operator.observed import Frozen
 from alignment_operator.planned import PointTarget, StartJob
 from alignment_operator.render import parse_revision, render_job, render_revision, render_target
+from tests.api.manifests import PUBLIC_KEY
 from tests.operator.edges import EVIDENCE, SETTINGS, owner, stage_config
 from tests.operator.plan_world import cycle_spec
 
+SIGNATURE = Signature(private_key_secret_ref=SecretKey(name="signing", key="a.pem"), public_keys=[PUBLIC_KEY])
 GOLDEN = Path(__file__).with_name("rendered_job.yaml")
 
 
@@ -114,8 +118,32 @@ def test_only_promote_writes_beside_its_folder_and_only_the_ledger() -> None:
     assert writable == {"/tmp", "/alignment/output", ledger}
 
 
-def promote_config() -> StageConfig:
+def test_the_signing_key_is_a_file_that_promote_alone_can_read() -> None:
+    job = rendered(promote_config(signature=SIGNATURE))
+    (volume,) = [each for each in pod_of(job)["volumes"] if "secret" in each]
+    assert volume["secret"] == {
+        "secretName": "signing",
+        "items": [{"key": "a.pem", "path": "key.pem"}],
+        "defaultMode": 0o440,
+    }
+    (folder,) = [path for path, mount in mounts_of(job).items() if mount["name"] == volume["name"]]
+    assert mounts_of(job)[folder]["readOnly"]
+    words = worker_of(job)["args"]
+    assert words[words.index("--signing-key") + 1] == f"{folder}/key.pem"
+    for other in (rendered(stage_config(signature=SIGNATURE)), rendered(promote_config())):
+        assert all("secret" not in each for each in pod_of(other)["volumes"])
+        assert "--signing-key" not in worker_of(other)["args"]
+
+
+def test_what_signs_may_write_to_what_it_signs() -> None:
+    mounts = mounts_of(rendered(promote_config(signature=SIGNATURE)))
+    assert not mounts["/alignment/claims/store/candidate"].get("readOnly")
+    assert mounts["/alignment/claims/store"]["readOnly"]
+
+
+def promote_config(**changes: Any) -> StageConfig:
     return stage_config(
+        **changes,
         stage=Stage.PROMOTE,
         parameters=PromoteParameters(
             evidence=EVIDENCE,
