@@ -88,8 +88,8 @@ def drawn(
     if not found:
         raise NoPromptsError(
             f"spec.prompts.fromDatasets: of the {there.given} prompts of spec.datasets {there.excluded} are in the "
-            f"gold set or among the held-out prompts too, {reading.too_long} are longer than {limit} tokens, and the chat "
-            f"template refuses {reading.unreadable}: none is left. {reading.problem}".rstrip()
+            f"gold set or among the held-out prompts too, {reading.too_long} are longer than {limit} tokens, and the "
+            f"chat template refuses {reading.unreadable}: none is left. {reading.problem}".rstrip()
         )
     taken = [found[index] for index in sorted(found)]
     return Drawn([row for row, _ in taken], [ids for _, ids in taken], counts)
