@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from alignment_api.measurements import JUDGE_ACCURACY, ORDER_AGREEMENT
+from alignment_api.sources import LogJudge
+from alignment_api.stage import IngestedFiles, IngestedLog, IngestedSource, IngestParameters, InputKind
 from alignment_worker.store import SealedFolder
 from tests.worker import stages, tiny
 from tests.worker.judge_server import Answer, Asked, JudgeServer, judge_server, longer, preferred
 from tests.worker.logging_answers import LoggedDataset, answered, judged, said
+from tests.worker.stages import an_input
 
 SECRET = {"name": "judge", "key": "api-key"}
 
@@ -352,3 +355,28 @@ def test_an_answer_that_speaks_to_the_judge_gains_nothing_but_its_length(tmp_pat
     with judge_server(lambda _: preferred("a")) as server:
         done = data.refresh(llm(server))
     assert (done.code, done.failure.reason) == (69, "TooFewPairs")
+
+
+def test_each_log_has_a_judge_of_its_own(tmp_path: Path) -> None:
+    """What one made is no label of people's to the next."""
+    tiny.write_rows(tmp_path / "log" / "a.jsonl", answered("one", "a", "bb"))
+    tiny.write_rows(
+        tmp_path / "other" / "a.jsonl", [*answered("one", "a", "bb"), *answered("two", "a", "bb")]
+    )
+    tiny.write_rows(tmp_path / "people.jsonl", labels(2))
+    with judge_server(longer) as server:
+        asked = LogJudge.from_wire(llm(server))
+        names = ("log", "other")
+        inputs = {f"source/{name}": an_input(tmp_path / name, InputKind.INFERENCE_LOG) for name in names}
+        logs = [
+            IngestedSource(name=name, inference_log=IngestedLog(format="OpenAI", judge=asked))
+            for name in names
+        ]
+        people = IngestedSource(name="people", files=IngestedFiles())
+        inputs["source/people"] = an_input(tmp_path / "people.jsonl", InputKind.PAIRS)
+        parameters = IngestParameters(sources=[*logs, people], judgements=f"file://{tmp_path / 'judgements'}")
+        done = stages.run(tmp_path / "job", stages.config(tmp_path / "made", inputs, parameters))
+    counts = done.result.counts
+    assert (counts["judged/log"], counts["judged/other"], counts["duplicate"]) == (1, 1, 1)
+    assert [done.result.by_category[name][JUDGE_ACCURACY].n for name in names] == [2, 2]
+    assert judged(done) == [("one", "bb", "a"), ("two", "bb", "a")]

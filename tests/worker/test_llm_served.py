@@ -14,10 +14,11 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from alignment_api.judges import LLM
-from alignment_api.measurements import FIRST_PREFERRED, ORDER_AGREEMENT
+from alignment_api.measurements import FIRST_PREFERRED, JUDGE_ACCURACY, ORDER_AGREEMENT
 from tests.cluster.processes import Child, free_ports
 from tests.cluster.waiting import wait_until
 from tests.worker import tiny
+from tests.worker.logging_answers import LoggedDataset, answered
 from tests.worker.test_llm_judge import judged, samples
 
 SERVE = "from transformers.cli.transformers import main; main()"
@@ -102,3 +103,15 @@ def test_a_model_that_says_something_else_is_no_judge(endpoint: str, tmp_path: P
     model = says(tmp_path / "polite", "Both are lovely.")
     done = judged(tmp_path, samples("one", "two"), llm(endpoint, model))
     assert (done.code, done.failure.reason) == (77, "JudgeUnusable")
+
+
+def test_a_refresh_of_a_dataset_asks_it_about_its_log(endpoint: str, tmp_path: Path) -> None:
+    model = says(tmp_path / "first", '{"preferred": "a"}')
+    data = LoggedDataset(tmp_path / "dataset")
+    data.log(*answered("one", "yes", "no"))
+    data.people(tiny.pair_rows(3))
+    done = data.refresh({"llm": llm(endpoint, model).to_wire()})
+    measured = done.result.by_category["production"]
+    assert (measured[ORDER_AGREEMENT].estimate, measured[JUDGE_ACCURACY].estimate) == (0, 50)
+    assert (done.result.counts["judgeTies"], done.result.counts["judged/production"]) == (1, 0)
+    assert done.result.counts["judgeTokens"] > 8 * 100

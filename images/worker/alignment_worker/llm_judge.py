@@ -147,6 +147,8 @@ class LLMJudge:
         work = _Work([each for each in matchups if each.first != each.second], done)
         for _ in range(len(matchups) - len(work.matchups)):
             done()
+        if not work.matchups:
+            return work
         with self._journal:
             run_interruptibly(self._all(work))
         if work.failure is None or isinstance(work.failure, JudgeBudgetError):

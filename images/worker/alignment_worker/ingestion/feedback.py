@@ -54,11 +54,9 @@ class Feedback:
     def give(self, opened: OpenPairs) -> int:
         """After all sources were read: stages what the judges say of open pairs; how many rows."""
         before = self.staging.count
-        if not self._judges:
-            return 0
         people = self._people()
         for name, (judge, asked) in self._judges.items():
-            self._check(name, judge, _last(people.decided, asked.check_pairs))
+            self._check(name, judge, self._last(people, asked.check_pairs))
             self._judge(name, judge, [each for each in opened.all(name) if self._may_be_asked(each)], people)
             judge.finish()
             self.by_source.setdefault(name, {}).update(judge.measurements(CONFIDENCE))
@@ -96,6 +94,12 @@ class Feedback:
         decided = np.zeros(self.staging.count, bool)
         decided[labelled[first[ways[of_judgement] == 1]]] = True
         return _People(decided, asked)
+
+    def _last(self, people: _People, most: int) -> Numbers:
+        """Of all rows, those of another judge among them, which of people's are read last."""
+        chosen = np.zeros(self.staging.count, bool)
+        chosen[np.flatnonzero(people.decided)[::-1][:most]] = True
+        return chosen
 
     def _check(self, name: str, judge: Judge, chosen: Numbers) -> None:
         """How far the judge agrees with people; one that is shown to be no better than a coin stops the refresh."""
@@ -154,14 +158,6 @@ class _People:
 
     decided: Numbers
     asked: Keys
-
-
-def _last(chosen: Numbers, most: int) -> Numbers:
-    """The last of those that are chosen."""
-    places = np.flatnonzero(chosen)
-    found = np.zeros(len(chosen), bool)
-    found[places[max(0, len(places) - most) :]] = True
-    return found
 
 
 def _pair(row: Mapping[str, Any]) -> Pair:

@@ -179,8 +179,8 @@ class ByComparison:
         return mean([50 + 100 * lead for lead in leads], confidence)
 
     def measurements(self, confidence: float) -> dict[str, Measurement]:
-        said = self._judge.measurements(confidence)
-        return {ORDER_AGREEMENT: said[ORDER_AGREEMENT]}
+        agreed = self._judge.measurements(confidence)[ORDER_AGREEMENT]
+        return {ORDER_AGREEMENT: agreed} if agreed.n else {}
 
     def counts(self) -> dict[str, int]:
         return self._judge.counts()
