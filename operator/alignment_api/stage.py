@@ -238,10 +238,9 @@ class KeptIterations(Model):
 
 
 class KeptRevisions(Model):
-    """Of a dataset's refreshes up to StageConfig.iteration that had begun by `started_at`, only these stay."""
+    """Of a dataset's refreshes up to the one after which StageConfig.output is named, only these stay."""
 
     dataset_prefix: str
-    started_at: str
     kept: list[str]  # names of folders
     newest: int  # so many of the newest revisions in the store stay, whatever `kept` says
 

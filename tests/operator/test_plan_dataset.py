@@ -10,6 +10,7 @@ import pytest
 from alignment_api import digests
 from alignment_api.curation import Curation
 from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
+from alignment_api.pods import PodDefaults
 from alignment_api.stage import (
     IngestParameters,
     InputKind,
@@ -125,6 +126,16 @@ def test_a_refresh_that_finds_the_same_makes_no_revision() -> None:
     same, _ = refreshed(COUNTS, again(first.status))
     assert same.status.revision == first.status.revision
     assert same.status.revisions == []
+
+
+def test_a_refresh_has_the_number_that_the_status_knows_whatever_jobs_are_there() -> None:
+    """By a number that the store has already, the worker sees that the status was put back from a backup."""
+    status = refreshed(COUNTS)[0].status
+    pod = PodView(0, "", started=True)
+    old = StartJob("feedback-7-ingest-0-abcdef", "f" * 64, refreshed(COUNTS)[1], 0, PodDefaults())
+    stray = replace(job_view(old, JobState.SUCCEEDED, pod), iteration=7)
+    begun = dataset.plan(replace(observed(again(status)), jobs=(stray,)), NOW).status
+    assert begun.ingest_number == 2
 
 
 def test_no_more_than_twenty_revisions_are_remembered() -> None:

@@ -44,7 +44,6 @@ def test_the_job_is_told_what_stays_and_where() -> None:
     assert wanted is not None
     assert wanted.dataset_prefix == PREFIX.removesuffix("/revisions")
     assert (wanted.kept, wanted.newest) == ([world.folder(2)], 1)
-    assert world.folder(2).endswith("-" + wanted.started_at.replace("-", "").replace(":", ""))
     (name,) = world.active(Stage.COLLECT)
     config = world.jobs[name][1]
     assert (config.iteration, config.inputs) == (2, {})

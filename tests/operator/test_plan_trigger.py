@@ -426,7 +426,8 @@ def test_enough_new_pairs_start_an_iteration_and_then_they_are_not_new() -> None
     world.datasets["feedback"] = 500
     until_ended(world)
     assert (world.iteration["trigger"], world.iteration["outcome"]) == ("NewPairs", "Promoted")
-    assert world.status["promoted"]["datasets"] == [{"name": "feedback", "pairs": 500}]
+    learned = {"name": "feedback", "pairs": 500, "uri": "pvc://data/feedback"}
+    assert world.status["promoted"]["datasets"] == [learned], "its revision stays as long as the checkpoint"
     assert world.status["datasets"] == [{"name": "feedback", "newPairs": 0}]
     world.datasets["feedback"] = 999
     until_ended(world)
@@ -529,7 +530,7 @@ def test_a_candidate_that_starts_from_the_initial_model_has_only_learned_from_it
     world.datasets, world.generation = {"b": 7}, 2
     world.annotations["alignment.dev/run"] = "2"
     until_ended(world)
-    assert world.status["promoted"]["datasets"] == [{"name": "b", "pairs": 7}]
+    assert world.status["promoted"]["datasets"] == [{"name": "b", "pairs": 7, "uri": "pvc://data/b"}]
 
 
 def test_what_one_dataset_has_lost_does_not_count_against_what_another_has_gained() -> None:

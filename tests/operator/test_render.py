@@ -17,9 +17,11 @@ from alignment_api.judges import SecretKey
 from alignment_api.pods import PodDefaults
 from alignment_api.signature import Signature
 from alignment_api.stage import (
+    CollectParameters,
     IngestParameters,
     Input,
     InputKind,
+    KeptRevisions,
     Located,
     PromoteParameters,
     SampleParameters,
@@ -313,8 +315,49 @@ def test_no_pod_label_of_the_user_hides_one_of_ours() -> None:
     assert template["annotations"]["note"] == "b"
 
 
-def test_an_ingest_belongs_to_the_dataset() -> None:
-    config = stage_config(stage=Stage.INGEST, parameters=IngestParameters(sources=[]))
+PREFIX = "pvc://store/datasets/team/support/uid-1"
+COLLECT_REVISIONS = stage_config(
+    stage=Stage.COLLECT,
+    inputs={},
+    output=f"{PREFIX}/collected/2-20261123T030000Z",
+    parameters=CollectParameters(revisions=KeptRevisions(dataset_prefix=PREFIX, kept=[], newest=1)),
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "writable", "read_only"),
+    [
+        (COLLECT_REVISIONS, {"revisions", "collected", "collected/2-20261123T030000Z"}, set()),
+        (
+            stage_config(
+                stage=Stage.INGEST,
+                inputs={},
+                output=f"{PREFIX}/revisions/2-20261123T030000Z",
+                parameters=IngestParameters(sources=[]),
+            ),
+            {"revisions/2-20261123T030000Z"},
+            {"revisions"},
+        ),
+    ],
+)
+def test_of_a_dataset_a_refresh_sees_all_revisions_and_collect_alone_can_delete_them(
+    config: StageConfig, writable: set[str], read_only: set[str]
+) -> None:
+    folder = PREFIX.removeprefix("pvc://store/") + "/"
+    mounts = [each for each in worker_of(rendered(config))["volumeMounts"] if "subPath" in each]
+    found = {each["subPath"].removeprefix(folder): each.get("readOnly", False) for each in mounts}
+    assert found == dict.fromkeys(writable, False) | dict.fromkeys(read_only, True)
+    inside = {each["mountPath"] for each in mounts if each["mountPath"] != "/alignment/output"}
+    assert inside == {
+        f"/alignment/claims/store/{folder}{name}" for name in (writable | read_only) if "/" not in name
+    }
+
+
+@pytest.mark.parametrize(
+    "config",
+    [stage_config(stage=Stage.INGEST, parameters=IngestParameters(sources=[])), COLLECT_REVISIONS],
+)
+def test_the_jobs_of_a_dataset_belong_to_it(config: StageConfig) -> None:
     metadata = rendered(config)["metadata"]
     assert metadata["ownerReferences"][0]["kind"] == "PreferenceDataset"
     assert metadata["labels"][names.LABEL_DATASET] == "support"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,17 @@ def test_what_cannot_be_compared_is_told_in_a_line(
 ) -> None:
     done = alignctl(folder, "dataset", "diff", *words)
     assert done.returncode == code
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_a_revision_that_was_let_go_is_told_with_those_that_are_kept(folder: Path) -> None:
+    file = folder / ".alignment/objects/preferencedatasets/team" / f"{refreshed.NAME}.json"
+    manifest = json.loads(file.read_text())
+    manifest["status"]["revisions"] = []
+    file.write_text(json.dumps(manifest))
+    done = alignctl(folder, "dataset", "diff", "1", "2")
+    assert done.returncode == 1
+    said = "revision 1 of feedback is not kept any more (spec.retention.revisions); kept are 2"
     assert said in done.stderr.splitlines()[-1]
 
 

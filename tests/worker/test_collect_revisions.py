@@ -29,15 +29,12 @@ def dataset(folder: Path, *contents: str, first: int = 1) -> Path:
 
 
 def collect(folder: Path, last: str, *kept: str, newest: int = 1) -> Finished:
-    number, _, instant = last.partition("-")
-    started_at = f"{instant[:4]}-{instant[4:6]}-{instant[6:8]}T03:00:00Z"
-    parameters = CollectParameters(
-        revisions=KeptRevisions(
-            dataset_prefix=f"file://{folder}", started_at=started_at, kept=list(kept), newest=newest
-        )
-    )
+    wanted = KeptRevisions(dataset_prefix=f"file://{folder}", kept=list(kept), newest=newest)
+    parameters = CollectParameters(revisions=wanted)
     output = folder / "collected" / last
-    return stages.run(folder.parent / "job", stages.config(output, {}, parameters, iteration=int(number)))
+    return stages.run(
+        folder.parent / "job", stages.config(output, {}, parameters, iteration=int(last.partition("-")[0]))
+    )
 
 
 def stored(folder: Path) -> list[str]:

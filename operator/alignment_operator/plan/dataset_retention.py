@@ -164,7 +164,6 @@ def _config(
         parameters=CollectParameters(
             revisions=KeptRevisions(
                 dataset_prefix=prefix,
-                started_at=collection.started_at,
                 kept=[*collection.kept, *collection.in_use],
                 newest=spec.retention.revisions,
             )

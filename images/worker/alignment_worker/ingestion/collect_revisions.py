@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from alignment_api import names
 from alignment_api.stage import KeptRevisions
+from alignment_worker.failures import InvalidConfigError
 from alignment_worker.ingestion.refreshes import Refresh, refreshes
 from alignment_worker.trash import delete, sweep
 from alignment_worker.workspace import Workspace
@@ -19,12 +20,18 @@ def collect(workspace: Workspace, wanted: KeptRevisions) -> tuple[list[str], lis
     """Names of the folders deleted and of those kept. Raises InvalidConfigError, OSError."""
     folder = workspace.places.path(names.revisions_prefix(wanted.dataset_prefix))
     records = workspace.places.path(names.collected_prefix(wanted.dataset_prefix))
+    record = workspace.config.output.rpartition("/")[2]
+    last = names.refresh_of(record)
+    if last is None:
+        raise InvalidConfigError(
+            f"output: {workspace.config.output}: must end with the name of a refresh's folder"
+        )
     sweep(folder)
     sweep(records)
     there = [
         refresh
         for refresh in refreshes(folder)
-        if refresh.number <= workspace.config.iteration and refresh.started_at <= wanted.started_at
+        if refresh.number <= last[0] and refresh.started_at <= last[1]
     ]
     kept = {*wanted.kept, *_newest(there, wanted)}
     gone = [refresh.path for refresh in there if refresh.path.name not in kept]
@@ -32,9 +39,9 @@ def collect(workspace: Workspace, wanted: KeptRevisions) -> tuple[list[str], lis
     for path in gone:
         delete(path)
         workspace.progress.advance()
-    for record in records.iterdir():
-        if record.name != workspace.config.output.rpartition("/")[2]:
-            delete(record)
+    for earlier in records.iterdir():
+        if earlier.name != record:
+            delete(earlier)
     stay = [refresh.path.name for refresh in there if refresh.path.name in kept]
     return [path.name for path in gone], stay
 
