@@ -210,15 +210,21 @@ DATASET: Manifest = {
         "sources": [
             {
                 "name": "annotations",
-                "files": {"uri": "pvc://models/2026/*.jsonl", "format": "Paired", "columns": {"q": "prompt"}},
+                "files": {
+                    "uri": "s3://feedback/2026/*.jsonl",
+                    "format": "Paired",
+                    "columns": {"q": "prompt"},
+                    "credentialsSecretRef": {"name": "buckets"},
+                },
             },
             {
                 "name": "production",
                 "inferenceLog": {
-                    "uri": "pvc://logs/support",
+                    "uri": "gs://logs/support",
                     "format": "OpenAI",
                     "feedback": True,
                     "samplePercent": 10,
+                    "credentialsSecretRef": {"name": "buckets"},
                 },
             },
             {
