@@ -109,6 +109,36 @@ def uri(path: str, kind: str = CYCLE) -> Row:
     return Row(kind, path, ("pvc://models/m0", "file:///m0", "pvc://m/" + "a" * 504), refused)
 
 
+def source_uri(path: str) -> tuple[Row, ...]:
+    """Of a claim, a file or a bucket; and the Secret for a bucket."""
+    secret = f"{path}.credentialsSecretRef"
+    buckets = (
+        "s3://feedback/2026/*.jsonl",
+        "s3://feedback",
+        "gs://team.logs_1/a/",
+        "az://logs/a%20b/..c",
+        "s3://b/" + "a" * 505,
+    )
+    no_buckets = (
+        "s3://",
+        "s3:///a",
+        "S3://b/a",
+        "s3://B/a",
+        "s3://b/../a",
+        "s3://b/a b",
+        "s3a://b/a",
+        "hf://org/data",
+        "s3://b/" + "a" * 506,
+    )
+    anywhere = replace(uri(f"{path}.uri", DATASET), refused=("", "/models/m0", 1), given={secret: MISSING})
+    return (
+        anywhere,
+        Row(DATASET, f"{path}.uri", buckets, no_buckets),
+        mapping(secret, "name", kind=DATASET),
+        dotted_name(f"{secret}.name", DATASET),
+    )
+
+
 _EVERY_ARGUMENT = {
     "adam_beta1": 0.9,
     "adam_beta2": 0.99,
@@ -735,7 +765,7 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.sources[0]", "name", kind=DATASET),
     name("spec.sources[0].name", DATASET),
     mapping("spec.sources[0].files", "uri", kind=DATASET),
-    uri("spec.sources[0].files.uri", DATASET),
+    *source_uri("spec.sources[0].files"),
     entries("spec.sources[0].files.columns", 16, DATASET),
     Row(
         DATASET,
@@ -747,7 +777,7 @@ ROWS: tuple[Row, ...] = (
     text("spec.sources[0].files.columns.q", 1, 128, DATASET),
     choice("spec.sources[0].files.format", "Auto", "Paired", "Unpaired", "Ranked", kind=DATASET),
     mapping("spec.sources[1].inferenceLog", "uri", "format", kind=DATASET),
-    uri("spec.sources[1].inferenceLog.uri", DATASET),
+    *source_uri("spec.sources[1].inferenceLog"),
     choice("spec.sources[1].inferenceLog.format", "OpenAI", "LiteLLM", "OTelGenAI", kind=DATASET),
     Row(DATASET, "spec.sources[1].inferenceLog.feedback", (True, False), ("true", 1)),
     number("spec.sources[1].inferenceLog.samplePercent", 0, 100, above=True, kind=DATASET),
@@ -958,6 +988,16 @@ RULES: tuple[SpanningRow, ...] = (
         "spec.trigger.schedule",
         ({"spec.trigger.schedule": "0 3 * * 1"},),
         tuple({"spec.trigger.schedule": each} for each in _OUT_OF_RANGE),
+    ),
+    *(
+        SpanningRow(
+            DATASET,
+            "is for s3://, gs:// and az:// alone; take it out",
+            f"{path}.credentialsSecretRef",
+            ({f"{path}.uri": "pvc://a/b", f"{path}.credentialsSecretRef": MISSING},),
+            ({f"{path}.uri": "pvc://a/b"}, {f"{path}.uri": "file:///a/b"}),
+        )
+        for path in ("spec.sources[0].files", "spec.sources[1].inferenceLog")
     ),
     SpanningRow(
         DATASET,

@@ -220,12 +220,17 @@ DATASET: Manifest = {
         "sources": [
             {
                 "name": "annotations",
-                "files": {"uri": "pvc://models/2026/*.jsonl", "format": "Paired", "columns": {"q": "prompt"}},
+                "files": {
+                    "uri": "s3://feedback/2026/*.jsonl",
+                    "format": "Paired",
+                    "columns": {"q": "prompt"},
+                    "credentialsSecretRef": {"name": "buckets"},
+                },
             },
             {
                 "name": "production",
                 "inferenceLog": {
-                    "uri": "pvc://logs/support",
+                    "uri": "gs://logs/support",
                     "format": "OpenAI",
                     "feedback": True,
                     "samplePercent": 10,
@@ -233,6 +238,7 @@ DATASET: Manifest = {
                         "rewardModel": {"uri": "pvc://models/reward", "batchSize": 8},
                         "checkPairs": 500,
                     },
+                    "credentialsSecretRef": {"name": "buckets"},
                 },
             },
             {

@@ -141,3 +141,20 @@ def test_every_uri_that_a_manifest_may_hold_can_be_parsed(uri: str) -> None:
 def test_what_is_no_uri_of_ours_is_an_error(uri: str) -> None:
     with pytest.raises(ValueError, match="://"):
         uris.parse(uri)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.from_regex(uris.SOURCE_PATTERN, fullmatch=True))
+def test_a_source_s_uri_is_of_a_bucket_or_of_a_place(uri: str) -> None:
+    place = uris.in_bucket(uri)
+    if place is None:
+        uris.parse(uri)
+    else:
+        assert place.bucket
+        assert ".." not in place.key.split("/")
+    assert uris.claims_of([uri]) == ([uris.parse(uri).claim] if uri.startswith("pvc") else [])
+
+
+def test_a_bucket_s_key_has_no_slash_at_its_ends() -> None:
+    assert uris.in_bucket("s3://logs/support/2026/") == uris.InBucket("s3", "logs", "support/2026")
+    assert uris.in_bucket("az://logs") == uris.InBucket("az", "logs", "")

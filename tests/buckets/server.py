@@ -170,7 +170,8 @@ class Faults:
         cut = breakable and self.break_at is not None and self.breaks > 0 and len(body) > self.break_at
         with suppress(OSError):
             for start in range(0, len(body), 1 << 16):
-                request.wfile.write(body[start : min(start + (1 << 16), self.break_at if cut else len(body))])
+                end = min(start + (1 << 16), self.break_at or 0) if cut else start + (1 << 16)
+                request.wfile.write(body[start:end])
                 time.sleep(self.seconds_between_pieces)
                 if cut and start + (1 << 16) >= (self.break_at or 0):
                     self.breaks -= 1

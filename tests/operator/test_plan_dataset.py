@@ -300,6 +300,43 @@ def test_each_source_says_how_it_is_read() -> None:
     ]
 
 
+def test_the_keys_for_a_bucket_are_the_job_s_under_a_prefix_of_their_source() -> None:
+    spec = PreferenceDatasetSpec.from_wire(
+        {
+            "store": {"uri": "pvc://models/datasets"},
+            "sources": [
+                {"name": "mine", "files": {"uri": "pvc://models/p.jsonl"}},
+                {
+                    "name": "theirs",
+                    "files": {"uri": "s3://b/*.jsonl", "credentialsSecretRef": {"name": "theirs"}},
+                },
+                {
+                    "name": "log",
+                    "inferenceLog": {
+                        "uri": "gs://logs/support",
+                        "format": "OpenAI",
+                        "credentialsSecretRef": {"name": "ours"},
+                    },
+                },
+            ],
+        }
+    )
+    begun = dataset.plan(observed(PreferenceDatasetStatus(), spec), NOW).status
+    (start,) = dataset.plan(observed(begun, spec), NOW).actions
+    assert isinstance(start, StartJob)
+    pod = render_job(OWNER, start, Settings())["spec"]["template"]["spec"]
+    assert pod["containers"][0]["envFrom"] == [
+        {"prefix": "ALIGNMENT_SOURCE_1_", "secretRef": {"name": "theirs"}},
+        {"prefix": "ALIGNMENT_SOURCE_2_", "secretRef": {"name": "ours"}},
+    ]
+    claims = [
+        each["persistentVolumeClaim"]["claimName"]
+        for each in pod["volumes"]
+        if "persistentVolumeClaim" in each
+    ]
+    assert claims == ["models"]
+
+
 SUSPENDED = SPEC.model_copy(update={"suspend": True})
 
 

@@ -442,8 +442,8 @@ def test_a_dataset_of_which_nothing_stays_says_the_first_problem(dataset: Datase
 
 
 def test_a_revision_has_a_data_card_that_names_its_pairs(dataset: Dataset) -> None:
-    file = dataset.file("a|b.jsonl", [*PAIRS, PAIRS[0]])
-    done = dataset.refresh(file)
+    file = dataset.file("a.jsonl", [*PAIRS, PAIRS[0]])
+    done = dataset.refresh(file, gold=dataset.file("a|b.jsonl", [{"prompt": "gold"}]))
     from datasets import load_dataset  # noqa: PLC0415 - slow to load
 
     (run,) = done.folder.glob("run-*")
@@ -453,6 +453,7 @@ def test_a_revision_has_a_data_card_that_names_its_pairs(dataset: Dataset) -> No
     assert "| duplicate | 1 |" in text
     assert digests.of_file(file) in text
     assert "a%7Cb.jsonl" in text
+    assert str(file) not in text
     loaded = load_dataset(str(run), cache_dir=str(dataset.folder / "cache"))["train"]
     assert loaded["prompt"] == ["p0", "p1", "p2"]
 

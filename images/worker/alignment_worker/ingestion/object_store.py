@@ -55,7 +55,7 @@ class ObjectStore:
     def __init__(self, place: InBucket, where: str, given: Mapping[str, str] | None) -> None:
         """`where`: path of the field that errors name. `given`: variables of the source's Secret; None: no Secret."""
         self._place, self._where = place, where
-        self._answered = False
+        self._listed = False
         known = _of_cloud(place.scheme, given) if given is not None else {}
         if given is not None and not known:
             raise InvalidConfigError(
@@ -71,9 +71,11 @@ class ObjectStore:
 
         with self._told(self._uri(key)):
             try:
-                return _object(obstore.head(self._store, key))
+                found = _object(obstore.head(self._store, key))
             except FileNotFoundError:
                 return None
+        self._listed = True
+        return found
 
     def below(self, key: str) -> Iterator[Object]:
         """Every object in the folder and in all folders in it, in no order."""
@@ -82,6 +84,7 @@ class ObjectStore:
         with self._told(self._uri(key)):
             for some in obstore.list(self._store, key or None, chunk_size=_LISTED_AT_ONCE):
                 yield from map(_object, some)
+        self._listed = True
 
     def within(self, key: str) -> tuple[list[Object], list[str]]:
         """The folder's own objects, and the keys of the folders in it."""
@@ -89,7 +92,8 @@ class ObjectStore:
 
         with self._told(self._uri(key)):
             found = obstore.list_with_delimiter(self._store, key or None)
-            return [_object(item) for item in found["objects"]], list(found["common_prefixes"])
+        self._listed = True
+        return [_object(item) for item in found["objects"]], list(found["common_prefixes"])
 
     def read(self, key: str) -> bytes | None:
         """A small object; None if there is none."""
@@ -119,9 +123,10 @@ class ObjectStore:
         import obstore  # noqa: PLC0415
 
         with self._told(self._uri(wanted.key)):
-            got = obstore.get(
-                self._store, wanted.key, options={"if_match": wanted.tag} if wanted.tag else None
-            )
+            condition = {"if_match": wanted.tag} if wanted.tag else None
+            got = obstore.get(self._store, wanted.key, options=condition)
+            if _bare(_object(got.meta).tag) != _bare(wanted.tag):  # there are servers that heed no condition
+                raise self._changed(self._uri(wanted.key))
             for piece in got.stream(min_chunk_size=_PIECE_BYTES):
                 yield memoryview(piece)
 
@@ -135,7 +140,6 @@ class ObjectStore:
 
         try:
             yield
-            self._answered = True
         except FileNotFoundError as error:
             raise InputMissingError(f"{uri}: {NOT_THERE}") from error
         except (ValueError, exceptions.BaseError) as error:
@@ -150,15 +154,21 @@ class ObjectStore:
             case 404:
                 return InputMissingError(f"{uri}: {NOT_THERE}")
             case 412:
-                return InputMissingError(f"{uri} changed while it was read; the next attempt reads it anew.")
+                return self._changed(uri)
         if isinstance(error, ValueError) or type(error).__name__ in _SETTINGS:
             return InvalidConfigError(f"{self._where}: {uri}: {_said(error)}")
         return BucketError(f"{uri}: {_said(error)}")
 
+    def _changed(self, uri: str) -> InputMissingError:
+        return InputMissingError(f"{uri} changed while it was read; the next attempt reads it anew.")
+
     def _refused(self, uri: str, error: Exception) -> WorkerError:
-        """Once it has answered, it is the credentials that have changed: the next pod has the new ones."""
-        if self._answered:
-            return BucketError(f"{uri}: refused meanwhile, were the credentials changed? {_said(error)}")
+        """The next attempt's pod has credentials that were changed since it began to list."""
+        if self._listed:
+            return BucketError(
+                f"{uri} is refused, though it was listed: {_said(error)}. Were the credentials changed meanwhile, or may "
+                "they list and not read?"
+            )
         return InvalidConfigError(
             f"{self._where}.credentialsSecretRef: {uri} is refused: {_said(error)}. Give credentials that may list and "
             "read it; who may not list is refused what is not there, too."
@@ -208,6 +218,11 @@ def _without(names: list[str]) -> Iterator[None]:
 
 def _object(meta: ObjectMeta) -> Object:
     return Object(meta["path"], meta["size"], meta["e_tag"] or meta["version"])
+
+
+def _bare(tag: str | None) -> str | None:
+    """Azure and Google quote a tag in an answer, and not in a list."""
+    return tag and tag.removeprefix("W/").strip('"')
 
 
 def _said(error: Exception) -> str:
