@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError
 
 from alignment_api import digests, packing, uris
-from alignment_api.curation import Conflicts, FileFormat, LogFormat
+from alignment_api.curation import Conflicts, FileFormat, LogFormat, OnPersonalData
 from alignment_api.cycle import (
     Comparison,
     DatasetReference,
@@ -273,6 +273,7 @@ class IngestParameters(Model):
     max_pairs_per_source: int | None = None
     similarity_percent: float | None = None
     near_gold_percent: float | None = None
+    pii: OnPersonalData | None = None
 
 
 Parameters = (
@@ -348,7 +349,7 @@ class StageResult(Model):
         description="The model that it trained (reward; train: the candidate) or measured (evaluate, compare).",
     )
     counts: dict[Key, Count] = Field(
-        {}, max_length=32, description="Work really done: prompts, pairs, steps, comparisons."
+        {}, max_length=128, description="Work really done: prompts, pairs, steps, comparisons."
     )
     measurements: dict[Key, Measurement] = Field(
         {}, max_length=32, description="By the names in measurements.py."

@@ -236,6 +236,7 @@ DATASET: Manifest = {
             "contamination": {"goldSets": ["pvc://models/gold.jsonl"], "minSimilarityPercent": 90},
             "deduplicate": {"similarityPercent": 97},
             "embedding": {"model": "pvc://models/minilm"},
+            "pii": {"action": "Redact"},
             "conflicts": "KeepLatest",
             "maxPairsPerSource": 20000,
             "maxLongerChosenPercent": 70,

@@ -186,6 +186,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "contaminated": 3,
             "conflicting": 12,
             "capped": 700,
+            "pii": 6,
             "kept": 9462,
         },
         "statistics": {
@@ -197,6 +198,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "openPairs": 310,
             "pushed": 200,
             "nearGold": 7,
+            "pii": {"Email": 5, "Phone": 2},
         },
         "pairs": 9362,
         "unpaired": 100,

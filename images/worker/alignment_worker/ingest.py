@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from alignment_worker.workspace import Workspace
 
 if TYPE_CHECKING:
     from alignment_worker.ingestion.embedded import Embedded
+    from alignment_worker.ingestion.personal import Personal
 
 _ROWS_BETWEEN_REPORTS = 2000
 _PROBLEMS = {
@@ -52,9 +54,11 @@ def run(workspace: Workspace) -> Outcome:
     if not parameters.sources:
         raise InvalidConfigError("parameters.sources: is empty; give at least one")
     folder = workspace.run_folder / "staging"
-    with Rejected(workspace.run_folder / REJECTED) as rejected, Staging(folder) as staging:
+    redact = parameters.pii in ("Drop", "Redact")
+    with Rejected(workspace.run_folder / REJECTED, redact=redact) as rejected, Staging(folder) as staging:
         sources = Sources(workspace, folder)
-        read = _Reading(workspace, staging, rejected, sources).all(parameters.sources)
+        with _personal(workspace, parameters, rejected) as personal:
+            read = _Reading(workspace, staging, rejected, sources, personal).all(parameters.sources)
         _require_same(workspace)
         if not staging.count:
             raise _nothing(workspace, read, rejected)
@@ -78,11 +82,25 @@ def run(workspace: Workspace) -> Outcome:
     counts |= {"read": read, "sequence": decided.sequence} | rejected.counts() | sources.counts
     if parameters.similarity_percent is None:
         del counts["nearDuplicate"]
+    if personal is None:
+        del counts["pii"]
+    else:
+        counts |= personal.counts()
     if not counts["kept"]:
         raise _nothing(workspace, read, rejected)
     text = card(workspace.config, counts, workspace.inputs.digests)
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts)
+
+
+def _personal(
+    workspace: Workspace, parameters: IngestParameters, rejected: Rejected
+) -> AbstractContextManager[Personal | None]:
+    if parameters.pii is None:
+        return nullcontext()
+    from alignment_worker.ingestion.personal import PERSONAL, Personal  # noqa: PLC0415 - slow to load
+
+    return Personal(parameters.pii, rejected, workspace.run_folder / PERSONAL)
 
 
 def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded | None:
@@ -104,11 +122,19 @@ def _near_gold(
 class _Reading:
     """The rows of all sources, in their order, into the staging."""
 
-    def __init__(self, workspace: Workspace, staging: Staging, rejected: Rejected, sources: Sources) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        staging: Staging,
+        rejected: Rejected,
+        sources: Sources,
+        personal: Personal | None,
+    ) -> None:
         self._progress = workspace.progress
         self._staging = staging
         self._rejected = rejected
         self._sources = sources
+        self._personal = personal
         self._forbidden = _forbidden(workspace)
 
     def all(self, sources: list[IngestedSource]) -> int:
@@ -135,8 +161,10 @@ class _Reading:
                 said = "asks a gold or held-out prompt, or holds 13 words in a row of one"
                 row = given.row if given.row is not None else each.columns()
                 self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, said, row)
-            else:
+            elif self._personal is None:
                 self._staging.add(each, key, source, given.file)
+            elif (cleaned := self._personal.checked(each, key, source, given)) is not None:
+                self._staging.add(*cleaned, source, given.file)
 
 
 def _forbidden(workspace: Workspace) -> Forbidden | None:

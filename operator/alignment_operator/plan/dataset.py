@@ -169,6 +169,7 @@ def _config(
             near_gold_percent=(
                 curation.contamination.min_similarity_percent if curation.contamination else None
             ),
+            pii=curation.pii.action if curation.pii else None,
         ),
         seed=0,
     )
@@ -282,19 +283,21 @@ def _length_bias(ingest: StageStatus, spec: PreferenceDatasetSpec) -> str | None
 
 def _statistics(counts: Mapping[str, int]) -> Statistics:
     percent = _longer_chosen(counts)
-    by_source = {
-        key.removeprefix("source/"): count for key, count in counts.items() if key.startswith("source/")
-    }
     return Statistics(
         longer_chosen_percent=None if percent is None else round(percent, 1),
         median_prompt_characters=counts.get("medianPromptCharacters"),
         median_completion_characters=counts.get("medianCompletionCharacters"),
-        by_source=by_source,
+        by_source=_under("source/", counts),
         answers=counts.get("answers"),
         open_pairs=counts.get("openPairs"),
         pushed=counts.get("pushed"),
+        pii=_under("pii/", counts),
         near_gold=counts.get("nearGold"),
     )
+
+
+def _under(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:
+    return {key.removeprefix(prefix): count for key, count in counts.items() if key.startswith(prefix)}
 
 
 def _left_out(rows: Rows) -> int:
@@ -305,6 +308,7 @@ def _left_out(rows: Rows) -> int:
         rows.contaminated,
         rows.conflicting,
         rows.capped,
+        rows.pii,
     )
     return sum(count or 0 for count in reasons)
 

@@ -24,6 +24,7 @@ _REASONS = {
     "nearDuplicate": "prompt and answers are alike to those of one that is kept, by embedding",
     "conflicting": "the same answers are judged both ways",
     "capped": "more than maxPairsPerSource",
+    "pii": "holds personal data",
 }
 
 
