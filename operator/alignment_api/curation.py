@@ -13,6 +13,7 @@ FileFormat = Literal["Auto", "Paired", "Unpaired", "Ranked"]
 LogFormat = Literal["OpenAI", "LiteLLM", "OTelGenAI"]
 Conflicts = Literal["Drop", "KeepLatest", "KeepMajority"]
 FilterAction = Literal["Label", "Drop"]
+OnPersonalData = Literal["Drop", "Redact", "Flag"]
 
 
 class Contamination(Model):
@@ -68,6 +69,17 @@ class QualityFilter(Model):
     )
 
 
+class PII(Model):
+    """Personal data by its form: e-mail addresses, telephone, card, account (IBAN) and national numbers."""
+
+    action: OnPersonalData = Field(
+        "Drop",
+        description="Of a row whose prompt or answers hold some. Drop: it is left out; Redact: it stays, with [email] "
+        "and the like in its place; Flag: it stays as it is, and is listed. What is kept aside is redacted too, unless "
+        "with Flag.",
+    )
+
+
 class Curation(Model):
     """Which rows are left out; each is set aside with the reason. Exact duplicates are left out always."""
 
@@ -79,6 +91,7 @@ class Curation(Model):
         description="Embeds prompts and answers, for `alignctl search`, deduplicate and contamination's "
         "minSimilarityPercent.",
     )
+    pii: PII | None = Field(None, description="What to do with personal data. Absent: none is looked for.")
     conflicts: Conflicts = Field(
         "Drop",
         description="The same answers judged both ways. Drop: neither stays; KeepLatest: the judgement that is read "

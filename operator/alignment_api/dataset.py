@@ -151,6 +151,7 @@ class Rows(Model):
     conflicting: int | None = Field(None, ge=0, description="Left out: curation.conflicts.")
     filtered: int | None = Field(None, ge=0, description="Left out: curation.filter, with the action Drop.")
     capped: int | None = Field(None, ge=0, description="Left out: curation.maxPairsPerSource.")
+    pii: int | None = Field(None, ge=0, description="Left out: curation.pii.")
     kept: int = Field(ge=0, description="Pairs and unpaired rows in the revision.")
 
 
@@ -191,6 +192,12 @@ class Statistics(Model):
         None, ge=0, description="Two answers to a prompt of the logs, of which nobody said which is better."
     )
     pushed: int | None = Field(None, ge=0, description="Of these, new tasks in Label Studio.")
+    pii: dict[Key, int] = Field(
+        {},
+        max_length=8,
+        description="Rows in which curation.pii found personal data, by kind, whatever became of them: Email, IBAN, "
+        "Card, NationalNumber, Phone.",
+    )
     near_gold: int | None = Field(
         None, ge=0, description="Rows that stay and ask what is alike to a prompt of curation.contamination."
     )

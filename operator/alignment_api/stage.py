@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError
 
 from alignment_api import digests, packing, uris
-from alignment_api.curation import Conflicts, FileFormat, FilterAction, LogFormat
+from alignment_api.curation import Conflicts, FileFormat, FilterAction, LogFormat, OnPersonalData
 from alignment_api.cycle import (
     Comparison,
     DatasetReference,
@@ -320,6 +320,7 @@ class IngestParameters(Model):
     near_gold_percent: float | None = None
     filter: IngestedFilter | None = None
     judgements: str | None = None
+    pii: OnPersonalData | None = None
 
 
 Parameters = (
@@ -399,7 +400,7 @@ class StageResult(Model):
         description="The model that it trained (reward; train: the candidate) or measured (evaluate, compare).",
     )
     counts: dict[Key, Count] = Field(
-        {}, max_length=96, description="Work really done: prompts, pairs, steps, comparisons."
+        {}, max_length=128, description="Work really done: prompts, pairs, steps, comparisons."
     )
     measurements: dict[Key, Measurement] = Field(
         {}, max_length=32, description="By the names in measurements.py."

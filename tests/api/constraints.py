@@ -818,6 +818,8 @@ ROWS: tuple[Row, ...] = (
     number("spec.curation.deduplicate.similarityPercent", 50, 100, kind=DATASET),
     mapping("spec.curation.embedding", "model", kind=DATASET),
     uri("spec.curation.embedding.model", DATASET),
+    mapping("spec.curation.pii", kind=DATASET),
+    choice("spec.curation.pii.action", "Drop", "Redact", "Flag", kind=DATASET),
     choice("spec.curation.conflicts", "Drop", "KeepLatest", "KeepMajority", kind=DATASET),
     whole("spec.curation.maxPairsPerSource", 1, kind=DATASET),
     number("spec.curation.maxLongerChosenPercent", 0, 100, kind=DATASET),

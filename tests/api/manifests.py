@@ -257,6 +257,7 @@ DATASET: Manifest = {
             "filter": {"model": "pvc://models/filter", "flagBelow": -3.5, "action": "Drop"},
             "deduplicate": {"similarityPercent": 97},
             "embedding": {"model": "pvc://models/minilm"},
+            "pii": {"action": "Redact"},
             "conflicts": "KeepLatest",
             "maxPairsPerSource": 20000,
             "maxLongerChosenPercent": 70,

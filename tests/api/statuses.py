@@ -187,6 +187,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "conflicting": 12,
             "filtered": 40,
             "capped": 700,
+            "pii": 6,
             "kept": 9462,
         },
         "statistics": {
@@ -208,6 +209,7 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
                     "contested": 31,
                 }
             ],
+            "pii": {"Email": 5, "Phone": 2},
         },
         "pairs": 9362,
         "unpaired": 100,

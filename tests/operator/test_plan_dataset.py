@@ -171,6 +171,7 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
                 {"name": "a", "files": FILES},
             ],
             "curation": {
+                "pii": {},
                 "conflicts": "KeepLatest",
                 "maxPairsPerSource": 7,
                 "contamination": {"goldSets": ["pvc://data/gold.jsonl"], "minSimilarityPercent": 91},
@@ -189,6 +190,7 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
     assert config.inputs["embedding"].uri == "pvc://data/minilm"
     assert config.parameters.similarity_percent == 97
     assert config.parameters.near_gold_percent == 91
+    assert config.parameters.pii == "Drop"
 
 
 def test_a_refresh_is_in_status_before_its_job_whose_name_no_crash_changes() -> None:

@@ -16,6 +16,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from alignment_worker.ingestion.embedded import Embedded
     from alignment_worker.ingestion.feedback import Feedback
     from alignment_worker.ingestion.flagging import Quality
+    from alignment_worker.ingestion.personal import Personal
 
 _ROWS_BETWEEN_REPORTS = 2000
 _PROBLEMS = {
@@ -67,8 +69,10 @@ def run(workspace: Workspace) -> Outcome:
     if not parameters.sources:
         raise InvalidConfigError("parameters.sources: is empty; give at least one")
     folder = workspace.run_folder / "staging"
+    redact = parameters.pii in ("Drop", "Redact")
     with (
-        Rejected(workspace.run_folder / REJECTED) as rejected,
+        Rejected(workspace.run_folder / REJECTED, redact=redact) as rejected,
+        _personal(workspace, parameters, rejected) as personal,
         Staging(folder) as staging,
         Asked(folder / "asked") as asked,
         OpenPairs(folder / "open.sqlite") as opened,
@@ -76,8 +80,8 @@ def run(workspace: Workspace) -> Outcome:
         forbidden = _forbidden(workspace)
         quality = _quality(workspace, staging)
         feedback = _feedback(workspace, parameters, staging, forbidden)
-        sources = Sources(workspace, folder, opened, quality)
-        reading = _Reading(workspace, staging, asked, rejected, sources, forbidden)
+        sources = Sources(workspace, folder, opened, quality, personal)
+        reading = _Reading(workspace, staging, asked, rejected, sources, forbidden, personal)
         read = reading.all(parameters.sources)
         read_from = {role: found.digest() for role, found in workspace.inputs.sources.items()}
         if feedback:
@@ -107,7 +111,7 @@ def run(workspace: Workspace) -> Outcome:
             )
     shutil.rmtree(folder)
     counts |= {"read": read, "sequence": decided.sequence} | sources.counts
-    counts |= _left_out(rejected, parameters)
+    counts |= _left_out(rejected, parameters) | (personal.counts() if personal else {})
     if not counts["kept"] and not reading.logged:
         raise _nothing(workspace, read, rejected)
     measured = feedback.by_source if feedback else {}
@@ -137,6 +141,8 @@ def _left_out(rejected: Rejected, parameters: IngestParameters) -> dict[str, int
         del counts["nearDuplicate"]
     if parameters.filter is None or parameters.filter.action != "Drop":
         del counts["filtered"]
+    if parameters.pii is None:
+        del counts["pii"]
     return counts
 
 
@@ -169,6 +175,16 @@ def _quality(workspace: Workspace, staging: Staging) -> Quality | None:
     return Quality(workspace, staging)
 
 
+def _personal(
+    workspace: Workspace, parameters: IngestParameters, rejected: Rejected
+) -> AbstractContextManager[Personal | None]:
+    if parameters.pii is None:
+        return nullcontext()
+    from alignment_worker.ingestion.personal import PERSONAL, Personal  # noqa: PLC0415 - slow to load
+
+    return Personal(parameters.pii, rejected, workspace.run_folder / PERSONAL)
+
+
 def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded | None:
     if "embedding" not in workspace.inputs:
         return None
@@ -194,6 +210,7 @@ class _Reading:
         rejected: Rejected,
         sources: Sources,
         forbidden: Forbidden | None,
+        personal: Personal | None,
     ) -> None:
         self.logged = 0  # prompts of logs, for which a revision needs no judgement
         self._progress = workspace.progress
@@ -202,6 +219,7 @@ class _Reading:
         self._rejected = rejected
         self._sources = sources
         self._forbidden = forbidden
+        self._personal = personal
 
     def all(self, sources: list[IngestedSource]) -> int:
         """How many rows there are."""
@@ -230,9 +248,12 @@ class _Reading:
                 said = "asks a gold or held-out prompt, or holds 13 words in a row of one"
                 row = given.row if given.row is not None else each.columns()
                 self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, said, row)
-            else:
+            elif self._personal is None:
                 self._staging.add(each, key, source, given.file)
                 self._asked.add(each.prompt, source, given.file, each.number)
+            elif (cleaned := self._personal.checked(each, key, source, given)) is not None:
+                self._staging.add(*cleaned, source, given.file)
+                self._asked.add(cleaned[0].prompt, source, given.file, each.number)
 
     def _prompt(self, source: str, given: Given, asked: Prompt) -> None:
         """A prompt alone is no row, and so none is left out."""

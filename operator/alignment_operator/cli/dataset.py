@@ -36,6 +36,7 @@ _COUNTS = {
     "duplicate": "left out: duplicate",
     "nearDuplicate": "left out: near-duplicate",
     "capped": "left out: capped",
+    "pii": "left out: personal data",
     "kept": "pairs and unpaired rows",
     "unpaired": "of them unpaired",
     "nearGold": "of them alike to a gold prompt",

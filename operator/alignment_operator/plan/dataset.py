@@ -189,6 +189,7 @@ def _config(
             ),
             filter=_filter(curation.filter) if curation.filter else None,
             judgements=names.judgements_prefix(prefix) if _asks_an_llm(spec) else None,
+            pii=curation.pii.action if curation.pii else None,
         ),
         seed=0,
     )
@@ -332,17 +333,15 @@ def statistics(result: StageResult) -> Statistics:
     """What the revision of that refresh looks like."""
     counts = result.counts
     percent = _longer_chosen(counts)
-    by_source = {
-        key.removeprefix("source/"): count for key, count in counts.items() if key.startswith("source/")
-    }
     return Statistics(
         longer_chosen_percent=None if percent is None else round(percent, 1),
         median_prompt_characters=counts.get("medianPromptCharacters"),
         median_completion_characters=counts.get("medianCompletionCharacters"),
-        by_source=by_source,
+        by_source=_under("source/", counts),
         answers=counts.get("answers"),
         open_pairs=counts.get("openPairs"),
         pushed=counts.get("pushed"),
+        pii=_under("pii/", counts),
         near_gold=counts.get("nearGold"),
         flagged=counts.get("flagged"),
         judges=[
@@ -359,6 +358,10 @@ def statistics(result: StageResult) -> Statistics:
     )
 
 
+def _under(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:
+    return {key.removeprefix(prefix): count for key, count in counts.items() if key.startswith(prefix)}
+
+
 def _left_out(rows: Rows) -> int:
     reasons = (
         rows.invalid,
@@ -368,6 +371,7 @@ def _left_out(rows: Rows) -> int:
         rows.conflicting,
         rows.filtered,
         rows.capped,
+        rows.pii,
     )
     return sum(count or 0 for count in reasons)
 

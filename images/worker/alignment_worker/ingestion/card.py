@@ -27,6 +27,7 @@ _REASONS = {
     "conflicting": "the same answers are judged both ways",
     "filtered": "the filter flags the chosen, or the good, answer",
     "capped": "more than maxPairsPerSource",
+    "pii": "holds personal data",
 }
 
 

@@ -23,12 +23,15 @@ class Why(StrEnum):
     CONFLICTING = "Conflicting"
     FILTERED = "Filtered"
     CAPPED = "Capped"
+    PII = "PII"
 
 
 class Rejected:
     """rejected.jsonl: `source`, `file`, `line`, `reason`, `problem`, and the beginning of the `row` as it was."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, redact: bool = False) -> None:
+        """With `redact`, without the personal data of rows."""
+        self._redact = redact
         self._file = path.open("wb")
         self._counts: Counter[Why] = Counter()
         self.first = ""
@@ -45,13 +48,20 @@ class Rejected:
         self, source: str, file: str, line: int, why: Why, problem: str, row: bytes | dict[str, Any] | None
     ) -> None:
         """Raises OSError."""
+        if self._redact:
+            from alignment_worker.ingestion import personal_data  # noqa: PLC0415 - slow to load, and often not needed
+
+            row, problem = personal_data.redacted_row(row), personal_data.redacted(problem)[0]
         self._counts[why] += 1
         place = {"source": source, "file": file, "line": line, "reason": why.value, "problem": problem}
         self._file.write(as_line({**place, "row": _shortened(row)}))
         self.first = self.first or f"{source}: {file}: row {line}: {problem}"
 
     def counts(self) -> dict[str, int]:
-        return {why.value[0].lower() + why.value[1:]: self._counts[why] for why in Why}
+        return {
+            "pii" if why is Why.PII else why.value[0].lower() + why.value[1:]: self._counts[why]
+            for why in Why
+        }
 
 
 def _shortened(row: bytes | dict[str, Any] | None) -> str:

@@ -27,6 +27,7 @@ from alignment_worker.workspace import Workspace
 
 if TYPE_CHECKING:
     from alignment_worker.ingestion.flagging import Quality
+    from alignment_worker.ingestion.personal import Personal
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Sources:
     folder: Path
     opened: OpenPairs
     quality: Quality | None = None
+    personal: Personal | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
     def rows(self, index: int, source: IngestedSource) -> Iterator[Given]:
@@ -103,15 +105,22 @@ class Sources:
                 file_index, line = divmod(found.place, _LINES)
                 if isinstance(found, Judged):
                     yield Given(names[file_index], line, [replace(found.preference, number=line)])
-                elif self.opened.add(name, Found(found, names[file_index], line)):
+                elif self._open(name, Found(found, names[file_index], line)):
                     self.counts["openPairs"] += 1
             for prompted in known.prompts():
                 file_index, line = divmod(prompted.place, _LINES)
-                yield Given(names[file_index], line, asked=prompted.prompt)
+                prompt = self.personal.prompt(prompted.prompt) if self.personal else prompted.prompt
+                if prompt is not None:
+                    yield Given(names[file_index], line, asked=prompt)
         if self.quality is not None:
             self.workspace.progress.begin(1, "steps", f"filtering the open pairs of {name}")
             flagged = self.opened.flag(name, self.quality.flags, drop=self.quality.drops)
             self.counts["openFlagged"] += flagged
+
+    def _open(self, name: str, found: Found) -> bool:
+        """Keeps it for people or a judge, without personal data if that is not to be kept. False: it is not kept."""
+        opened = self.personal.opened(found.open) if self.personal else found.open
+        return opened is not None and self.opened.add(name, replace(found, open=opened))
 
     def _record(self, known: InferenceLog, log: IngestedLog, raw: Raw, file_index: int) -> None:
         """Raises RowProblemError."""

@@ -1,0 +1,209 @@
+"""Personal data by its form: e-mail addresses, telephone, card, account (IBAN) and national numbers.
+
+What has check digits must have the right ones (python-stdnum), and a telephone number must be one that is given out
+(phonenumbers). Names, addresses and dates of birth have no form and are not found.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import phonenumbers
+from stdnum import iban, luhn
+from stdnum.be import nn
+from stdnum.br import cpf
+from stdnum.ca import sin
+from stdnum.ch import ssn as ahv
+from stdnum.de import idnr
+from stdnum.es import dni, nie
+from stdnum.fi import hetu
+from stdnum.fr import nir
+from stdnum.in_ import aadhaar
+from stdnum.it import codicefiscale
+from stdnum.no import fodselsnummer
+from stdnum.pl import pesel
+from stdnum.se import personnummer
+from stdnum.us import ssn
+
+from alignment_worker.rows import Pair, Preference, Prompt
+
+KINDS = ("Email", "IBAN", "Card", "NationalNumber", "Phone")  # of two that overlap the first counts
+_INSTEAD = {
+    "Email": "[email]",
+    "IBAN": "[IBAN]",
+    "Card": "[card number]",
+    "NationalNumber": "[national number]",
+    "Phone": "[phone number]",
+}
+_BEFORE, _AFTER = r"(?<![\w.\-/])", r"(?![\w\-/]|[.,]\d)"
+
+
+def _form(pattern: str) -> re.Pattern[str]:
+    return re.compile(_BEFORE + pattern + _AFTER, re.ASCII)
+
+
+# Each is bounded: a text of any length is looked through once.
+_EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}@(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w\-])")
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", re.ASCII)
+_CARD = _form(r"[0-9](?:[ \-]?[0-9]){12,18}")
+_ISSUED = re.compile(  # what numbers begin with, and how many figures those have
+    r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|(?:5[1-5]|2[2-7]|35|6[45])[0-9]{14}|6011[0-9]{12}|62[0-9]{14,17}"
+    r"|3[47][0-9]{13}|3[0689][0-9]{12}"
+)
+_ABROAD = re.compile(r"(?<![\w+])(?:\+|00)[1-9](?:[ .\-/]?(?:\(0\))?[ ]?\(?[0-9]\)?){6,14}(?!\w)", re.ASCII)
+_AMERICAN = _form(r"(?:\([0-9]{3}\) ?|[0-9]{3}[ .\-])[0-9]{3}[ .\-][0-9]{4}")
+# Any of these but an e-mail address has six figures, or begins as Italy's numbers do.
+_FIGURES = re.compile(r"[0-9](?:[ .()/\-]{0,3}[0-9]){5}")
+_CODE = re.compile(r"(?<!\w)[A-Z]{6}[0-9LMNP-V]{2}[A-EHLMPRST]", re.ASCII)
+_NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
+    (_form(r"[0-9]{3}-[0-9]{2}-[0-9]{4}"), ssn.is_valid),
+    (_form(r"[0-9]{3}[ \-][0-9]{3}[ \-][0-9]{3}"), sin.is_valid),
+    (
+        _form(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] [0-9]{2} [0-9]{2} [0-9]{2} [A-D]"),
+        lambda _: True,  # the United Kingdom's has no check digit
+    ),
+    (
+        _form(r"[A-Z]{6}[0-9LMNP-V]{2}[A-EHLMPRST][0-9LMNP-V]{2}[A-Z][0-9LMNP-V]{3}[A-Z]"),
+        codicefiscale.is_valid,
+    ),
+    (_form(r"[0-9]{8}-?[A-Z]"), dni.is_valid),
+    (_form(r"[XYZ]-?[0-9]{7}-?[A-Z]"), nie.is_valid),
+    (
+        _form(r"[12] ?[0-9]{2} ?[0-9]{2} ?[0-9][0-9AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}"),
+        nir.is_valid,
+    ),
+    (_form(r"756\.?[0-9]{4}\.?[0-9]{4}\.?[0-9]{2}"), ahv.is_valid),
+    (_form(r"[0-9]{2}\.[0-9]{2}\.[0-9]{2}-[0-9]{3}\.[0-9]{2}"), nn.is_valid),
+    (_form(r"[0-9]{6}[\-+][0-9]{4}"), personnummer.is_valid),
+    (_form(r"[0-9]{6}[\-+A][0-9]{3}[0-9A-Y]"), hetu.is_valid),
+    (_form(r"[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}"), cpf.is_valid),
+    (_form(r"[0-9]{4}[ \-][0-9]{4}[ \-][0-9]{4}"), aadhaar.is_valid),
+    (_form(r"[0-9]{2} [0-9]{3} [0-9]{3} [0-9]{3}"), idnr.is_valid),
+    (
+        _form(r"[0-9]{11}"),
+        lambda said: any(each.is_valid(said) for each in (pesel, fodselsnummer, idnr)),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """`start` and `end` are places in the text."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def found(text: str) -> list[Found]:
+    """In the order of the text; none overlaps another."""
+    kept: list[Found] = []
+    for each in _all(text):
+        if all(each.end <= other.start or other.end <= each.start for other in kept):
+            kept.append(each)
+    return sorted(kept, key=lambda each: each.start)
+
+
+def redacted(text: str) -> tuple[str, set[str]]:
+    """With `[email]` and the like in place of what is found; the kinds of that."""
+    there = found(text)
+    for each in reversed(there):
+        text = text[: each.start] + _INSTEAD[each.kind] + text[each.end :]
+    return text, {each.kind for each in there}
+
+
+def without(preference: Preference) -> tuple[Preference, set[str]]:
+    """Its prompt and answers redacted, and the kinds of what was found."""
+    kinds: set[str] = set()
+
+    def clean(said: Prompt) -> Prompt:
+        if isinstance(said, str):
+            text, there = redacted(said)
+            kinds.update(there)
+            return text
+        messages = []
+        for message in said:
+            text, there = redacted(message["content"])
+            kinds.update(there)
+            messages.append(message | {"content": text})
+        return messages
+
+    if isinstance(preference, Pair):
+        cleaned: Preference = replace(
+            preference,
+            prompt=clean(preference.prompt),
+            chosen=clean(preference.chosen),
+            rejected=clean(preference.rejected),
+        )
+    else:
+        cleaned = replace(
+            preference, prompt=clean(preference.prompt), completion=clean(preference.completion)
+        )
+    return (cleaned if kinds else preference), kinds
+
+
+def redacted_row(row: bytes | dict[str, Any] | None) -> bytes | dict[str, Any] | None:
+    """A row as it was read, to be kept aside."""
+    if row is None:
+        return None
+    if isinstance(row, bytes):
+        try:
+            value = json.loads(row)
+        except (ValueError, RecursionError):
+            plain = re.sub(r"\\[nrtbf\"/]", " ", row.decode(errors="replace"))
+            return redacted(plain)[0].encode()
+        return json.dumps(_value(value), ensure_ascii=False).encode(errors="replace")
+    cleaned: dict[str, Any] = _value(row)
+    return cleaned
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)[0]
+    if isinstance(value, list):
+        return [_value(item) for item in value]
+    if isinstance(value, dict):
+        return {redacted(str(name))[0]: _value(item) for name, item in value.items()}
+    return value
+
+
+def _all(text: str) -> Iterator[Found]:
+    if "@" in text:
+        yield from (Found("Email", *match.span()) for match in _EMAIL.finditer(text))
+    if not (_FIGURES.search(text) or _CODE.search(text)):
+        return
+    yield from _accounts(text)
+    for match in _CARD.finditer(text):
+        number = re.sub(r"[ \-]", "", match[0])
+        if _ISSUED.fullmatch(number) and luhn.is_valid(number):
+            yield Found("Card", *match.span())
+    for form, is_one in _NATIONAL:
+        yield from (
+            Found("NationalNumber", *match.span()) for match in form.finditer(text) if is_one(match[0])
+        )
+    for form, region in ((_ABROAD, None), (_AMERICAN, "US")):
+        yield from (
+            Found("Phone", *match.span()) for match in form.finditer(text) if _is_phone(match[0], region)
+        )
+
+
+def _accounts(text: str) -> Iterator[Found]:
+    """An IBAN's end is where its check digits say, whatever capitals follow."""
+    for match in _IBAN.finditer(text):
+        ends = [at for at in range(match.start() + 15, match.end() + 1) if not text[at : at + 1].isalnum()]
+        for end in reversed(ends):
+            if iban.is_valid(text[match.start() : end]):
+                yield Found("IBAN", match.start(), end)
+                break
+
+
+def _is_phone(said: str, region: str | None) -> bool:
+    number = "+" + said[2:] if said.startswith("00") else said
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number.replace("(0)", ""), region))
+    except phonenumbers.NumberParseException:
+        return False
