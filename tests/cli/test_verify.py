@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,10 +13,14 @@ from click.testing import CliRunner
 from alignment_api import digests
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.evidence import Evidence
+from alignment_api.gates import GateResult
 from alignment_api.stage import Located
 from alignment_operator import verification
 from alignment_operator.cli.main import alignctl
 from alignment_operator.gates.judge import judge_all
+from alignment_worker import signatures
+from tests.worker import keys
+from tests.worker.keys import Pair
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart" / "cycle.yaml"
 DIGESTS = [f"sha256:{letter * 64}" for letter in "abcdef"]
@@ -168,24 +173,83 @@ def test_a_manifest_that_is_none_is_told(tmp_path: Path, content: str) -> None:
     assert f"{manifest}: is no" in said
 
 
-def test_what_no_gate_could_judge_was_not_promoted_by_them(tmp_path: Path) -> None:
-    """Though the gates say the same when they are asked again."""
-    wire = yaml.safe_load(QUICKSTART.read_text())["spec"]
-    uri = "pvc://models/iterations/1/train/run-1/model"
-    gates = judge_all(AlignmentCycleSpec.from_wire(wire), {}, {}, Located(uri=uri, digest=DIGESTS[1]))
-    evidence = Evidence(
+@pytest.fixture
+def key(tmp_path: Path) -> Pair:
+    return keys.pair(tmp_path / "key.pem")
+
+
+@pytest.fixture
+def signed(tmp_path: Path, key: Pair) -> tuple[Path, Evidence]:
+    """The folder of an iteration with a candidate that was sealed and then signed, and its evidence."""
+    iteration = tmp_path / "iterations" / "1"
+    model = iteration / "train" / "run-1" / "model"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    listing = {"run-1/model/config.json": digests.of_file(model / "config.json")}
+    (iteration / "train" / "manifest.json").write_text(json.dumps({"run": "run-1", "files": listing}))
+    wanted = keys.signature(key)
+    signatures.sign(model, digests.of_folder(model), wanted, key.private)
+    spec = yaml.safe_load(QUICKSTART.read_text())["spec"]
+    spec["promotion"]["signature"] = wanted.to_wire()
+    return iteration, evidence_of(spec, "pvc://models/iterations/1/train/run-1/model", [])
+
+
+def looked_at(signed: tuple[Path, Evidence], *public_keys: str) -> list[str]:
+    """What `verify` has to say of the signature, and of files that no manifest names."""
+    checked = verification._Iteration(signed[0], {}, public_keys)
+    said = [*checked._stage_files("train", None, signed[1]), *checked._signature(signed[1])]
+    assert checked.signed == (not said)
+    return said
+
+
+def test_a_signature_is_looked_at_by_the_keys_of_the_evidence(signed: tuple[Path, Evidence]) -> None:
+    assert looked_at(signed) == []
+    (signed[0] / "train" / "run-1" / "model" / "more.json").write_text("{}")
+    unnamed, unsigned = looked_at(signed)
+    assert "more.json: no manifest names it" in unnamed
+    assert "model.sig: " in unsigned
+    assert "more.json" in unsigned
+
+
+def test_a_signature_that_is_gone_is_missed(signed: tuple[Path, Evidence]) -> None:
+    (signed[0] / "train" / "run-1" / "model" / "model.sig").unlink()
+    (said,) = looked_at(signed)
+    assert "has no model.sig" in said
+
+
+def test_a_signature_is_looked_at_by_keys_that_are_brought(
+    signed: tuple[Path, Evidence], key: Pair, tmp_path: Path
+) -> None:
+    """The evidence, and its keys, may be of somebody who can write to the store."""
+    other = keys.pair(tmp_path / "other.pem")
+    assert looked_at(signed, key.public) == []
+    assert looked_at(signed, other.public, key.public) == []
+    (said,) = looked_at(signed, other.public)
+    assert "is of another key than the public keys given" in said
+
+
+def evidence_of(spec: dict[str, Any], uri: str, gates: list[GateResult]) -> Evidence:
+    return Evidence(
         namespace="default",
         cycle="quickstart",
         cycle_uid="1",
         iteration=1,
-        spec=wire,
+        spec=spec,
         incumbent_digest=DIGESTS[0],
         candidate_uri=uri,
         candidate_digest=DIGESTS[1],
         inputs={},
         stages=[],
-        gates=list(gates),
+        gates=gates,
     )
+
+
+def test_what_no_gate_could_judge_was_not_promoted_by_them(tmp_path: Path) -> None:
+    """Though the gates say the same when they are asked again."""
+    wire = yaml.safe_load(QUICKSTART.read_text())["spec"]
+    uri = "pvc://models/iterations/1/train/run-1/model"
+    gates = judge_all(AlignmentCycleSpec.from_wire(wire), {}, {}, Located(uri=uri, digest=DIGESTS[1]))
+    evidence = evidence_of(wire, uri, list(gates))
     told = list(verification._verdicts(evidence, {}, tmp_path))
     assert len(told) == len(gates)
     assert all("is Error, which nobody can approve" in line for line in told)

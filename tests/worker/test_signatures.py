@@ -68,7 +68,7 @@ def promoted(loop: Loop, wanted: Signature | None, key: Path | None) -> Finished
     config = loop.promote().model_copy(update={"signature": wanted})
     job = loop.folder / "jobs" / "promote"
     words = [*stages.argv(job, config), *(("--signing-key", str(key)) if key else ())]
-    return stages.finished(job, config, stages.main(words))
+    return stages.finished(job, config, main(words))
 
 
 def reading(model: Path, wanted: Signature) -> StageConfig:

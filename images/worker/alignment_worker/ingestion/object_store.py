@@ -166,8 +166,8 @@ class ObjectStore:
         """The next attempt's pod has credentials that were changed since it began to list."""
         if self._listed:
             return BucketError(
-                f"{uri} is refused, though it was listed: {_said(error)}. Were the credentials changed meanwhile, or may "
-                "they list and not read?"
+                f"{uri} is refused, though it was listed: {_said(error)}. Were the credentials changed meanwhile, or "
+                "may they list and not read?"
             )
         return InvalidConfigError(
             f"{self._where}.credentialsSecretRef: {uri} is refused: {_said(error)}. Give credentials that may list and "
