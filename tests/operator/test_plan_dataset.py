@@ -25,6 +25,7 @@ from alignment_operator.observed import JobState, JobView, ObservedDataset, PodV
 from alignment_operator.plan import dataset
 from alignment_operator.planned import DatasetPlan, StartJob, SuspendJob
 from alignment_operator.render.api_keys import api_keys
+from alignment_operator.render.job import render_job
 from tests.operator.edges import SETTINGS, owner
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
@@ -326,7 +327,7 @@ def test_the_keys_for_a_bucket_are_the_job_s_under_a_prefix_of_their_source() ->
     begun = dataset.plan(observed(PreferenceDatasetStatus(), spec), NOW).status
     (start,) = dataset.plan(observed(begun, spec), NOW).actions
     assert isinstance(start, StartJob)
-    pod = render_job(OWNER, start, Settings())["spec"]["template"]["spec"]
+    pod = render_job(owner(name="feedback"), start, SETTINGS)["spec"]["template"]["spec"]
     assert pod["containers"][0]["envFrom"] == [
         {"prefix": "ALIGNMENT_SOURCE_1_", "secretRef": {"name": "theirs"}},
         {"prefix": "ALIGNMENT_SOURCE_2_", "secretRef": {"name": "ours"}},

@@ -22,6 +22,7 @@ from alignment_worker.failures import (
     InvalidConfigError,
     NotVerifiedError,
 )
+from alignment_worker.main import main
 from alignment_worker.progress import Progress
 from alignment_worker.store import Places
 from tests.worker import keys, stages

@@ -123,8 +123,7 @@ class ObjectStore:
         import obstore  # noqa: PLC0415
 
         with self._told(self._uri(wanted.key)):
-            condition = {"if_match": wanted.tag} if wanted.tag else None
-            got = obstore.get(self._store, wanted.key, options=condition)
+            got = obstore.get(self._store, wanted.key, options={"if_match": wanted.tag})
             if _bare(_object(got.meta).tag) != _bare(wanted.tag):  # there are servers that heed no condition
                 raise self._changed(self._uri(wanted.key))
             for piece in got.stream(min_chunk_size=_PIECE_BYTES):
@@ -166,8 +165,8 @@ class ObjectStore:
         """The next attempt's pod has credentials that were changed since it began to list."""
         if self._listed:
             return BucketError(
-                f"{uri} is refused, though it was listed: {_said(error)}. Were the credentials changed meanwhile, or "
-                "may they list and not read?"
+                f"{uri} is refused, though it was listed: {_said(error)}. Were the credentials changed "
+                "meanwhile, or may they list and not read?"
             )
         return InvalidConfigError(
             f"{self._where}.credentialsSecretRef: {uri} is refused: {_said(error)}. Give credentials that may list and "
@@ -231,4 +230,5 @@ def _said(error: Exception) -> str:
     found = re.search(r"<Code>([^<]+)</Code>(?:.*?<Message>([^<]*)</Message>)?", text, re.DOTALL)
     if found:
         return " ".join(part.strip() for part in found.groups() if part)[:300]
-    return re.sub(r"\s+", " ", text.partition("\n\nDebug source")[0])[:300]
+    told = re.sub(r"\s+", " ", text.partition("\n\nDebug source")[0]).rpartition(" - ")[2]
+    return told.removeprefix("Server returned non-2xx status code: ").strip(" :")[:300]
