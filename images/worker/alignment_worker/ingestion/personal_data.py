@@ -154,11 +154,15 @@ def redacted_row(row: bytes | dict[str, Any] | None) -> bytes | dict[str, Any] |
         try:
             value = json.loads(row)
         except (ValueError, RecursionError):
-            plain = re.sub(r"\\[nrtbf\"/]", " ", row.decode(errors="replace"))
-            return redacted(plain)[0].encode()
+            return redacted_source(row.decode(errors="replace")).encode()
         return json.dumps(_value(value), ensure_ascii=False).encode(errors="replace")
     cleaned: dict[str, Any] = _value(row)
     return cleaned
+
+
+def redacted_source(text: str) -> str:
+    """Of a text that may quote JSON, in which `\\n4` is a new line and a figure."""
+    return redacted(re.sub(r"\\+[nrtbf\"/]", " ", text))[0]
 
 
 def _value(value: Any) -> Any:

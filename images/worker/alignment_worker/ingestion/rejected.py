@@ -51,7 +51,7 @@ class Rejected:
         if self._redact:
             from alignment_worker.ingestion import personal_data  # noqa: PLC0415 - slow to load, and often not needed
 
-            row, problem = personal_data.redacted_row(row), personal_data.redacted(problem)[0]
+            row, problem = personal_data.redacted_row(row), personal_data.redacted_source(problem)
         self._counts[why] += 1
         place = {"source": source, "file": file, "line": line, "reason": why.value, "problem": problem}
         self._file.write(as_line({**place, "row": _shortened(row)}))
