@@ -210,6 +210,20 @@ def test_a_dataset_from_an_earlier_run_is_refreshed(
     assert runs_of(stand_in, "ingest") == 2
 
 
+def test_a_run_ends_when_what_its_refresh_has_left_is_collected(
+    ran: Ran, stand_in: StandIn, dataset: Manifest
+) -> None:
+    """The stand-in finds the same each time, so that the second folder beside the revision's is one too many."""
+    dataset["spec"]["retention"] = {"revisions": 1}
+    for _ in range(2):
+        ran(None, dataset)
+    assert runs_of(stand_in, "collect") == 0
+    ended = ran(None, dataset)
+    collection = ended["status"]["collection"]
+    assert (collection["refresh"], collection["stage"]["state"]) == (3, "Succeeded")
+    assert runs_of(stand_in, "collect") == 1
+
+
 def test_a_dataset_that_fails_ends_the_run(
     ran: Ran, stand_in: StandIn, cycle: Manifest, dataset: Manifest
 ) -> None:
