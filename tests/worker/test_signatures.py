@@ -22,6 +22,7 @@ from alignment_worker.failures import (
     InvalidConfigError,
     NotVerifiedError,
 )
+from alignment_worker.main import main
 from alignment_worker.progress import Progress
 from alignment_worker.store import Places
 from tests.worker import keys, stages
@@ -68,7 +69,7 @@ def promoted(loop: Loop, wanted: Signature | None, key: Path | None) -> Finished
     config = loop.promote().model_copy(update={"signature": wanted})
     job = loop.folder / "jobs" / "promote"
     words = [*stages.argv(job, config), *(("--signing-key", str(key)) if key else ())]
-    return stages.finished(job, config, stages.main(words))
+    return stages.finished(job, config, main(words))
 
 
 def reading(model: Path, wanted: Signature) -> StageConfig:
