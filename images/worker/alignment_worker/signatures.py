@@ -67,7 +67,8 @@ def sign(folder: Path, digest: str, wanted: Signature, key: Path | None) -> None
     An attempt that was killed leaves a whole signature or none. ECDSA makes another each time, so the last one written
     counts. Raises InputMissingError, InvalidConfigError, DigestMismatchError, StoreError.
     """
-    if (folder / FILE).exists() and _holds(folder, wanted.public_keys):
+    there = folder / FILE
+    if there.exists() and _holds(folder, wanted.public_keys) and _digest_signed(there.read_bytes()) == digest:
         return
     for leftover in folder.glob(f".{FILE}.*"):  # a signature would be of them too
         leftover.unlink(missing_ok=True)
@@ -77,10 +78,10 @@ def sign(folder: Path, digest: str, wanted: Signature, key: Path | None) -> None
             f"{folder} was changed while it was signed: the signature, which was thrown away, is not of {digest}"
         )
     try:
-        replace_durably(folder / FILE, data)
+        replace_durably(there, data)
     except PermissionError as error:
         raise StoreError(
-            f"{folder / FILE} cannot be written: {error.strerror}. Let the stage promote have the user, or the "
+            f"{there} cannot be written: {error.strerror}. Let the stage promote have the user, or the "
             "fsGroup, of the stage train."
         ) from error
     if not _holds(folder, wanted.public_keys):
