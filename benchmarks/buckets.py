@@ -2,8 +2,8 @@
 
     python benchmarks/buckets.py --mib 100 --rounds 5
 
-The server is the tests' own (moto), and the same for both, turn by turn. `fsspec` goes by obstore's own `s3://`, with its
-blocks of 5 MiB ahead, and computes no digest.
+The server is the tests' own (moto), and the same for both, turn by turn. `fsspec` goes by obstore's own `s3://`, and
+computes no digest.
 """
 
 from __future__ import annotations
