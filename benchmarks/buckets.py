@@ -1,9 +1,9 @@
 """Reading a file of a bucket on this machine: as a source's file is fetched, against a loop over `fsspec.open`.
 
-    python benchmarks/buckets.py --mib 100 --rounds 5
+    python -m benchmarks.buckets --mib 100 --rounds 5
 
-The server is the tests' own (moto), and the same for both, turn by turn. `fsspec` goes by obstore's own `s3://`, with its
-blocks of 5 MiB ahead, and computes no digest.
+The server is the tests' own (moto), and the same for both, turn by turn. `fsspec` goes by obstore's own `s3://`, and
+computes no digest.
 """
 
 from __future__ import annotations
