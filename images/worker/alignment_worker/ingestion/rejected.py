@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
@@ -51,7 +52,9 @@ class Rejected:
         if self._redact:
             from alignment_worker.ingestion import personal_data  # noqa: PLC0415 - slow to load, and often not needed
 
-            row, problem = personal_data.redacted_row(row), personal_data.redacted_source(problem)
+            row = personal_data.redacted_row(row)
+            # What a problem quotes is cut at a length: half an address is none by its form.
+            problem = personal_data.redacted_source(re.sub(r".{0,40}…", "…", problem))
         self._counts[why] += 1
         place = {"source": source, "file": file, "line": line, "reason": why.value, "problem": problem}
         self._file.write(as_line({**place, "row": _shortened(row)}))
