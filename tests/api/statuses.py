@@ -199,5 +199,6 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
         },
         "pairs": 9362,
         "unpaired": 100,
+        "prompts": 8400,
     }
 )
