@@ -50,7 +50,9 @@ def test_the_first_stage_gets_the_frozen_revision_to_sample_on() -> None:
     assert (given.kind, given.digest) == (InputKind.STAGE, simulated.frozen.datasets[0].digest)
     assert sample.expected is not None
     assert sample.expected.clusters is True
-    mounts = [each for each in mounts_of(sample, None).mounts if each["mountPath"] == "/alignment/claims/revisions"]
+    mounts = [
+        each for each in mounts_of(sample, None).mounts if each["mountPath"] == "/alignment/claims/revisions"
+    ]
     assert [each["readOnly"] for each in mounts] == [True]
 
 
