@@ -74,10 +74,10 @@ def drawn(
     `spread`, clusters take turns. Raises NoPromptsError, InvalidModelError, InvalidConfigError, and as `each`.
     """
     there = _Allowed(inputs, forbidden)
-    order = _order(there.clusters(inputs) if spread else None, there.count, seed)
+    turns = order(there.clusters(inputs) if spread else None, there.count, seed)
     reading = _Reading(known, limit)
     found: dict[int, tuple[Row, list[int]]] = {}
-    for index in range(there.count) if count is None else order:
+    for index in range(there.count) if count is None else turns:
         row = there.row(index)
         ids = reading.ids(row)
         if ids is not None:
@@ -177,8 +177,8 @@ class _Reading:
         return ids
 
 
-def _order(clusters: Numbers | None, count: int, seed: int) -> Sequence[int]:
-    """Of all prompts a random order; with clusters, in each round one of every cluster that has any left."""
+def order(clusters: Numbers | None, count: int, seed: int) -> Sequence[int]:
+    """Of so many prompts a random order; with clusters, in each round one of every cluster that has any left."""
     draw = random.Random(seed)  # noqa: S311 - a draw, not a secret
     order = draw.sample(range(count), count)
     if clusters is None:
