@@ -230,6 +230,11 @@ class PreferenceDatasetStatus(Model):
     rows: Rows | None = Field(None, description="Counts of the newest revision.")
     pairs: int | None = Field(None, ge=0, description="Pairs in the newest revision.")
     unpaired: int | None = Field(None, ge=0, description="Unpaired rows in the newest revision.")
+    prompts: int | None = Field(
+        None,
+        ge=0,
+        description="Prompts in the newest revision, judged or not, each once: spec.prompts.fromDatasets.",
+    )
     statistics: Statistics | None = Field(None, description="What the newest revision looks like.")
     collection: RevisionCollection | None = Field(None, description="What retention last let go.")
 

@@ -551,6 +551,11 @@ _NO_PUBLIC_KEYS = (  # a private key above all
     PUBLIC_KEY.replace("\n", ""),
     PUBLIC_KEY + PUBLIC_KEY,
 )
+_FROM_DATASETS: dict[str, object] = {
+    "spec.prompts.uri": MISSING,
+    "spec.prompts.fromDatasets": True,
+    "spec.judge.shortCorrectPercent": MISSING,
+}
 
 ROWS: tuple[Row, ...] = (
     mapping("spec", "policy", "store", "evaluation"),
@@ -569,9 +574,11 @@ ROWS: tuple[Row, ...] = (
     mapping("spec.store", "uri"),
     uri("spec.store.uri"),
     URI_FORMS,
-    mapping("spec.prompts", "uri"),
+    mapping("spec.prompts"),
     uri("spec.prompts.uri"),
+    Row(CYCLE, "spec.prompts.fromDatasets", (True,), ("true", "yes", 1), _FROM_DATASETS),
     whole("spec.prompts.perIteration", 1),
+    replace(choice("spec.prompts.spread", "None", "Clusters"), given=_FROM_DATASETS),
     replace(
         items("spec.datasets", 0, 16, lambda index: {"name": f"d{index}"}),
         given={"spec.trigger.newPairs": MISSING, "spec.reward": MISSING},
@@ -957,6 +964,61 @@ RULES: tuple[SpanningRow, ...] = (
             {"spec.datasets": [], "spec.trigger.newPairs": MISSING, "spec.reward": MISSING},
         ),
         ({"spec.prompts": MISSING, "spec.datasets": []}, {"spec.prompts": MISSING, "spec.datasets": MISSING}),
+    ),
+    SpanningRow(
+        CYCLE,
+        "name exactly one of uri and fromDatasets: true",
+        "spec.prompts",
+        (_FROM_DATASETS, {"spec.prompts.fromDatasets": False}),
+        (
+            {"spec.prompts.uri": MISSING},
+            {"spec.prompts.uri": MISSING, "spec.prompts.fromDatasets": False},
+            _FROM_DATASETS | {"spec.prompts.uri": "pvc://a/b"},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs fromDatasets and perIteration: it says which of the datasets' prompts are drawn",
+        "spec.prompts.spread",
+        (
+            _FROM_DATASETS | {"spec.prompts.spread": "Clusters"},
+            {"spec.prompts.spread": "None"},
+            _FROM_DATASETS | {"spec.prompts.spread": "None", "spec.prompts.perIteration": MISSING},
+        ),
+        (
+            {"spec.prompts.spread": "Clusters"},
+            _FROM_DATASETS | {"spec.prompts.spread": "Clusters", "spec.prompts.perIteration": MISSING},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs datasets: it samples on their prompts",
+        "spec.prompts.fromDatasets",
+        (_FROM_DATASETS,),
+        (
+            _FROM_DATASETS | _NO_DATASETS | {"spec.trigger.newPairs": MISSING},
+            _FROM_DATASETS | {"spec.datasets": [], "spec.trigger.newPairs": MISSING, "spec.reward": MISSING},
+        ),
+    ),
+    SpanningRow(
+        CYCLE,
+        "checks answers by `answer` and `grader` of each prompt, which those of datasets do not have: give "
+        "prompts.uri, or another judge",
+        "spec.judge.verifier",
+        ({"spec.judge": {"verifier": {}}}, _FROM_DATASETS),
+        (_FROM_DATASETS | {"spec.judge": {"verifier": {}}},),
+    ),
+    SpanningRow(
+        CYCLE,
+        "needs prompts with `answer` and `grader`, which those of datasets do not have: give prompts.uri, "
+        "or leave it out",
+        "spec.judge.shortCorrectPercent",
+        (
+            {"spec.judge.shortCorrectPercent": 10},
+            _FROM_DATASETS,
+            _FROM_DATASETS | {"spec.judge.shortCorrectPercent": 0},
+        ),
+        (_FROM_DATASETS | {"spec.judge.shortCorrectPercent": 10},),
     ),
     SpanningRow(
         CYCLE,

@@ -220,5 +220,6 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "inUse": ["7-20261119T033000Z"],
             "stage": _STAGE | {"name": "collect"},
         },
+        "prompts": 8400,
     }
 )

@@ -120,13 +120,45 @@ def test_a_part_of_the_prompts_is_read(tmp_path: Path) -> None:
     assert 20 <= counts["kept"] <= 60
 
 
-@pytest.mark.parametrize("records", [[], [chat("a", "Lyon")]])
-def test_a_log_without_a_judgement_is_no_revision(tmp_path: Path, records: list[dict[str, Any]]) -> None:
+def test_an_empty_log_is_no_revision(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
-    if records:
-        segment(tmp_path, "a.jsonl", *records)
+    assert ingested(tmp_path).code == ExitCode.TOO_FEW_PAIRS
+
+
+def test_what_nobody_judged_is_a_revision_of_prompts(tmp_path: Path) -> None:
+    segment(
+        tmp_path,
+        "a.jsonl",
+        chat("a", "Lyon"),
+        chat("b", "Paris", asked=[{"role": "user", "content": " capital  of France? "}]),
+        chat("c", "Rome", asked=[{"role": "system", "content": "Be brief."}, *ASKED]),
+    )
     done = ingested(tmp_path)
-    assert done.code == ExitCode.TOO_FEW_PAIRS
+    assert done.rows("pairs.jsonl") == []
+    assert (done.result.counts["kept"], done.result.counts["prompts"]) == (0, 2)
+    rows = done.rows("prompts.jsonl")
+    assert sorted(row["line"] for row in rows) in ([1, 3], [2, 3])
+    assert {len(row["prompt"]) for row in rows} == {1, 2}, "the form of a conversation is kept"
+    assert {(row["source"], row["file"]) for row in rows} == {("production", "a.jsonl")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ([{"role": "user", "content": "half \ud800"}], "holds half a surrogate pair"),
+        ([{"role": "user", "content": "a\0b"}], "holds a NUL"),
+        ([{"role": "system", "content": ""}, *ASKED], "is empty"),
+    ],
+)
+def test_what_no_stage_could_read_is_set_aside_with_its_place(
+    tmp_path: Path, asked: list[dict[str, str]], problem: str
+) -> None:
+    segment(tmp_path, "a.jsonl", chat("a", "Lyon", asked=asked), said("a", rating="up"), chat("b", "Rome"))
+    done = ingested(tmp_path)
+    (row,) = done.rows("rejected.jsonl")
+    assert (row["line"], row["reason"]) == (1, "Invalid")
+    assert problem in row["problem"]
+    assert (done.result.counts["kept"], done.result.counts["prompts"]) == (0, 1)
 
 
 def test_a_log_that_is_not_there_is_waited_for(tmp_path: Path) -> None:

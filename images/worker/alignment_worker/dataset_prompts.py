@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -73,17 +73,17 @@ def drawn(
     One that the model cannot read is left out, and another drawn for it: nobody chose what production is asked. With
     `spread`, clusters take turns. Raises NoPromptsError, InvalidModelError, InvalidConfigError, and as `each`.
     """
-    there = _Allowed(inputs, forbidden)
-    order = _order(there.clusters(inputs) if spread else None, there.count, seed)
     reading = _Reading(known, limit)
     found: dict[int, tuple[Row, list[int]]] = {}
-    for index in range(there.count) if count is None else order:
-        row = there.row(index)
-        ids = reading.ids(row)
-        if ids is not None:
-            found[index] = row, ids
-        if len(found) == count:
-            break
+    with _Allowed(inputs, forbidden) as there:
+        turns = order(there.clusters(inputs) if spread else None, there.count, seed)
+        for index in range(there.count) if count is None else turns:
+            row = there.row(index)
+            ids = reading.ids(row)
+            if ids is not None:
+                found[index] = row, ids
+            if len(found) == count:
+                break
     counts = {"promptsGiven": there.given, "excluded": there.excluded, **reading.counts}
     if not found:
         raise NoPromptsError(
@@ -96,11 +96,11 @@ def drawn(
 
 
 class _Allowed:
-    """Where the prompts stand that may be trained on: some bytes of memory for each."""
+    """Where the prompts stand that may be trained on: some bytes of memory for each. Closed with `with`."""
 
     def __init__(self, inputs: Inputs, forbidden: Forbidden) -> None:
         self._files = _files(inputs)
-        self._opened = [path.open("rb") for path in self._files]
+        self._opened: list[BinaryIO] = []
         self._numbers, self._which, self._offsets = array("q"), array("q"), array("q")
         self._keys = bytearray()
         self.given = self.excluded = 0
@@ -116,6 +116,14 @@ class _Allowed:
         self._places = self._distinct()
         self.given -= len(self._numbers) - len(self._places)
         self.count = len(self._places)
+
+    def __enter__(self) -> Self:
+        self._opened = [path.open("rb") for path in self._files]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._opened:
+            file.close()
 
     def row(self, index: int) -> Row:
         place = self._places[index]
@@ -177,8 +185,8 @@ class _Reading:
         return ids
 
 
-def _order(clusters: Numbers | None, count: int, seed: int) -> Sequence[int]:
-    """Of all prompts a random order; with clusters, in each round one of every cluster that has any left."""
+def order(clusters: Numbers | None, count: int, seed: int) -> Sequence[int]:
+    """Of so many prompts a random order; with clusters, in each round one of every cluster that has any left."""
     draw = random.Random(seed)  # noqa: S311 - a draw, not a secret
     order = draw.sample(range(count), count)
     if clusters is None:

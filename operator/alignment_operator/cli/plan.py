@@ -210,6 +210,8 @@ def _sampled(sample: SampleParameters, rows: int | None) -> str:
         if prompts
         else f"every prompt × {each} completions"
     )
+    if sample.spread == "Clusters":
+        many += ", spread over the clusters of the datasets' prompts"
     by = f", by the server {sampling.server.image}" if sampling.server else ""
     return (
         f"{many}, at most {sampling.max_new_tokens} new tokens, temperature {sampling.temperature:g}, "

@@ -302,6 +302,7 @@ def _after(
         "rows": rows,
         "pairs": rows.kept - unpaired,
         "unpaired": unpaired,
+        "prompts": counts.get("prompts"),
         "statistics": statistics(ingest.result),
     }
     status = status.model_copy(update=known)
@@ -377,7 +378,8 @@ def _left_out(rows: Rows) -> int:
 
 
 def _held(status: PreferenceDatasetStatus) -> str:
-    return f"{status.pairs} pairs" + (f", {status.unpaired} unpaired rows" if status.unpaired else "")
+    alone = f", {status.prompts} prompts" if status.prompts and not (status.pairs or status.unpaired) else ""
+    return f"{status.pairs} pairs{alone}" + (f", {status.unpaired} unpaired rows" if status.unpaired else "")
 
 
 def _settled(

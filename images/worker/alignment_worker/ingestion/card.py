@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from alignment_api.measurements import JUDGE_ACCURACY, Measurement
 from alignment_api.sources import LogJudge
 from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
-from alignment_worker.artifacts import PAIRS
+from alignment_worker.artifacts import PAIRS, PROMPTS
 from alignment_worker.ingestion.near_gold import NEAR_GOLD
 from alignment_worker.ingestion.ordinals import ORDINALS
 from alignment_worker.ingestion.rejected import REJECTED
@@ -102,8 +102,11 @@ def card(
             f"in length. Median lengths in characters: prompt {counts['medianPromptCharacters']}, answer "
             f"{counts['medianCompletionCharacters']}.",
             "",
+            f"Prompts, judged or not, each once: {counts['prompts']}.",
+            "",
             f"- `{PAIRS}`: a line each: `ordinal` (never changes), `prompt`, then `chosen` and `rejected`, or "
             "`completion` and `label`; `source`, `file`, `line` say where it was read first",
+            f"- `{PROMPTS}`: what was asked, a line each: `prompt`; `source`, `file`, `line` say where first",
             f"- `{REJECTED}`: every row that is left out: `source`, `file`, `line`, `reason`, `problem`, and the "
             "beginning of the `row`",
             f"- `{ORDINALS}`: the ordinal of every key that any revision had; the next one goes on from it",

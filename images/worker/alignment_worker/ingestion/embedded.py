@@ -84,7 +84,9 @@ class Embedded:
             yield places, some, np.asarray(self._vectors[places, nearness.PROMPT], np.float32)
 
     def write(self, codes: Numbers) -> None:
-        """With the ordinals that rows have in the end."""
+        """With the ordinals that rows have in the end; no table of no rows."""
+        if not self._done.any():
+            return
         vectors.write(
             self.workspace.run_folder / DERIVED, self._batches(codes), self._vectors.shape[2], self.model
         )
@@ -93,6 +95,8 @@ class Embedded:
         if "base" not in self.workspace.inputs:
             return
         wanted = np.flatnonzero(codes >= NEW)
+        if not len(wanted):
+            return
         wanted = wanted[np.argsort(self._keys[wanted])]
         keys = self._keys[wanted]
         base = SealedFolder.open(self.workspace.inputs.path("base"))
