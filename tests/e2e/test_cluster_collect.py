@@ -40,7 +40,8 @@ def quick_image(tmp_path: Path) -> Image:
     python.write_text(f'#!/bin/sh\nshift 2\nexec {interpreter} -m tests.e2e.quick_worker "$@"\n')
     python.chmod(0o755)
     (real,) = [image for image in default_images(REPOSITORY) if image.name.endswith("/worker")]
-    env = real.env | {"PATH": f"/programs:{real.env['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    path = f"{REPOSITORY}:{real.env['PYTHONPATH']}"  # the worker of this working copy
+    env = real.env | {"PATH": f"/programs:{real.env['PATH']}", "PYTHONPATH": path}
     return Image(IMAGE, env=env, binds=(*real.binds, Bind(str(programs), "/programs")))
 
 
