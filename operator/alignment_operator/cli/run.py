@@ -76,7 +76,8 @@ def command(
     require_worker()
     state = state or STATE
     folders = claims_of(claims, manifests, state)
-    keys = secrets_of(secrets, [document.value for document in manifests.cycles])
+    documents = [*manifests.cycles, *manifests.datasets]
+    keys = secrets_of(secrets, [document.value for document in documents])
     again = f"{program()} {shlex.join(sys.argv[1:])}"
     ended = _run(manifests, folders, keys, state, again)
     page = _page(ended[-1], state)
