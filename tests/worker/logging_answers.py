@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,6 @@ class LoggedDataset:
     folder: Path
     last: Finished | None = None
     number: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)
 
     def log(self, *records: dict[str, Any], name: str = "a.jsonl") -> None:
         tiny.write_rows(self.folder / "log" / name, records)
