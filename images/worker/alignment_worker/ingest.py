@@ -27,7 +27,7 @@ from alignment_worker.ingestion import deciding, files, near_gold
 from alignment_worker.ingestion.card import CARD, card
 from alignment_worker.ingestion.deciding import CAPPED, CONFLICTING, DUPLICATE, NEAR_DUPLICATE, Decided
 from alignment_worker.ingestion.identity import key_of
-from alignment_worker.ingestion.measured import Measured
+from alignment_worker.ingestion.measured import Groups, Measured
 from alignment_worker.ingestion.ordinals import ORDINALS, Known
 from alignment_worker.ingestion.rejected import REJECTED, Rejected, Why
 from alignment_worker.ingestion.sources import Given, Sources
@@ -74,7 +74,7 @@ def run(workspace: Workspace) -> Outcome:
             workspace.run_folder / ORDINALS,
             near=partial(embedded.fill, least_percent=parameters.similarity_percent) if embedded else None,
         )
-        counts = _write(workspace, staging, decided, rejected, before)
+        counts, groups = _write(workspace, staging, decided, rejected, before)
         if embedded:
             embedded.write(decided.codes)
             counts |= _near_gold(workspace, embedded, decided, parameters.near_gold_percent)
@@ -88,7 +88,7 @@ def run(workspace: Workspace) -> Outcome:
         counts |= personal.counts()
     if not counts["kept"]:
         raise _nothing(workspace, read, rejected)
-    text = card(workspace.config, counts, workspace.inputs.digests)
+    text = card(workspace.config, counts, groups, workspace.inputs.digests)
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts)
 
@@ -204,10 +204,10 @@ def _before(workspace: Workspace) -> _Before:
 
 def _write(
     workspace: Workspace, staging: Staging, decided: Decided, rejected: Rejected, before: _Before
-) -> dict[str, int]:
+) -> tuple[dict[str, int], Groups]:
     """pairs.jsonl, and the rest of rejected.jsonl; what they hold."""
     measured, new = Measured(), Measured()
-    per_source, source_of = dict.fromkeys(staging.ends, 0), _ranges(staging)
+    groups, source_of = Groups(staging.ends, staging.models), _ranges(staging)
     workspace.progress.begin(staging.count, "rows", "writing")
     with (workspace.run_folder / PAIRS).open("wb", buffering=1 << 20) as kept:
         for start, records, lines in staging.chunks():
@@ -215,8 +215,9 @@ def _write(
             measured.add(records[codes > 0])
             new.add(records[codes > before.sequence])
             for name, (first, end) in source_of.items():
-                part = codes[max(0, first - start) : max(0, end - start)]
-                per_source[name] += int((part > 0).sum())
+                part = slice(max(0, first - start), max(0, end - start))
+                groups.sources[name].add(records[part][codes[part] > 0])
+            groups.add_models(records[codes > 0])
             for code, line in zip(codes.tolist(), lines, strict=True):
                 if code > 0:
                     kept.write(b'{"ordinal":%d,%b' % (code, line[1:]))
@@ -224,7 +225,7 @@ def _write(
                     _leave_out(code, line, decided, rejected)
             workspace.progress.advance(len(records))
     ever = {"pairsEver": before.pairs_ever + new.pairs, "unpairedEver": before.unpaired_ever + new.unpaired}
-    return measured.counts() | ever | {f"source/{name}": count for name, count in per_source.items()}
+    return measured.counts() | ever | groups.counts(), groups
 
 
 def _ranges(staging: Staging) -> dict[str, tuple[int, int]]:

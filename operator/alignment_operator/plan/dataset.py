@@ -288,12 +288,25 @@ def _statistics(counts: Mapping[str, int]) -> Statistics:
         median_prompt_characters=counts.get("medianPromptCharacters"),
         median_completion_characters=counts.get("medianCompletionCharacters"),
         by_source=_under("source/", counts),
+        by_model=_under("model/", counts),
+        longer_chosen_percent_by_source=_longer_chosen_by("source", counts),
+        longer_chosen_percent_by_model=_longer_chosen_by("model", counts),
         answers=counts.get("answers"),
         open_pairs=counts.get("openPairs"),
         pushed=counts.get("pushed"),
         pii=_under("pii/", counts),
         near_gold=counts.get("nearGold"),
     )
+
+
+def _longer_chosen_by(kind: str, counts: Mapping[str, int]) -> dict[str, float]:
+    shorter = _under(f"shorter/{kind}/", counts)
+    longer = _under(f"longer/{kind}/", counts)
+    return {
+        name: round(100 * count / (count + shorter.get(name, 0)), 1)
+        for name, count in longer.items()
+        if count + shorter.get(name, 0)
+    }
 
 
 def _under(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
 from alignment_worker.artifacts import PAIRS
+from alignment_worker.ingestion.measured import Groups
 from alignment_worker.ingestion.near_gold import NEAR_GOLD
 from alignment_worker.ingestion.ordinals import ORDINALS
 from alignment_worker.ingestion.rejected import REJECTED
@@ -28,7 +29,9 @@ _REASONS = {
 }
 
 
-def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, Digest]) -> str:
+def card(
+    config: StageConfig, counts: Mapping[str, int], groups: Groups, digests: Mapping[str, Digest]
+) -> str:
     """Markdown."""
     parameters = config.parameters
     assert isinstance(parameters, IngestParameters)
@@ -36,7 +39,8 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
     share = f"{100 * counts['longerChosen'] / differing:.1f} %" if differing else "not known"
     sources = [
         f"| `{source.name}` | {_code(_where(config, source))} | {_format(source)} | "
-        f"{counts[f'source/{source.name}']} | {_digest(digests, source)} |"
+        f"{groups.sources[source.name].rows} | {groups.sources[source.name].longer_share} | "
+        f"{_digest(digests, source)} |"
         for source in parameters.sources
     ]
     left_out = [
@@ -75,10 +79,11 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             f"{counts['kept'] - counts['unpaired']} pairs and {counts['unpaired']} unpaired rows, of {counts['read']} "
             f"rows that were read. The highest ordinal is {counts['sequence']}.",
             "",
-            "| source | where | format | kept | digest |",
-            "|---|---|---|---|---|",
+            "| source | where | format | kept | longer answer chosen | digest |",
+            "|---|---|---|---|---|---|",
             *sources,
             "",
+            *_models(groups),
             "| left out | | why |",
             "|---|---|---|",
             *left_out,
@@ -99,6 +104,13 @@ def card(config: StageConfig, counts: Mapping[str, int], digests: Mapping[str, D
             f"- `{ORDINALS}`: the ordinal of every key that any revision had; the next one goes on from it",
             "",
         ]
+    )
+
+
+def _models(groups: Groups) -> list[str]:
+    told = [f"| `{digest}` | {group.rows} | {group.longer_share} |" for digest, group in groups.told()]
+    return (
+        ["| model that answered | rows | longer answer chosen |", "|---|---|---|", *told, ""] if told else []
     )
 
 

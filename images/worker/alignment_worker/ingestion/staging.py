@@ -25,9 +25,11 @@ RECORD = np.dtype(
         ("first", "<u4"),  # of the chosen answer, or the only one
         ("second", "<u4"),  # of the rejected one
         ("paired", "u1"),
+        ("one", "<u4"),  # the number of the model that gave the first answer, from 1; 0: not known
+        ("other", "<u4"),  # the same of the second
     ]
 )
-_PACKED = struct.Struct(f"<{KEY_BYTES}sIIIB")
+_PACKED = struct.Struct(f"<{KEY_BYTES}sIIIBII")
 _ROWS_AT_ONCE = 1 << 14
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 Records = np.ndarray[Any, np.dtype[Any]]
@@ -45,6 +47,7 @@ class Staging:
         folder.mkdir()
         self.count = 0
         self.ends: dict[str, int] = {}
+        self.models: dict[str, int] = {}  # by digest their numbers
         self._lines_path, self.records_path = folder / "rows.jsonl", folder / "records"
         self._lines, self._records = self._lines_path.open("wb"), self.records_path.open("wb")
 
@@ -63,11 +66,16 @@ class Staging:
         self._lines.write(as_line({**columns, "source": source, "file": file, "line": preference.number}))
         if isinstance(preference, Pair):
             first, second, paired = _length(preference.chosen), _length(preference.rejected), 1
+            models = self._model(preference.chosen_model), self._model(preference.rejected_model)
         else:
             first, second, paired = _length(preference.completion), 0, 0
-        self._records.write(_PACKED.pack(key, _length(preference.prompt), first, second, paired))
+            models = self._model(preference.model), 0
+        self._records.write(_PACKED.pack(key, _length(preference.prompt), first, second, paired, *models))
         self.count += 1
         self.ends[source] = self.count
+
+    def _model(self, digest: str | None) -> int:
+        return 0 if digest is None else self.models.setdefault(digest, len(self.models) + 1)
 
     def chunks(self) -> Iterator[tuple[int, Records, Iterator[bytes]]]:
         """Of some rows: the number of the first, from 0, their records, and their lines, which must all be read."""
