@@ -187,6 +187,17 @@ class Statistics(Model):
     by_source: dict[Key, int] = Field(
         {}, max_length=16, description="Pairs and unpaired rows in the revision, by source."
     )
+    by_model: dict[Key, int] = Field(
+        {},
+        max_length=4,
+        description="Rows with an answer of the model of this digest, as inference logs say; the four with the most.",
+    )
+    longer_chosen_percent_by_source: dict[Key, float] = Field(
+        {}, max_length=16, description="As longerChosenPercent, by source."
+    )
+    longer_chosen_percent_by_model: dict[Key, float] = Field(
+        {}, max_length=4, description="As longerChosenPercent, of the models in byModel."
+    )
     answers: int | None = Field(None, ge=0, description="Answers in the inference logs.")
     open_pairs: int | None = Field(
         None, ge=0, description="Two answers to a prompt of the logs, of which nobody said which is better."

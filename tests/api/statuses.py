@@ -198,6 +198,9 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
             "answers": 52000,
             "openPairs": 310,
             "pushed": 200,
+            "byModel": {_DIGEST: 800},
+            "longerChosenPercentBySource": {"annotations": 58.5},
+            "longerChosenPercentByModel": {_DIGEST: 61.0},
             "nearGold": 7,
             "flagged": 12,
             "judges": [

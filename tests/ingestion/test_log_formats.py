@@ -11,6 +11,7 @@ from alignment_worker.ingestion.log_formats import Answered, Said, records
 from alignment_worker.rows import RowProblemError
 
 ASKED = [{"role": "user", "content": "capital of France?"}]
+DIGEST = f"sha256:{'a' * 64}"
 COMPLETION = {
     "id": "chatcmpl-1",
     "created": 1_700_000_000,
@@ -20,11 +21,11 @@ CHAT = {
     "kind": "chat",
     "id": "chatcmpl-1",
     "at": "2026-11-23T10:00:00.5+01:00",
-    "digest": "sha256:abc",
+    "digest": DIGEST,
     "request": {"messages": ASKED, "user": "ada"},
     "response": COMPLETION,
 }
-SERVED = Answered("chatcmpl-1", "2026-11-23T09:00:00.500000Z", "ada", ASKED, "Paris", "sha256:abc")
+SERVED = Answered("chatcmpl-1", "2026-11-23T09:00:00.500000Z", "ada", ASKED, "Paris", DIGEST)
 
 
 def typed(value: Any) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def spans(values: dict[str, Any], events: list[dict[str, Any]] | None = None) ->
         "attributes": attributes(values),
         "events": events or [],
     }
-    resource = {"attributes": attributes({"alignment.model.digest": "sha256:abc"})}
+    resource = {"attributes": attributes({"alignment.model.digest": DIGEST})}
     return {"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}
 
 
@@ -132,11 +133,11 @@ def test_litellms_payload_is_read() -> None:
         "response": COMPLETION,
         "startTime": 1795424400.5,
         "end_user": "ada",
-        "metadata": {"digest": "sha256:abc"},
+        "metadata": {"digest": DIGEST},
     }
     assert list(records("LiteLLM", row)) == [SERVED]
     assert list(records("LiteLLM", {**row, "response": "Paris"})) == [
-        Answered("call-1", SERVED.at, "ada", ASKED, "Paris", "sha256:abc")
+        Answered("call-1", SERVED.at, "ada", ASKED, "Paris", DIGEST)
     ]
     assert list(records("LiteLLM", {**row, "status": "failure", "response": None})) == []
 
@@ -147,7 +148,7 @@ def test_spans_of_the_conventions_are_read(structured: bool) -> None:
         name: json.loads(value) if structured and value[0] == "[" else value for name, value in OTEL.items()
     }
     (found,) = records("OTelGenAI", spans(values))
-    assert found == Answered("chatcmpl-1", SERVED.at, "c7", ASKED, "Paris", "sha256:abc")
+    assert found == Answered("chatcmpl-1", SERVED.at, "c7", ASKED, "Paris", DIGEST)
 
 
 def test_instructions_of_a_span_are_a_system_message() -> None:

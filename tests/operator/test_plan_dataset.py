@@ -122,6 +122,17 @@ def test_a_refresh_goes_on_from_the_revision_in_force() -> None:
     assert second.status.statistics.by_source == {"a": 10}
 
 
+def test_length_is_told_by_source_and_model() -> None:
+    model = digests.of_bytes(b"model")
+    seen = {f"model/{model}": 4, f"longer/model/{model}": 1, f"shorter/model/{model}": 3}
+    seen |= {"longer/source/a": 2, "shorter/source/a": 1, "pii/Email": 5}
+    told = refreshed(COUNTS | seen)[0].status.statistics
+    assert told is not None
+    assert (told.by_model, told.longer_chosen_percent_by_model) == ({model: 4}, {model: 25.0})
+    assert (told.longer_chosen_percent_by_source, told.by_source) == ({"a": 66.7}, {"a": 10})
+    assert told.pii == {"Email": 5}
+
+
 def test_a_refresh_that_finds_the_same_makes_no_revision() -> None:
     first, _ = refreshed(COUNTS)
     same, _ = refreshed(COUNTS, again(first.status))

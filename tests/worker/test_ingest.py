@@ -459,11 +459,12 @@ def test_a_revision_has_a_data_card_that_names_its_pairs(dataset: Dataset) -> No
 
 def test_the_fullest_report_fits(dataset: Dataset) -> None:
     names = [digests.of_bytes(bytes([n]))[7:70] for n in range(16)]
-    sources = {name: dataset.file(f"{name}.jsonl", [pair(name, "a", "b")]) for name in names}
+    sources = {name: dataset.file(f"{name}.jsonl", [pair(name, "aa", "b")]) for name in names}
     done = stages.run(dataset.folder / "jobs", ingesting.config(dataset.folder, sources))
     assert done.code == 0
     assert done.report_bytes <= 2048
     assert {f"source/{name}" for name in names} <= set(done.result.counts)
+    assert {f"longer/source/{name}" for name in names} <= set(done.result.counts)
     assert done.result.inputs == {}, "the data card has them"
 
 

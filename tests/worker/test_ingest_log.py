@@ -165,3 +165,32 @@ def test_a_log_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
     done = ingested(tmp_path)
     assert done.code == ExitCode.INPUT_MISSING
     assert "log: is not there" in done.failure.message
+
+
+def test_each_answer_keeps_the_model_that_gave_it(tmp_path: Path) -> None:
+    old, new, unknown = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}", "v7"
+    long = "Paris, as far as I know, and as everybody else knows too."
+    segment(
+        tmp_path,
+        "a.jsonl",
+        chat("a", long) | {"digest": old},
+        chat("b", "Paris") | {"digest": new},
+        chat("c", "Rome", asked=[{"role": "user", "content": "Italy?"}]) | {"digest": unknown},
+        said("a", rating="up"),
+        said("b", rating="down", edit="Paris!"),
+        said("c", rating="up"),
+    )
+    done = ingested(tmp_path)
+    rows = {row.get("rejected", row.get("completion"))[0]["content"]: row for row in done.rows("pairs.jsonl")}
+    pairs = [row for row in done.rows("pairs.jsonl") if "chosen" in row]
+    found = {(row.get("chosen_model"), row.get("rejected_model")) for row in pairs}
+    assert found == {(None, new), (old, new)}, "who edits is no model"
+    assert (rows[long]["model"], "model" in rows["Rome"]) == (old, False)
+    counts = done.result.counts
+    assert (counts[f"model/{old}"], counts[f"model/{new}"]) == (2, 3)
+    assert (counts[f"longer/model/{new}"], counts[f"shorter/model/{new}"]) == (2, 0)
+    assert counts["longer/source/production"] == 2
+    (run,) = done.folder.glob("run-*")
+    card = (run / "README.md").read_text()
+    assert f"| `{new}` | 3 | 100.0 % of 2 |" in card
+    assert card.index(new) < card.index(old)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -39,12 +38,12 @@ from alignment_worker.ingestion.deciding import (
     Decided,
 )
 from alignment_worker.ingestion.identity import key_of
-from alignment_worker.ingestion.measured import Measured
+from alignment_worker.ingestion.measured import Groups, Measured
 from alignment_worker.ingestion.open_pairs import OpenPairs
 from alignment_worker.ingestion.ordinals import ORDINALS, Known, Numbers
 from alignment_worker.ingestion.rejected import REJECTED, Rejected, Why
 from alignment_worker.ingestion.sources import Given, Sources
-from alignment_worker.ingestion.staging import Part, Staging
+from alignment_worker.ingestion.staging import Staging
 from alignment_worker.rows import Prompt, Row, RowProblemError
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
@@ -100,7 +99,7 @@ def run(workspace: Workspace) -> Outcome:
             workspace.run_folder / ORDINALS,
             marks=_marks(quality, embedded, parameters.similarity_percent),
         )
-        counts = _write(workspace, staging, decided, rejected, before, quality)
+        counts, groups = _write(workspace, staging, decided, rejected, before, quality)
         counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
         counts |= _write_models(decided, feedback, quality, embedded)
         if embedded:
@@ -115,7 +114,7 @@ def run(workspace: Workspace) -> Outcome:
     if not counts["kept"] and not reading.logged:
         raise _nothing(workspace, read, rejected)
     measured = feedback.by_source if feedback else {}
-    text = card(workspace.config, counts, {**workspace.inputs.digests, **read_from}, measured)
+    text = card(workspace.config, counts, groups, {**workspace.inputs.digests, **read_from}, measured)
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts, by_category=measured)
 
@@ -295,10 +294,11 @@ def _write(
     rejected: Rejected,
     before: _Before,
     quality: Quality | None,
-) -> dict[str, int]:
+) -> tuple[dict[str, int], Groups]:
     """pairs.jsonl, and the rest of rejected.jsonl; what they hold."""
     measured, new = Measured(), Measured()
-    per_part = dict.fromkeys(staging.parts, 0)
+    groups = Groups((part.source for part in staging.parts), staging.models)
+    by_judge = {part.source: 0 for part in staging.parts if part.judged}
     workspace.progress.begin(staging.count, "rows", "writing")
     with (workspace.run_folder / PAIRS).open("wb", buffering=1 << 20) as kept:
         for start, records, lines in staging.chunks():
@@ -306,8 +306,12 @@ def _write(
             measured.add(records[codes > 0])
             new.add(records[codes > before.sequence])
             for each in staging.parts:
-                part = codes[max(0, each.rows.start - start) : max(0, each.rows.stop - start)]
-                per_part[each] += int((part > 0).sum())
+                part = slice(max(0, each.rows.start - start), max(0, each.rows.stop - start))
+                there = records[part][codes[part] > 0]
+                groups.sources[each.source].add(there)
+                if each.judged:
+                    by_judge[each.source] += len(there)
+            groups.add_models(records[codes > 0])
             for place, (code, line) in enumerate(zip(codes.tolist(), lines, strict=True), start):
                 if code > 0:
                     kept.write(b'{"ordinal":%d,%b' % (code, line[1:]))
@@ -318,17 +322,8 @@ def _write(
                     _leave_out(code, line, decided, rejected)
             workspace.progress.advance(len(records))
     ever = {"pairsEver": before.pairs_ever + new.pairs, "unpairedEver": before.unpaired_ever + new.unpaired}
-    return measured.counts() | ever | _by_source(per_part)
-
-
-def _by_source(per_part: Mapping[Part, int]) -> dict[str, int]:
-    """What stays of each source, and how much of that its judge made."""
-    counts: Counter[str] = Counter()
-    for part, count in per_part.items():
-        counts[f"source/{part.source}"] += count
-        if part.judged:
-            counts[f"judged/{part.source}"] += count
-    return dict(counts)
+    judged = {f"judged/{name}": count for name, count in by_judge.items()}
+    return measured.counts() | ever | judged | groups.counts(), groups
 
 
 def _leave_out(code: int, line: bytes, decided: Decided, rejected: Rejected) -> None:

@@ -58,7 +58,8 @@ class Row:
 class Pair:
     """A preference. The ids are those that were sampled, and absent where nobody sampled.
 
-    `chosen` and `rejected` are text, or chat messages as in TRL. A truncated completion has no EOS and gets none.
+    `chosen` and `rejected` are text, or chat messages as in TRL. A truncated completion has no EOS and gets none. The
+    models are digests of those that gave the answers, where an inference log knows.
     """
 
     number: int
@@ -69,14 +70,25 @@ class Pair:
     chosen_ids: list[int] | None = None
     rejected_ids: list[int] | None = None
     category: str | None = None
+    chosen_model: str | None = None
+    rejected_model: str | None = None
     by_judge: bool = False  # no person's label, but a judge's
 
     def columns(self) -> dict[str, Any]:
         """By the names that it is read from again."""
+        further = {
+            "category": self.category,
+            "chosen_model": self.chosen_model,
+            "rejected_model": self.rejected_model,
+        }
         columns = {"prompt": self.prompt, "chosen": self.chosen, "rejected": self.rejected}
-        if self.category is not None:
-            columns["category"] = self.category
-        return {**columns, _LABELLED_BY: _JUDGE} if self.by_judge else columns
+        if self.by_judge:
+            further[_LABELLED_BY] = _JUDGE
+        return columns | {name: value for name, value in further.items() if value is not None}
+
+    def models(self) -> set[str]:
+        """Digests of those that are known to have given an answer."""
+        return {model for model in (self.chosen_model, self.rejected_model) if model is not None}
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,16 @@ class Unpaired:
     prompt: Prompt
     completion: Prompt
     label: bool
+    model: str | None = None
 
     def columns(self) -> dict[str, Any]:
         """By the names that it is read from again."""
-        return {"prompt": self.prompt, "completion": self.completion, "label": self.label}
+        columns = {"prompt": self.prompt, "completion": self.completion, "label": self.label}
+        return columns if self.model is None else columns | {"model": self.model}
+
+    def models(self) -> set[str]:
+        """The digest of the one that gave the answer, if it is known."""
+        return set() if self.model is None else {self.model}
 
 
 Preference = Pair | Unpaired

@@ -339,6 +339,9 @@ def statistics(result: StageResult) -> Statistics:
         median_prompt_characters=counts.get("medianPromptCharacters"),
         median_completion_characters=counts.get("medianCompletionCharacters"),
         by_source=_under("source/", counts),
+        by_model=_under("model/", counts),
+        longer_chosen_percent_by_source=_longer_chosen_by("source", counts),
+        longer_chosen_percent_by_model=_longer_chosen_by("model", counts),
         answers=counts.get("answers"),
         open_pairs=counts.get("openPairs"),
         pushed=counts.get("pushed"),
@@ -357,6 +360,16 @@ def statistics(result: StageResult) -> Statistics:
             if key.startswith("judged/")
         ],
     )
+
+
+def _longer_chosen_by(kind: str, counts: Mapping[str, int]) -> dict[str, float]:
+    shorter = _under(f"shorter/{kind}/", counts)
+    longer = _under(f"longer/{kind}/", counts)
+    return {
+        name: round(100 * count / (count + shorter.get(name, 0)), 1)
+        for name, count in longer.items()
+        if count + shorter.get(name, 0)
+    }
 
 
 def _under(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:

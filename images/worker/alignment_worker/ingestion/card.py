@@ -12,6 +12,7 @@ from alignment_api.measurements import JUDGE_ACCURACY, Measurement
 from alignment_api.sources import LogJudge
 from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
 from alignment_worker.artifacts import PAIRS, PROMPTS
+from alignment_worker.ingestion.measured import Groups
 from alignment_worker.ingestion.near_gold import NEAR_GOLD
 from alignment_worker.ingestion.ordinals import ORDINALS
 from alignment_worker.ingestion.rejected import REJECTED
@@ -34,6 +35,7 @@ _REASONS = {
 def card(
     config: StageConfig,
     counts: Mapping[str, int],
+    groups: Groups,
     digests: Mapping[str, Digest],
     measured: Mapping[str, Mapping[str, Measurement]],
 ) -> str:
@@ -43,8 +45,8 @@ def card(
     differing = counts["longerChosen"] + counts["shorterChosen"]
     share = f"{100 * counts['longerChosen'] / differing:.1f} %" if differing else "not known"
     sources = [
-        f"| `{source.name}` | {_format(source)} | "
-        f"{counts[f'source/{source.name}']} | {_digest(digests, source)} |"
+        f"| `{source.name}` | {_format(source)} | {groups.sources[source.name].rows} | "
+        f"{groups.sources[source.name].longer_share} | {_digest(digests, source)} |"
         for source in parameters.sources
     ]
     left_out = [
@@ -83,10 +85,11 @@ def card(
             f"{counts['kept'] - counts['unpaired']} pairs and {counts['unpaired']} unpaired rows, of {counts['read']} "
             f"rows that were read. The highest ordinal is {counts['sequence']}.",
             "",
-            "| source | format | kept | digest |",
-            "|---|---|---|---|",
+            "| source | format | kept | longer answer chosen | digest |",
+            "|---|---|---|---|---|",
             *sources,
             "",
+            *_models(groups),
             "| left out | | why |",
             "|---|---|---|",
             *left_out,
@@ -176,6 +179,13 @@ def _agreement(found: Measurement | None) -> str:
         return "not known"
     interval = "" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]"
     return f"{found.estimate:.1f} %{interval} of {found.n}"
+
+
+def _models(groups: Groups) -> list[str]:
+    told = [f"| `{digest}` | {group.rows} | {group.longer_share} |" for digest, group in groups.told()]
+    return (
+        ["| model that answered | rows | longer answer chosen |", "|---|---|---|", *told, ""] if told else []
+    )
 
 
 def _format(source: IngestedSource) -> str:

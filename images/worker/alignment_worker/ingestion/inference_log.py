@@ -27,7 +27,8 @@ from alignment_worker.rows import Message, Pair, Preference, Prompt, Unpaired
 REGENERATED_WITHIN = timedelta(hours=1)
 MOST_ANSWERS = 8  # of one prompt, the latest: pairs grow with their square
 _TABLES = """
-CREATE TABLE answered (id TEXT PRIMARY KEY, at TEXT, who TEXT, asked BLOB, prompt TEXT, answer TEXT, place INTEGER);
+CREATE TABLE answered (id TEXT PRIMARY KEY, at TEXT, who TEXT, asked BLOB, prompt TEXT, answer TEXT, place INTEGER,
+    digest TEXT);
 CREATE TABLE said (id TEXT, at TEXT, good INTEGER, edit TEXT, place INTEGER);
 CREATE TABLE went_on (who TEXT, asked BLOB, answer BLOB, at TEXT);
 """
@@ -95,7 +96,7 @@ class InferenceLog:
             self._database.execute("INSERT INTO said VALUES (?, ?, ?, ?, ?)", row)
             return
         self._database.execute(
-            "INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO answered VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 record.id,
                 record.at,
@@ -104,6 +105,7 @@ class InferenceLog:
                 json.dumps(record.prompt),
                 _sqlite(record.answer),
                 place,
+                record.digest,
             ),
         )
         for asked, answer in _earlier_turns(record.prompt):
@@ -123,12 +125,12 @@ class InferenceLog:
         """In the order of prompts. Without `feedback`, only what people went on with counts."""
         self._database.executescript(_INDEXES)
         rows = self._database.execute(
-            "SELECT id, at, who, asked, prompt, answer, place FROM answered ORDER BY asked, at, id"
+            "SELECT id, at, who, asked, prompt, answer, place, digest FROM answered ORDER BY asked, at, id"
         )
         for _, group in groupby(rows, key=lambda row: row[3]):
             served: list[_Served] = []
-            for name, at, who, asked, prompt, answer, place in group:
-                found = Answered(name, at, who, json.loads(prompt), _text(answer), None)
+            for name, at, who, asked, prompt, answer, place, digest in group:
+                found = Answered(name, at, who, json.loads(prompt), _text(answer), digest)
                 served = [*served[-(MOST_ANSWERS - 1) :], self._known(found, asked, place, feedback=feedback)]
             yield from _judged(served)
 
@@ -148,11 +150,15 @@ class InferenceLog:
 def _judged(served: Sequence[_Served]) -> Iterator[Judged | Open]:
     for one in served:
         if one.edit is not None and one.edit != one.answered.answer:
-            yield _pair(one, one.edit, one.answered.answer)
+            yield _pair(one, one.edit, one.answered.answer, None, one.answered.digest)
         if one.good is not None:
             answered = one.answered
             unpaired = Unpaired(
-                one.place, answered.prompt, as_asked(answered.prompt, answered.answer), one.good
+                one.place,
+                answered.prompt,
+                as_asked(answered.prompt, answered.answer),
+                one.good,
+                answered.digest,
             )
             yield Judged(one.place, unpaired)
     for index, one in enumerate(served):
@@ -164,21 +170,36 @@ def _judged(served: Sequence[_Served]) -> Iterator[Judged | Open]:
 def _compared(one: _Served, other: _Served) -> Iterator[Judged | Open]:
     if one.good is not None and other.good is not None and one.good != other.good:
         better, worse = (one, other) if one.good else (other, one)
-        yield _pair(better, better.answered.answer, worse.answered.answer)
+        yield _compared_pair(better, worse)
     elif one.good is None and other.good is None and one.edit is None and other.edit is None:
         again = one.answered.who == other.answered.who and _is_soon(one.answered.at, other.answered.at)
         if again and one.went_on != other.went_on:
             better, worse = (one, other) if one.went_on else (other, one)
-            yield _pair(better, better.answered.answer, worse.answered.answer)
+            yield _compared_pair(better, worse)
         else:
             later = max(one, other, key=lambda each: (each.answered.at, each.place))
             answers = (one.answered.answer, other.answered.answer)
             yield Open(later.place, later.answered.at, one.answered.prompt, answers)
 
 
-def _pair(better: _Served, chosen: str, rejected: str) -> Judged:
+def _compared_pair(better: _Served, worse: _Served) -> Judged:
+    one, other = better.answered, worse.answered
+    return _pair(better, one.answer, other.answer, one.digest, other.digest)
+
+
+def _pair(
+    better: _Served, chosen: str, rejected: str, chosen_by: str | None, rejected_by: str | None
+) -> Judged:
+    """An answer that a person wrote has no model."""
     prompt = better.answered.prompt
-    pair = Pair(better.place, prompt, as_asked(prompt, chosen), as_asked(prompt, rejected))
+    pair = Pair(
+        better.place,
+        prompt,
+        as_asked(prompt, chosen),
+        as_asked(prompt, rejected),
+        chosen_model=chosen_by,
+        rejected_model=rejected_by,
+    )
     return Judged(better.place, pair)
 
 

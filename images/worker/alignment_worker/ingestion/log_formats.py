@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from alignment_api import digests
 from alignment_worker import rows
 from alignment_worker.rows import Message, Prompt, RowProblemError
 
@@ -173,7 +175,8 @@ def _answered(
     digest = row.get("digest")
     if not isinstance(name, str) or not name:
         name = hashlib.sha256(json.dumps([prompt, answer]).encode()).hexdigest()[:32]
-    return Answered(name, _instant(at), who, prompt, answer, digest if isinstance(digest, str) else None)
+    known = isinstance(digest, str) and re.fullmatch(digests.PATTERN, digest)
+    return Answered(name, _instant(at), who, prompt, answer, digest if known else None)
 
 
 def _asked(request: Mapping[str, Any]) -> Prompt | None:

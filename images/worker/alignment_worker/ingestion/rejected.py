@@ -54,7 +54,7 @@ class Rejected:
 
             row = personal_data.redacted_row(row)
             # What a problem quotes is cut at a length: half an address is none by its form.
-            problem = personal_data.redacted_source(re.sub(r".{0,40}…", "…", problem))
+            problem = personal_data.redacted_source(re.sub(r".{0,39}\S…", "…", problem))
         self._counts[why] += 1
         place = {"source": source, "file": file, "line": line, "reason": why.value, "problem": problem}
         self._file.write(as_line({**place, "row": _shortened(row)}))

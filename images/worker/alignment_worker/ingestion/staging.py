@@ -28,9 +28,11 @@ RECORD = np.dtype(
         ("second", "<u4"),  # of the rejected one
         ("paired", "u1"),
         ("by_judge", "u1"),  # no person's label
+        ("one", "<u4"),  # the number of the model that gave the first answer, from 1; 0: not known
+        ("other", "<u4"),  # the same of the second
     ]
 )
-_PACKED = struct.Struct(f"<{KEY_BYTES}sIIIBB")
+_PACKED = struct.Struct(f"<{KEY_BYTES}sIIIBBII")
 _ROWS_AT_ONCE = 1 << 14
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 Records = np.ndarray[Any, np.dtype[Any]]
@@ -57,6 +59,7 @@ class Staging:
         folder.mkdir()
         self.count = 0
         self.parts: list[Part] = []
+        self.models: dict[str, int] = {}  # by digest their numbers
         self._lines_path, self.records_path = folder / "rows.jsonl", folder / "records"
         self._lines, self._records = self._lines_path.open("wb"), self.records_path.open("wb")
 
@@ -75,16 +78,22 @@ class Staging:
         self._lines.write(as_line({**columns, "source": source, "file": file, "line": preference.number}))
         if isinstance(preference, Pair):
             first, second, paired = _length(preference.chosen), _length(preference.rejected), 1
+            models = self._model(preference.chosen_model), self._model(preference.rejected_model)
             by_judge = preference.by_judge
         else:
             first, second, paired, by_judge = _length(preference.completion), 0, 0, False
-        self._records.write(_PACKED.pack(key, _length(preference.prompt), first, second, paired, by_judge))
+            models = self._model(preference.model), 0
+        lengths = _length(preference.prompt), first, second
+        self._records.write(_PACKED.pack(key, *lengths, paired, by_judge, *models))
         self.count += 1
 
     def end_part(self, source: str, *, judged: bool = False) -> None:
         """What was added since the last part is this one."""
         start = self.parts[-1].rows.stop if self.parts else 0
         self.parts.append(Part(source, judged, range(start, self.count)))
+
+    def _model(self, digest: str | None) -> int:
+        return 0 if digest is None else self.models.setdefault(digest, len(self.models) + 1)
 
     def chunks(self) -> Iterator[tuple[int, Records, Iterator[bytes]]]:
         """Of some rows: the number of the first, from 0, their records, and their lines, which must all be read."""
