@@ -181,8 +181,9 @@ def test_each_answer_keeps_the_model_that_gave_it(tmp_path: Path) -> None:
         said("c", rating="up"),
     )
     done = ingested(tmp_path)
-    rows = {row.get("rejected", row.get("completion"))[0]["content"]: row for row in done.rows("pairs.jsonl")}
-    pairs = [row for row in done.rows("pairs.jsonl") if "chosen" in row]
+    judged = done.rows("pairs.jsonl")
+    rows = {row["rejected" if "rejected" in row else "completion"][0]["content"]: row for row in judged}
+    pairs = [row for row in judged if "chosen" in row]
     found = {(row.get("chosen_model"), row.get("rejected_model")) for row in pairs}
     assert found == {(None, new), (old, new)}, "who edits is no model"
     assert (rows[long]["model"], "model" in rows["Rome"]) == (old, False)
