@@ -554,6 +554,7 @@ _NO_PUBLIC_KEYS = (  # a private key above all
 _FROM_DATASETS: dict[str, object] = {
     "spec.prompts.uri": MISSING,
     "spec.prompts.fromDatasets": True,
+    "spec.datasets": [{"name": "d0"}],
     "spec.judge.shortCorrectPercent": MISSING,
 }
 
@@ -739,8 +740,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         CYCLE,
         "spec.promotion.signature.publicKeys[0]",
-        (PUBLIC_KEY, PUBLIC_KEY.strip(), *_PUBLIC_KEYS),
-        (*_NO_PUBLIC_KEYS, PUBLIC_KEY + " " * 512, "", 1),
+        (PUBLIC_KEY, PUBLIC_KEY.strip(), PUBLIC_KEY.ljust(512), *_PUBLIC_KEYS),
+        (*_NO_PUBLIC_KEYS, PUBLIC_KEY.ljust(513), "", 1),
     ),
     choice("spec.promotion.signature.unsigned", "Refuse", "Allow"),
     Row(

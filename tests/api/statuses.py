@@ -167,6 +167,15 @@ _REVISION = {
     "at": _ENDED,
 }
 
+_AGREEMENT = {
+    "estimate": 84.5,
+    "low": 79,
+    "high": 90,
+    "n": 200,
+    "p": 0.01,
+    "discordant": 0.1,
+    "lowerBound": 80,
+}
 DATASET_STATUS = PreferenceDatasetStatus.from_wire(
     {
         "observedGeneration": 1,
@@ -207,8 +216,8 @@ DATASET_STATUS = PreferenceDatasetStatus.from_wire(
                 {
                     "source": "production",
                     "pairs": 120,
-                    "agreement": {"estimate": 84.5, "low": 79, "high": 90, "n": 200},
-                    "orderAgreement": {"estimate": 91, "low": 88, "high": 93, "n": 320},
+                    "agreement": _AGREEMENT,
+                    "orderAgreement": _AGREEMENT,
                     "contested": 31,
                 }
             ],
