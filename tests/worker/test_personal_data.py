@@ -11,6 +11,8 @@ import pytest
 from alignment_api.stage import ExitCode
 from alignment_worker.ingestion import personal_data
 from tests.worker.ingesting import Dataset
+from tests.worker.judge_server import Asked, judge_server, longer
+from tests.worker.logging_answers import LoggedDataset, answered
 from tests.worker.stages import Finished
 
 
@@ -152,3 +154,30 @@ def test_a_problem_that_is_reported_holds_no_personal_data(tmp_path: Path) -> No
     told = data.refresh(data.file("a.jsonl", [bad]), pii="Drop").failure.message
     assert "jane@" not in told
     assert "[email]" in told
+
+
+@pytest.mark.parametrize(("action", "prompts", "asked"), [("Drop", 1, 0), ("Redact", 2, 1), ("Flag", 2, 1)])
+def test_neither_prompts_of_a_log_nor_what_a_judge_reads_hold_personal_data(
+    tmp_path: Path, action: str, prompts: int, asked: int
+) -> None:
+    """That nobody judged an answer is no reason to keep it, or to show it to anybody."""
+    data = LoggedDataset(tmp_path)
+    data.log(
+        *answered("I am ada@example.org", "Hello", "Write to bob@example.org"),
+        *answered("one", "two", "two"),
+    )
+    seen: list[str] = []
+
+    def judge(question: Asked) -> str:
+        seen.append(repr(question))
+        return longer(question)
+
+    with judge_server(judge) as server:
+        asking = {"llm": {"baseURL": server.url, "model": "scripted", "maxConcurrency": 4}}
+        done = data.refresh(asking, pii=action)
+    assert done.code == 0
+    assert (done.result.counts["prompts"], done.result.counts.get("openPairs", 0)) == (prompts, asked)
+    kept = "".join(path.read_text() for path in done.folder.rglob("*.jsonl"))
+    for text in (kept, " ".join(seen)):
+        assert ("@example.org" in text) == (action == "Flag")
+    assert bool(seen) == bool(asked)
