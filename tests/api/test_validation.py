@@ -52,7 +52,8 @@ def test_a_short_name_is_taken_for_the_field_that_holds_it(written: str, meant: 
         (
             "spec.prompts.completionsPerPrompt",
             4,
-            ": 4: is not a field here; did you mean spec.sampling.completionsPerPrompt? fields: fromDatasets, perIteration, spread, uri",
+            ": 4: is not a field here; "
+            "did you mean spec.sampling.completionsPerPrompt? fields: fromDatasets, perIteration, spread, uri",
         ),
         (
             "spec.history.image",

@@ -47,7 +47,12 @@ def refreshed(manifest: Path, variables: dict[str, str], *options: str) -> subpr
 
 def test_a_dataset_in_a_bucket_is_refreshed_without_a_cluster(manifest: Path, server: Server) -> None:
     mine = {**KEYS, "AWS_ENDPOINT_URL": server.url}
-    done = refreshed(manifest, mine, "-o", "json")
+    theirs = {
+        "AWS_CA_BUNDLE": "/ca.pem",
+        "AWS_PROFILE": "work",
+        "GOOGLE_CLOUD_PROJECT": "p",
+    }  # of other programs
+    done = refreshed(manifest, mine | theirs, "-o", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["status"]["pairs"] == 3
     others = {f"MY_{name}": value for name, value in mine.items()}

@@ -6,12 +6,19 @@ For a whole Secret of which nobody named a key stand the variables by which the 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from alignment_api.judges import SecretKey
 from alignment_api.sources import CREDENTIALS
+
+# Of a user's variables those that say who asks, and where; others are for other programs, and no bucket knows them.
+_OWN = re.compile(
+    r"AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|(DEFAULT_)?REGION|ENDPOINT_URL(_S3)?|SKIP_SIGNATURE)"
+    r"|GOOGLE_(SERVICE_ACCOUNT|SERVICE_ACCOUNT_KEY|SERVICE_ACCOUNT_PATH|APPLICATION_CREDENTIALS)|AZURE_STORAGE_\w+"
+)
 
 
 class Secrets:
@@ -56,4 +63,4 @@ class Secrets:
         named = {name.partition("/")[::2]: variable for name, variable in self._variables.items()}
         given = {key: variable for (of, key), variable in named.items() if of == secret}
         known = {key: variable for key, variable in given.items() if key.startswith(beginnings)}
-        return known or {name: name for name in os.environ if name.startswith(beginnings)}
+        return known or {name: name for name in os.environ if _OWN.fullmatch(name)}
