@@ -253,41 +253,42 @@ def parse_manifest(file: Path, data: bytes) -> dict[str, Any]:
     return dict(manifest)
 
 
-def create_exclusively(file: Path, data: bytes) -> bool:
-    """Whole, durable, and only if the name is free; False if it is taken. Raises StoreError, OSError."""
+@contextmanager
+def _written(file: Path, data: bytes) -> Iterator[Path]:
+    """The data, durable, beside the file under another name, which goes in the end."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.link(temporary, file)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno in _NO_HARD_LINKS and temporary.exists():
-            raise StoreError(
-                f"The file system of {file.parent} cannot create a file exclusively (hard links: {error.strerror}). "
-                "Use a volume that can, such as a block device, NFS or CephFS."
-            ) from error
-        raise
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def create_exclusively(file: Path, data: bytes) -> bool:
+    """Whole, durable, and only if the name is free; False if it is taken. Raises StoreError, OSError."""
+    with _written(file, data) as temporary:
+        try:
+            os.link(temporary, file)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in _NO_HARD_LINKS:
+                raise StoreError(
+                    f"The file system of {file.parent} cannot create a file exclusively (hard links: "
+                    f"{error.strerror}). Use a volume that can, such as a block device, NFS or CephFS."
+                ) from error
+            raise
     _sync(file.parent)
     return True
 
 
 def replace_durably(file: Path, data: bytes) -> None:
     """Whole, durable, and instead of what was there. Raises OSError."""
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+    with _written(file, data) as temporary:
         temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
     _sync(file.parent)
 
 
