@@ -62,7 +62,22 @@ def judge_of(workspace: Workspace, index: int, name: str, judge: LogJudge) -> Ju
     return ByComparison(workspace, field, index, name, judge)
 
 
-class ByScore:
+class _OnThisMachine:
+    """A judge that costs nothing to ask, and whose judgements say nothing of it."""
+
+    _judgements = 0
+
+    def measurements(self, confidence: float) -> dict[str, Measurement]:
+        return {}
+
+    def counts(self) -> dict[str, int]:
+        return {"judgements": self._judgements}
+
+    def finish(self) -> None:
+        pass
+
+
+class ByScore(_OnThisMachine):
     """A reward model. What it cannot read it is not asked about."""
 
     limit: float | None = unseen.LIMIT_PERCENT
@@ -71,7 +86,6 @@ class ByScore:
         self.what = f"The reward model {workspace.config.inputs[role].uri}"
         self.remedy = f"Name another in {field}.rewardModel.uri, or train a new one on newer pairs."
         self._judge = RewardModel(role, workspace.inputs.path(role), batch_size)
-        self._judgements = 0
 
     def leads(self, pairs: Sequence[Pair], done: Done) -> list[float | None]:
         found: list[float | None] = []
@@ -89,17 +103,8 @@ class ByScore:
     def agreement(self, leads: Sequence[float], confidence: float) -> Measurement:
         return reward_quality.accuracy(leads, confidence)
 
-    def measurements(self, confidence: float) -> dict[str, Measurement]:
-        return {}
 
-    def counts(self) -> dict[str, int]:
-        return {"judgements": self._judgements}
-
-    def finish(self) -> None:
-        pass
-
-
-class ByRule:
+class ByRule(_OnThisMachine):
     """A verifier. It is asked where the prompt is one whose right answer is known, and right beats wrong."""
 
     what = remedy = ""
@@ -117,7 +122,6 @@ class ByRule:
             assert row.answer is not None
             assert row.grader is not None
             self._known[rows.normalised(row.prompt)] = (row.answer, row.grader)
-        self._judgements = 0
 
     def leads(self, pairs: Sequence[Pair], done: Done) -> list[float | None]:
         known = [self._known.get(rows.normalised(pair.prompt)) for pair in pairs]
@@ -139,15 +143,6 @@ class ByRule:
     def agreement(self, leads: Sequence[float], confidence: float) -> Measurement:
         """Of those of which one answer is right and one wrong."""
         return reward_quality.accuracy([lead for lead in leads if lead], confidence)
-
-    def measurements(self, confidence: float) -> dict[str, Measurement]:
-        return {}
-
-    def counts(self) -> dict[str, int]:
-        return {"judgements": self._judgements}
-
-    def finish(self) -> None:
-        pass
 
 
 class ByComparison:
