@@ -101,13 +101,12 @@ def run(workspace: Workspace) -> Outcome:
         )
         counts, groups = _write(workspace, staging, decided, rejected, before, quality)
         counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
-        counts |= _write_models(decided, feedback, quality, embedded)
+        if feedback:
+            counts |= feedback.write(decided.codes) | feedback.counts
+        if quality:
+            counts |= quality.write(decided.codes)
         if embedded:
-            _write_prompts(workspace, embedded, counts["prompts"], folder)
-        if embedded and parameters.near_gold_percent is not None:
-            counts["nearGold"] = near_gold.flag(
-                workspace, embedded, decided.codes, parameters.near_gold_percent
-            )
+            counts |= _write_embedded(workspace, embedded, decided.codes, counts["prompts"], folder)
     shutil.rmtree(folder)
     counts |= {"read": read, "sequence": decided.sequence} | sources.counts
     counts |= _left_out(rejected, parameters) | (personal.counts() if personal else {})
@@ -117,20 +116,6 @@ def run(workspace: Workspace) -> Outcome:
     text = card(workspace.config, counts, groups, {**workspace.inputs.digests, **read_from}, measured)
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts, by_category=measured)
-
-
-def _write_models(
-    decided: Decided, feedback: Feedback | None, quality: Quality | None, embedded: Embedded | None
-) -> dict[str, int]:
-    """What models made of the rows that stay; the counts of it."""
-    counts: dict[str, int] = {}
-    if feedback:
-        counts |= feedback.write(decided.codes) | feedback.counts
-    if quality:
-        counts |= quality.write(decided.codes)
-    if embedded:
-        embedded.write(decided.codes)
-    return counts
 
 
 def _left_out(rejected: Rejected, parameters: IngestParameters) -> dict[str, int]:
@@ -192,10 +177,19 @@ def _embedded(workspace: Workspace, staging: Staging, folder: Path) -> Embedded 
     return Embedded(workspace, staging, folder)
 
 
-def _write_prompts(workspace: Workspace, embedded: Embedded, count: int, folder: Path) -> None:
+def _write_embedded(
+    workspace: Workspace, embedded: Embedded, codes: Numbers, prompts: int, folder: Path
+) -> dict[str, int]:
+    """What embeddings make of the rows that stay, and of the prompts; the counts of it."""
     from alignment_worker.ingestion import embedded_prompts  # noqa: PLC0415 - loads torch
 
-    embedded_prompts.write(workspace, embedded, workspace.run_folder / PROMPTS, count, folder)
+    parameters = workspace.config.parameters
+    assert isinstance(parameters, IngestParameters)
+    embedded.write(codes)
+    embedded_prompts.write(workspace, embedded, workspace.run_folder / PROMPTS, prompts, folder)
+    if parameters.near_gold_percent is None:
+        return {}
+    return {"nearGold": near_gold.flag(workspace, embedded, codes, parameters.near_gold_percent)}
 
 
 class _Reading:
@@ -247,12 +241,11 @@ class _Reading:
                 said = "asks a gold or held-out prompt, or holds 13 words in a row of one"
                 row = given.row if given.row is not None else each.columns()
                 self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, said, row)
-            elif self._personal is None:
-                self._staging.add(each, key, source, given.file)
-                self._asked.add(each.prompt, source, given.file, each.number)
-            elif (cleaned := self._personal.checked(each, key, source, given)) is not None:
-                self._staging.add(*cleaned, source, given.file)
-                self._asked.add(cleaned[0].prompt, source, given.file, each.number)
+                continue
+            stays = self._personal.checked(each, key, source, given) if self._personal else (each, key)
+            if stays is not None:
+                self._staging.add(*stays, source, given.file)
+                self._asked.add(stays[0].prompt, source, given.file, each.number)
 
     def _prompt(self, source: str, given: Given, asked: Prompt) -> None:
         """A prompt alone is no row, and so none is left out."""

@@ -35,16 +35,16 @@ class Embedded:
     workspace: Workspace
     staging: Staging
     folder: Path
-    _embedder: Embedder = field(init=False)
+    embedder: Embedder = field(init=False)
     _vectors: Any = field(init=False)
     _done: Any = field(init=False)
     _whole: Any = field(init=False)
     _keys: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self._embedder = Embedder(self.workspace.inputs.path(ROLE))
+        self.embedder = Embedder(self.workspace.inputs.path(ROLE))
         # On disk, which holds no array of nothing: a log that nobody judged has no rows.
-        shape = (max(1, self.staging.count), len(vectors.VECTORS), self._embedder.dimensions)
+        shape = (max(1, self.staging.count), len(vectors.VECTORS), self.embedder.dimensions)
         self._vectors = np.memmap(self.folder / "vectors", np.float16, "w+", shape=shape)
         self._done, self._whole = np.zeros((2, self.staging.count), bool)
         keys = [records["key"] for _, records in self.staging.records()]
@@ -54,10 +54,6 @@ class Embedded:
     def model(self) -> str:
         """The digest of what embeds."""
         return self.workspace.inputs.digests[ROLE]
-
-    @property
-    def embedder(self) -> Embedder:
-        return self._embedder
 
     def asked(self) -> Iterator[tuple[Keys, Numbers]]:
         """Of the embedded rows the keys of their prompts, and these vectors, float16."""
@@ -72,11 +68,6 @@ class Embedded:
         if least_percent is not None:
             self.workspace.progress.begin(1, "steps", "looking for near-duplicates")
             nearness.mark(codes, self._vectors, self._traits(codes), least_percent)
-
-    def of(self, texts: list[str]) -> Numbers:
-        """Texts × dimensions, float32, by the same model."""
-        found: Numbers = self._embedder.of(texts).numpy()
-        return found
 
     def prompts(self, codes: Numbers) -> Iterator[tuple[Numbers, list[Row], Numbers]]:
         """Of some rows that stay in the end: their places, what they say, and their prompts' vectors, float32."""
@@ -113,7 +104,7 @@ class Embedded:
         for places, some in self.staging.loaded(missing, _ROWS_AT_ONCE):
             texts = [text for row in some for text in _texts(row)]
             unique = {text: index for index, text in enumerate(dict.fromkeys(text for text in texts if text))}
-            found, whole = (each.numpy() for each in self._embedder.measured(list(unique)))
+            found, whole = (each.numpy() for each in self.embedder.measured(list(unique)))
             found = np.concatenate([found, np.zeros_like(found[:1])])  # the last one is of no text
             whole = np.append(whole, True)
             indices = np.array([unique.get(text, -1) for text in texts]).reshape(len(places), -1)

@@ -54,7 +54,7 @@ def flag(workspace: Workspace, embedded: Embedded, codes: Numbers, least_percent
 def _near(
     embedded: Embedded, codes: Numbers, gold: list[_Gold], least: float, advance: Any
 ) -> Iterator[dict[str, Any]]:
-    targets = embedded.of([each.said for each in gold])
+    targets = embedded.embedder.of([each.said for each in gold]).numpy()
     for places, some, vectors in embedded.prompts(codes):
         nearest, cosines = _nearest(vectors, targets)
         for index in np.flatnonzero(cosines >= least):
