@@ -111,6 +111,16 @@ class Meanwhile:
         return made
 
 
+async def frozen_and_killed(site: Site) -> None:
+    """The operator has written what an iteration froze, and not yet the status."""
+
+    async def it_is_killed() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await site.pass_(CYCLE, Meanwhile(site.api, it_is_killed, behind=True))
+
+
 async def test_an_iteration_that_froze_what_is_about_to_go_freezes_anew(site: Site) -> None:
     await site.refreshed(1)
 
@@ -144,12 +154,7 @@ async def test_what_was_frozen_before_the_collection_looked_stays(site: Site) ->
 async def test_what_is_frozen_and_not_in_a_status_yet_stays_and_is_taken_up(site: Site) -> None:
     """The operator is killed between both writes, and the dataset moves on before it is there again."""
     await site.refreshed(1)
-
-    async def it_is_killed() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        await site.pass_(CYCLE, Meanwhile(site.api, it_is_killed, behind=True))
+    await frozen_and_killed(site)
     await site.refreshed(2)
     for _ in range(4):
         await site.pass_(DATASET)
@@ -163,12 +168,7 @@ async def test_what_is_frozen_and_not_in_a_status_yet_stays_and_is_taken_up(site
 async def test_what_is_frozen_and_was_let_go_is_not_taken_up(site: Site) -> None:
     """Here the dataset's status does not know the revision any more."""
     await site.refreshed(1)
-
-    async def it_is_killed() -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        await site.pass_(CYCLE, Meanwhile(site.api, it_is_killed, behind=True))
+    await frozen_and_killed(site)
     await site.refreshed(2)
     manifest = await site.dataset()
     manifest["status"]["revisions"] = []
