@@ -37,6 +37,7 @@ class Promotion:
     incumbent: str = ""
     collected: bool = False  # its artifacts are gone: retention lets them go
     signed: bool = False  # and the signature was looked at
+    approved: bool = False  # by a person: a gate was Inconclusive, which promotes nothing by itself
     files: int = 0  # that were digested
     problems: list[str] = field(default_factory=list)
 
@@ -107,6 +108,7 @@ def _promotion(folder: Path, file: Path, before: list[Promotion], public_keys: S
         evidence,
         incumbent,
         signed=checked.signed,
+        approved=checked.approved,
         files=checked.files,
         problems=problems,
     )
@@ -121,11 +123,13 @@ class _Iteration:
         self._public_keys = public_keys
         self.files = 0
         self.signed = False
+        self.approved = False
 
     def problems(self) -> Iterator[str]:
         """In the order in which one thing names the next."""
         try:
             evidence = self._evidence()
+            self.approved = any(gate.verdict is Verdict.INCONCLUSIVE for gate in evidence.gates)
             yield from self._stage_files(Stage.PROMOTE.value, None, evidence)
             yield from self._sealing(_keys_of(evidence))
             yield from self._contradictions(evidence)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from alignment_api import digests
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.evidence import Evidence
-from alignment_api.gates import GateResult
+from alignment_api.gates import Gate, GateResult, Verdict
 from alignment_api.stage import Located
 from alignment_operator import verification
 from alignment_operator.cli.main import alignctl
@@ -253,3 +253,19 @@ def test_what_no_gate_could_judge_was_not_promoted_by_them(tmp_path: Path) -> No
     told = list(verification._verdicts(evidence, {}, tmp_path))
     assert len(told) == len(gates)
     assert all("is Error, which nobody can approve" in line for line in told)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.INCONCLUSIVE, Verdict.PASSED])
+def test_it_tells_what_only_a_person_can_have_promoted(tmp_path: Path, verdict: Verdict) -> None:
+    gate = GateResult(
+        name=Gate.GOLD_SET, verdict=verdict, reason=None, measurements={}, limit=0, message="", warnings=[]
+    )
+    evidence = evidence_of({}, "pvc://models/iterations/1/train/run-1/model", [gate])
+    run = tmp_path / "promote" / "run-1"
+    run.mkdir(parents=True)
+    (run / "evidence.json").write_bytes(digests.canonical_json(evidence.to_wire()))
+    (run.parent / "manifest.json").write_text('{"run": "run-1", "files": {}}')
+    wire = NAMED | {"evidenceDigest": evidence.digest()}
+    checked = verification._Iteration(tmp_path, wire, [])
+    list(checked.problems())
+    assert checked.approved == (verdict is Verdict.INCONCLUSIVE)

@@ -279,6 +279,12 @@ def test_non_inferior_does_not_pass_a_set_on_which_nothing_changed() -> None:
     [
         ({}, GoldSetGate(), GateReason.MEASUREMENT_MISSING, "no category"),
         ({"code": {}}, GoldSetGate(), GateReason.MEASUREMENT_MISSING, "no category"),
+        (
+            {"code": {GOLD: gold(1)}, "facts": {GOLD_ACCURACY: at(60.0)}},
+            GoldSetGate(),
+            GateReason.MEASUREMENT_MISSING,
+            "gold of category facts",
+        ),
         ({"code": {GOLD: MISSING}}, GoldSetGate(), GateReason.MEASUREMENT_MISSING, "gold of category code"),
         ({"code": {GOLD: NOTHING}}, GoldSetGate(), GateReason.TOO_LITTLE_WORK, "gold of category code"),
         ({"code": {GOLD: at(1.0)}}, GoldSetGate(), GateReason.MEASUREMENT_MISSING, "harm test"),

@@ -177,6 +177,28 @@ def test_what_is_adopted_long_after_its_promotion_is_still_known_by_its_iteratio
     assert (after["iteration"], after["uri"]) == (before["iteration"], before["uri"]) == (1, before["uri"])
 
 
+@pytest.mark.parametrize("rolled_back", [True, None])
+def test_that_what_is_adopted_came_by_a_rollback_is_found_again(rolled_back: bool | None) -> None:
+    """An iteration started from what a later one had promoted; the next promotion takes an approval, as before."""
+    world = World(annotations=dict(RUN))
+    world.settle()
+    first = world.target
+    for run in ("2", "3"):
+        world.annotations["alignment.dev/run"] = run
+        world.settle()
+    if rolled_back:
+        world.annotations["alignment.dev/rollback"] = "1@ticket"
+        world.settle()
+        assert world.target == first
+    before = world.status["promoted"]
+    assert before.get("rolledBack") == rolled_back
+    world.status = {}
+    world.annotations["alignment.dev/adopt"] = before["digest"]
+    world.settle()
+    after = world.status["promoted"]
+    assert (after["iteration"], after.get("rolledBack")) == (before["iteration"], rolled_back)
+
+
 def test_a_request_is_not_acted_on_again_when_an_older_status_is_put_back() -> None:
     world = World(annotations=dict(RUN))
     world.settle()

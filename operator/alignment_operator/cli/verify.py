@@ -53,7 +53,8 @@ def command(folder: Path, evidence: str | None, public_keys: tuple[Path, ...]) -
 
 
 def _row(promotion: Promotion) -> tuple[str, ...]:
-    sealed = "as sealed, signed" if promotion.signed else "as sealed"
+    approved = ", approved by a person" * promotion.approved
+    sealed = f"as sealed{', signed' * promotion.signed}{approved}"
     verdict = "not what it was" if promotion.problems else "collected" if promotion.collected else sealed
     short = (digests.short(digest) for digest in (promotion.candidate, promotion.evidence))
     return (str(promotion.iteration), *short, str(promotion.files), verdict)

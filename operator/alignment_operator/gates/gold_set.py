@@ -112,7 +112,7 @@ def _least_discordant(confidence: float) -> int:
 def _unusable(
     limits: GoldSetGate, by_category: Mapping[str, Mapping[str, Measurement]]
 ) -> tuple[GateReason, str] | None:
-    measured = [category for category, values in by_category.items() if GOLD in values]
+    measured = [category for category, values in by_category.items() if {GOLD, GOLD_ACCURACY} & set(values)]
     for category in limits.categories or []:
         if category.name not in measured:
             there = ", ".join(sorted(measured)) or "none"

@@ -98,14 +98,22 @@ def _as_promoted(observed: ObservedCycle, digest: str, uri: str, now: datetime) 
     if recorded and recorded.digest == digest:
         return recorded
     number = _promoted_by(observed, digest, uri)
-    there = observed.frozen.get(number)
+    there = None if number is None else observed.frozen.get(number)
     return Promoted(
-        iteration=number,
+        iteration=number or 0,
         uri=uri,
         digest=digest,
         at=instants.spell(now),
         datasets=lineage.extended(None, there.datasets) if there else [],
+        rolled_back=_came_back(observed, number) or None,
     )
+
+
+def _came_back(observed: ObservedCycle, number: int | None) -> bool:
+    """Whether an iteration started from what a later one than `number` had promoted: that took a rollback."""
+    incumbents = [frozen.incumbent for frozen in observed.frozen.values() if frozen.incumbent]
+    later = max((_promoted_by(observed, each.digest, each.uri) or 0 for each in incumbents), default=0)
+    return number is not None and later > number
 
 
 def _remembered(observed: ObservedCycle) -> dict[str, str]:
@@ -114,8 +122,8 @@ def _remembered(observed: ObservedCycle) -> dict[str, str]:
     return {"run": run} if run else {}
 
 
-def _promoted_by(observed: ObservedCycle, digest: str, uri: str) -> int:
-    """The iteration in whose folder of this cycle's it is; else the one before the first that started from it, or 0."""
+def _promoted_by(observed: ObservedCycle, digest: str, uri: str) -> int | None:
+    """The iteration in whose folder of this cycle's it is; else the one before the first that started from it."""
     _, ours, rest = uri.partition(f"/{observed.owner.uid}/iterations/")
     number = rest.partition("/")[0]
     if ours and number.isdecimal():
@@ -125,4 +133,4 @@ def _promoted_by(observed: ObservedCycle, digest: str, uri: str) -> int:
         for number, frozen in observed.frozen.items()
         if frozen.incumbent and frozen.incumbent.digest == digest
     ]
-    return min(numbers) - 1 if numbers else 0
+    return min(numbers) - 1 if numbers else None
