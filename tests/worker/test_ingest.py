@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pyarrow import csv, parquet
 from alignment_api import digests
 from alignment_api.stage import ExitCode
 from alignment_worker import rows
+from alignment_worker.ingestion import languages
 from tests.worker import ingesting, stages, tiny
 from tests.worker.ingesting import Dataset
 from tests.worker.stages import Finished
@@ -439,6 +441,48 @@ def test_a_dataset_of_which_nothing_stays_says_the_first_problem(dataset: Datase
     assert both.code == ExitCode.TOO_FEW_PAIRS
     empty = dataset.refresh(dataset.file("people.jsonl", b""))
     assert "people.jsonl: no rows; give at least one" in empty.failure.message
+
+
+SAID = {
+    "en": "You can return it within thirty days and we will refund the whole amount.",
+    "de": "Sie können es innerhalb von dreißig Tagen zurückgeben, und wir erstatten den Betrag.",
+    "ja": "三十日以内に返品できます。全額を返金いたします。",
+    "unclear": "7 + 5",
+}
+
+
+def languages_of(dataset: Dataset, some: list[dict[str, Any]]) -> str:
+    done = dataset.refresh(dataset.file("spoken.jsonl", some))
+    (run,) = done.folder.glob("run-*")
+    (told,) = re.findall("^Languages of (.*)$", (run / "README.md").read_text(), re.MULTILINE)
+    return str(told)
+
+
+def test_the_data_card_tells_the_languages_of_the_chosen_answers(dataset: Dataset) -> None:
+    spoken = [
+        language
+        for language, times in (("en", 6), ("de", 2), ("ja", 1), ("unclear", 1))
+        for _ in range(times)
+    ]
+    some = [pair(f"p{n}", f"{SAID[language]} {n}", SAID["de"]) for n, language in enumerate(spoken)]
+    told = languages_of(dataset, some)
+    assert told == (
+        "10 answers that are chosen, or the only ones, told by their n-grams: "
+        "en 60.0 %, de 20.0 %, ja 10.0 %, unclear 10.0 %."
+    )
+
+
+def test_of_many_rows_the_languages_are_told_of_some_that_their_keys_choose(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(languages, "SAMPLE", 50)
+    some = [pair(f"p{n}", f"{SAID['de' if n % 4 else 'en']} {n}", "no") for n in range(400)]
+    told = languages_of(dataset, some)
+    matched = re.fullmatch(r"(\d+) answers drawn of those .*: de (.*) %, en .* %\.", told)
+    assert matched is not None
+    assert 25 < int(matched[1]) < 80
+    assert 60 < float(matched[2]) < 90
+    assert languages_of(dataset, some[::-1]) == told
 
 
 def test_a_revision_has_a_data_card_that_names_its_pairs(dataset: Dataset) -> None:

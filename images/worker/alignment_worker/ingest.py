@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from alignment_api.stage import IngestedSource, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
 from alignment_worker.artifacts import PAIRS, PROMPTS
@@ -38,6 +40,7 @@ from alignment_worker.ingestion.deciding import (
     Decided,
 )
 from alignment_worker.ingestion.identity import key_of
+from alignment_worker.ingestion.languages import Languages
 from alignment_worker.ingestion.measured import Groups, Measured
 from alignment_worker.ingestion.open_pairs import OpenPairs
 from alignment_worker.ingestion.ordinals import ORDINALS, Known, Numbers
@@ -99,7 +102,7 @@ def run(workspace: Workspace) -> Outcome:
             workspace.run_folder / ORDINALS,
             marks=_marks(quality, embedded, parameters.similarity_percent),
         )
-        counts, groups = _write(workspace, staging, decided, rejected, before, quality)
+        counts, groups, languages = _write(workspace, staging, decided, rejected, before, quality)
         counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
         if feedback:
             counts |= feedback.write(decided.codes) | feedback.counts
@@ -113,7 +116,8 @@ def run(workspace: Workspace) -> Outcome:
     if not counts["kept"] and not reading.logged:
         raise _nothing(workspace, read, rejected)
     measured = feedback.by_source if feedback else {}
-    text = card(workspace.config, counts, groups, {**workspace.inputs.digests, **read_from}, measured)
+    digests = {**workspace.inputs.digests, **read_from}
+    text = card(workspace.config, counts, groups, languages, digests, measured)
     (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
     return Outcome(counts=counts, by_category=measured)
 
@@ -287,9 +291,10 @@ def _write(
     rejected: Rejected,
     before: _Before,
     quality: Quality | None,
-) -> tuple[dict[str, int], Groups]:
+) -> tuple[dict[str, int], Groups, Languages]:
     """pairs.jsonl, and the rest of rejected.jsonl; what they hold."""
     measured, new = Measured(), Measured()
+    languages = Languages(int(np.count_nonzero(decided.codes > 0)))
     groups = Groups((part.source for part in staging.parts), staging.models)
     by_judge = {part.source: 0 for part in staging.parts if part.judged}
     workspace.progress.begin(staging.count, "rows", "writing")
@@ -305,9 +310,13 @@ def _write(
                 if each.judged:
                     by_judge[each.source] += len(there)
             groups.add_models(records[codes > 0])
-            for place, (code, line) in enumerate(zip(codes.tolist(), lines, strict=True), start):
+            sampled = languages.sampled(records).tolist()
+            there_are = zip(codes.tolist(), sampled, lines, strict=True)
+            for place, (code, is_sampled, line) in enumerate(there_are, start):
                 if code > 0:
                     kept.write(b'{"ordinal":%d,%b' % (code, line[1:]))
+                    if is_sampled:
+                        languages.add(line)
                 elif code == FILTERED:
                     assert quality is not None
                     _aside(rejected, json.loads(line), Why.FILTERED, quality.said_of(place), line)
@@ -316,7 +325,7 @@ def _write(
             workspace.progress.advance(len(records))
     ever = {"pairsEver": before.pairs_ever + new.pairs, "unpairedEver": before.unpaired_ever + new.unpaired}
     judged = {f"judged/{name}": count for name, count in by_judge.items()}
-    return measured.counts() | ever | judged | groups.counts(), groups
+    return measured.counts() | ever | judged | groups.counts(), groups, languages
 
 
 def _leave_out(code: int, line: bytes, decided: Decided, rejected: Rejected) -> None:

@@ -12,6 +12,7 @@ from alignment_api.measurements import JUDGE_ACCURACY, Measurement
 from alignment_api.sources import LogJudge
 from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
 from alignment_worker.artifacts import PAIRS, PROMPTS
+from alignment_worker.ingestion.languages import Languages
 from alignment_worker.ingestion.measured import Groups
 from alignment_worker.ingestion.near_gold import NEAR_GOLD
 from alignment_worker.ingestion.ordinals import ORDINALS
@@ -19,6 +20,7 @@ from alignment_worker.ingestion.rejected import REJECTED
 from alignment_worker.store import DERIVED
 
 CARD = "README.md"
+_MOST_LANGUAGES = 10
 
 _REASONS = {
     "invalid": "no pair and no unpaired row",
@@ -36,6 +38,7 @@ def card(
     config: StageConfig,
     counts: Mapping[str, int],
     groups: Groups,
+    languages: Languages,
     digests: Mapping[str, Digest],
     measured: Mapping[str, Mapping[str, Measurement]],
 ) -> str:
@@ -105,6 +108,7 @@ def card(
             f"in length. Median lengths in characters: prompt {counts['medianPromptCharacters']}, answer "
             f"{counts['medianCompletionCharacters']}.",
             "",
+            *_languages(languages),
             f"Prompts, judged or not, each once: {counts['prompts']}.",
             "",
             f"- `{PAIRS}`: a line each: `ordinal` (never changes), `prompt`, then `chosen` and `rejected`, or "
@@ -179,6 +183,14 @@ def _agreement(found: Measurement | None) -> str:
         return "not known"
     interval = "" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]"
     return f"{found.estimate:.1f} %{interval} of {found.n}"
+
+
+def _languages(languages: Languages) -> list[str]:
+    shares = [f"{language} {share:.1f} %" for language, share in languages.shares()]
+    more = [f"{len(shares) - _MOST_LANGUAGES} more"] if len(shares) > _MOST_LANGUAGES else []
+    told = ", ".join([*shares[:_MOST_LANGUAGES], *more])
+    of = f"{languages.of.total():,} answers{' drawn of those' * languages.drawn} that are chosen, or the only ones"
+    return [f"Languages of {of}, told by their n-grams: {told}.", ""] if shares else []
 
 
 def _models(groups: Groups) -> list[str]:
