@@ -34,7 +34,7 @@ class Languages:
     def sampled(self, records: Records) -> Numbers:
         """Of each row whether it is of the sample."""
         beginnings = np.ascontiguousarray(records["key"]).view(">u8")[::2]
-        return beginnings <= self._limit  # type: ignore[no-any-return]
+        return beginnings <= self._limit
 
     def add(self, line: bytes) -> None:
         """A row of the staging: the answer that is chosen, or the only one."""
