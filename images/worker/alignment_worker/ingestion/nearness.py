@@ -14,11 +14,7 @@ import numpy as np
 from alignment_worker.ingestion.deciding import NEAR_DUPLICATE, NEW
 from alignment_worker.ingestion.ordinals import Numbers
 
-PROMPT, FIRST, SECOND = (
-    0,
-    1,
-    2,
-)  # of an embedded row: the prompt, the chosen or only answer, the rejected one or zeros
+PROMPT, FIRST, SECOND = 0, 1, 2  # of an embedded row; zeros stand for an unpaired row's second answer
 _ROWS, _AGAINST = 512, 4096  # of a block
 _ROUNDING = 2e-4  # of a cosine of vectors in float16
 
@@ -67,14 +63,19 @@ def _blocks(rows: Numbers) -> Iterator[Numbers]:
 
 
 def _near(one: Any, its: Numbers, other: Any, their: Numbers, least: float) -> Numbers:
-    """Rows of the one × rows of the other."""
-    other = np.asarray(other, np.float32)
-    near: Numbers = (one[:, PROMPT] @ other[:, PROMPT].T >= least) & (its[:, None] == their[None, :])
-    if not near.any():
-        return near
+    """Rows of the one × rows of the other. Answers are compared only where prompts are alike."""
+    near: Numbers = one[:, PROMPT] @ np.asarray(other[:, PROMPT], np.float32).T >= least
+    near &= its[:, None] == their[None, :]
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    near[np.ix_(rows, columns)] &= _judged_alike(one[rows], np.asarray(other[columns], np.float32), least)
+    return near
+
+
+def _judged_alike(one: Any, other: Any, least: float) -> Numbers:
+    """Each answer as alike to its counterpart, and in the same order of preference."""
     straight = [one[:, part] @ other[:, part].T for part in (FIRST, SECOND)]
     crossed = [one[:, part] @ other[:, FIRST + SECOND - part].T for part in (FIRST, SECOND)]
     unpaired = ~one[:, SECOND].any(axis=1)[:, None]  # traits tell pairs from the others
-    near &= (straight[0] >= least) & (unpaired | (straight[1] >= least))
-    alike: Numbers = near & (straight[0] + straight[1] >= crossed[0] + crossed[1])
+    alike: Numbers = (straight[0] >= least) & (unpaired | (straight[1] >= least))
+    alike &= straight[0] + straight[1] >= crossed[0] + crossed[1]
     return alike
