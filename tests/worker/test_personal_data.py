@@ -32,6 +32,7 @@ from tests.worker.stages import Finished
         ("12345678Z, X-1234567-L", "[national number], [national number]"),
         ("44051401359 and 756.9217.0769.85", "[national number] and [national number]"),
         ("AB 12 34 56 C", "[national number]"),
+        ("782 722 623, 14 years, 24397083053", "[national number], 14 years, [national number]"),
     ],
 )
 def test_what_has_the_form_of_personal_data_is_found(text: str, expected: str) -> None:
@@ -54,6 +55,7 @@ def test_what_has_the_form_of_personal_data_is_found(text: str, expected: str) -
         "@decorator def f(a@b): ...",
         "2 + 2 = 4; 100 - 50 - 25 - 10 = 15",
         "ISBN 978-3-16-148410-0",
+        "a list: 12 782 722 623 5 17",  # 782 722 623 would be a Canadian number
     ],
 )
 def test_what_is_none_stays(text: str) -> None:

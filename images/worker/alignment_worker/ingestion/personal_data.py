@@ -46,6 +46,11 @@ def _form(pattern: str) -> re.Pattern[str]:
     return re.compile(_BEFORE + pattern + _AFTER, re.ASCII)
 
 
+def _alone(pattern: str) -> re.Pattern[str]:
+    """Not within a list of numbers, of which some have the right check digit by chance."""
+    return _form(rf"(?<![0-9] ){pattern}(?! [0-9])")
+
+
 # Each is bounded: a text of any length is looked through once.
 _EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}@(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w\-])")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", re.ASCII)
@@ -61,7 +66,7 @@ _FIGURES = re.compile(r"[0-9](?:[ .()/\-]{0,3}[0-9]){5}")
 _CODE = re.compile(r"(?<!\w)[A-Z]{6}[0-9LMNP-V]{2}[A-EHLMPRST]", re.ASCII)
 _NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     (_form(r"[0-9]{3}-[0-9]{2}-[0-9]{4}"), ssn.is_valid),
-    (_form(r"[0-9]{3}[ \-][0-9]{3}[ \-][0-9]{3}"), sin.is_valid),
+    (_alone(r"[0-9]{3}[ \-][0-9]{3}[ \-][0-9]{3}"), sin.is_valid),
     (
         _form(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] [0-9]{2} [0-9]{2} [0-9]{2} [A-D]"),
         lambda _: True,  # the United Kingdom's has no check digit
@@ -81,11 +86,11 @@ _NATIONAL: tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...] = (
     (_form(r"[0-9]{6}[\-+][0-9]{4}"), personnummer.is_valid),
     (_form(r"[0-9]{6}[\-+A][0-9]{3}[0-9A-Y]"), hetu.is_valid),
     (_form(r"[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}"), cpf.is_valid),
-    (_form(r"[0-9]{4}[ \-][0-9]{4}[ \-][0-9]{4}"), aadhaar.is_valid),
-    (_form(r"[0-9]{2} [0-9]{3} [0-9]{3} [0-9]{3}"), idnr.is_valid),
+    (_alone(r"[0-9]{4}[ \-][0-9]{4}[ \-][0-9]{4}"), aadhaar.is_valid),
+    (_alone(r"[0-9]{2} [0-9]{3} [0-9]{3} [0-9]{3}"), idnr.is_valid),
     (
         _form(r"[0-9]{11}"),
-        lambda said: any(each.is_valid(said) for each in (pesel, fodselsnummer, idnr)),
+        lambda said: any(each.is_valid(said) for each in (pesel, fodselsnummer, idnr, cpf, nn)),
     ),
 )
 
