@@ -26,14 +26,8 @@ def programs(pins: Path) -> Path:
             shutil.rmtree(target, ignore_errors=True)
             uv = Path(sys.prefix) / "bin" / "uv"
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, target], check=True)
-            install: list[str | Path] = [
-                uv,
-                "pip",
-                "install",
-                "--quiet",
-                "--python",
-                target / "bin" / "python",
-            ]
-            subprocess.run([*install, "--require-hashes", "-r", pins], check=True)
+            # Compiled once: whoever tells Python to write no bytecode would have all of it compiled at each start.
+            install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "-r", pins]
+            subprocess.run([*install, "--python", target / "bin" / "python"], check=True)
             (target / "complete").touch()
     return target / "bin"
