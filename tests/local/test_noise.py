@@ -19,6 +19,7 @@ from alignment_operator.cli.noise import within_the_noise
 from alignment_operator.observed import Owner
 from alignment_operator.plan.noise import Noise, alarms
 from tests.local.commands import Alignctl
+from tests.local.test_secrets import SIGNING
 from tests.operator.plan_world import cycle_spec
 
 Manifest = dict[str, Any]
@@ -56,6 +57,13 @@ def test_after_a_promotion_it_is_the_promoted_one_and_status_stays(
     assert done.returncode == 0, done.stderr
     assert "/iterations/1/train/model against itself, seed " in done.stdout
     assert alignctl.cycle() == before
+
+
+def test_the_signing_key_is_not_asked_for(alignctl: Alignctl, cycle: Manifest, stand_in: StandIn) -> None:
+    cycle["spec"]["promotion"] = {"signature": SIGNING}
+    alignctl.manifest.write_text(yaml.safe_dump(cycle))
+    done = noise(alignctl)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_gate_that_refuses_an_equal_model_is_named_and_is_3(alignctl: Alignctl, stand_in: StandIn) -> None:

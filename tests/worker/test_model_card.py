@@ -22,13 +22,13 @@ def of_checkpoint(start: Path, **settings: Any) -> str:
     return model_card.of_checkpoint(config, {"start": DIGEST, "goldSet": DIGEST}, {"steps": 12}, start)
 
 
-def of_promotion(folder: Path, message: str) -> str:
+def of_promotion(folder: Path, message: str, **promotion: Any) -> str:
     evidence = Evidence(
         namespace="team",
         cycle="support",
         cycle_uid="u",
         iteration=3,
-        spec={},
+        spec={"promotion": promotion},
         incumbent_digest=DIGEST,
         candidate_uri="pvc://models/x",
         candidate_digest=DIGEST,
@@ -73,3 +73,9 @@ def test_what_gates_say_is_text(tmp_path: Path) -> None:
     text = of_promotion(tmp_path, "a | b\n| c </td><script>x</script>")
     (row,) = [line for line in text.splitlines() if line.startswith("| goldSet")]
     assert row == "| goldSet | Passed | a &#124; b &#124; c &lt;/td>&lt;script>x&lt;/script> Warning: look |"
+
+
+def test_it_says_whether_the_checkpoint_is_signed(tmp_path: Path) -> None:
+    signed = of_promotion(tmp_path, "fine", signature={"publicKeys": []})
+    assert "- signature: `model.sig` in the checkpoint's folder\n" in signed
+    assert "signature" not in of_promotion(tmp_path, "fine")

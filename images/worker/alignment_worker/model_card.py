@@ -14,6 +14,7 @@ from typing import Any
 from huggingface_hub import ModelCardData, metadata_load
 from yaml import YAMLError
 
+from alignment_api.digests import SIGNATURE_FILE
 from alignment_api.evidence import Evidence
 from alignment_api.gates import GateResult
 from alignment_api.stage import StageConfig, TrainParameters
@@ -62,6 +63,7 @@ def of_promotion(evidence: Evidence, evidence_digest: str, checkpoint: Path) -> 
             f"- incumbent that it was compared with: `{evidence.incumbent_digest}`",
             f"- evidence: `{evidence_digest}` (evidence.json beside this file; `alignctl verify` checks it)",
             f"- cycle: {evidence.namespace}/{evidence.cycle}, UID {evidence.cycle_uid}",
+            *_signature(evidence),
             "",
             *_table("Gates", ("gate", "verdict", "why"), map(_gate_row, evidence.gates)),
             *_table("Inputs", ("input", "digest"), sorted(evidence.inputs.items())),
@@ -72,6 +74,11 @@ def of_promotion(evidence: Evidence, evidence_digest: str, checkpoint: Path) -> 
             ),
         ]
     )
+
+
+def _signature(evidence: Evidence) -> list[str]:
+    signed = "signature" in evidence.spec.get("promotion", {})
+    return [f"- signature: `{SIGNATURE_FILE}` in the checkpoint's folder"] if signed else []
 
 
 def _gate_row(gate: GateResult) -> tuple[str, str, str]:

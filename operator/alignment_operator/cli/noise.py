@@ -42,6 +42,7 @@ from alignment_operator.plan import tested
 from alignment_operator.plan.noise import Noise, alarms
 
 _SEEDS = 2**31
+_SIGNING_KEY = "spec.promotion.signature.privateKeySecretRef"  # for what is promoted
 
 
 @click.command("noise")
@@ -69,7 +70,7 @@ def command(
     require_worker()
     state = state or STATE
     folders = claims_of(claims, manifests, state)
-    keys = secrets_of(secrets, [document.value])
+    keys = secrets_of(secrets, [document.value], unread=[_SIGNING_KEY])
     drawn = random_numbers.randbelow(_SEEDS) if seed is None else seed
     try:
         manifest = as_it_is(document.value, state)

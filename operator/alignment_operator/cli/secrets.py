@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from alignment_operator.api import Manifest
@@ -14,9 +14,11 @@ _REFERENCE = "SecretRef"
 _ANY_KEY = "*"  # of a Secret that is taken as a whole; the environment stands for what nobody names
 
 
-def secrets_of(pairs: Sequence[str], manifests: Sequence[Manifest]) -> Secrets:
+def secrets_of(
+    pairs: Sequence[str], manifests: Sequence[Manifest], *, unread: Collection[str] = ()
+) -> Secrets:
     """Raises CommandError for what is no such pair, a variable that is not set, a key that no manifest names, and one
-    that a manifest names and nobody gave."""
+    that a manifest names and nobody gave, unless its path is among `unread`."""
     variables = dict(_parsed(pair) for pair in pairs)
     named = dict(_references("spec", [manifest["spec"] for manifest in manifests]))
     for secret in variables:
@@ -26,7 +28,7 @@ def secrets_of(pairs: Sequence[str], manifests: Sequence[Manifest]) -> Secrets:
                 f"--secret {secret}=…: these manifests name no such key; they name: {known}", Exit.INVALID
             )
     for secret, path in named.items():
-        if secret not in variables and secret != _whole(secret):
+        if secret not in variables and secret != _whole(secret) and path not in unread:
             raise CommandError(
                 f"{path}: {secret}: which key is that here? --secret {secret}=env:VARIABLE says it",
                 Exit.INVALID,
