@@ -1,8 +1,8 @@
 """How many planted near-duplicates a model finds in a dataset, and how many that are none it takes for one.
 
-    python benchmarks/near_duplicates.py MODEL_FOLDER [--percent 95]
+    python benchmarks/near_duplicates.py MODEL_FOLDER [--percent 95] [--subject health]
 
-Questions of a help desk: an action, a thing, a circumstance. Duplicates are planted by changes that keep the meaning;
+Questions of one subject: an action, a thing, a circumstance. Duplicates are planted by changes that keep the meaning;
 what must stay differs in one of the three, in a figure, in an answer, or in which answer is preferred.
 """
 
@@ -14,45 +14,53 @@ import json
 import random
 import tempfile
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alignment_worker.rows import said
 from tests.worker.ingesting import Dataset
 
-ACTIONS = [
-    "return",
-    "repair",
-    "track",
-    "gift-wrap",
-    "insure",
-    "exchange",
-    "cancel",
-    "photograph",
-    "weigh",
-    "rent",
-]
-THINGS = [
-    "a wooden desk",
-    "my blue bicycle",
-    "the coffee machine",
-    "two concert tickets",
-    "a wedding dress",
-    "an old camera",
-    "the garden hose",
-    "a mobile phone",
-    "my tent",
-    "the piano",
-]
-WHEN = [
-    "before Christmas",
-    "from abroad",
-    "without a receipt",
-    "as a student",
-    "over the telephone",
-    "on a Sunday",
-]
-ANSWERS = ["Yes: write to us, and we send you a form that you fill in.", "It is not possible, we are sorry."]
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Every action, thing and circumstance makes a question, and all have the same answers."""
+
+    question: str
+    actions: str  # with commas between, as things and circumstances
+    things: str
+    when: str
+    answers: tuple[str, str]
+
+    def questions(self) -> list[str]:
+        words = (each.split(", ") for each in (self.actions, self.things, self.when))
+        return [self.question.format(*each) for each in itertools.product(*words)]
+
+
+SUBJECTS = {
+    "shop": Subject(
+        "How can I {} {} {}?",
+        "return, repair, track, gift-wrap, insure, exchange, cancel, photograph, weigh, rent",
+        "a wooden desk, my blue bicycle, the coffee machine, two concert tickets, a wedding dress, an old camera, "
+        "the garden hose, a mobile phone, my tent, the piano",
+        "before Christmas, from abroad, without a receipt, as a student, over the telephone, on a Sunday",
+        ("Yes: write to us, and we send you a form that you fill in.", "It is not possible, we are sorry."),
+    ),
+    "health": Subject(
+        "When can I {} my {} {}?",
+        "show, describe, treat, massage, stretch, bandage, cool, wash, move, measure",
+        "sprained ankle, left elbow, stiff neck, lower back, swollen eyelid, broken finger, sore throat, itchy scalp, "
+        "bruised rib, injured knee",
+        "after surgery, at school, during pregnancy, without painkillers, while travelling, in the morning",
+        (
+            "At once, but stop as soon as it hurts, and rest for a while.",
+            "Please ask your doctor before you do so.",
+        ),
+    ),
+}
 
 
 def typo(text: str, draw: random.Random) -> str:
@@ -69,15 +77,18 @@ CHANGES = {
     "punctuation": lambda text, _: text.replace("?", " ??"),
     "case": lambda text, _: text.upper(),
     "please": lambda text, _: text.replace("?", ", please?"),
-    "contraction": lambda text, _: text.replace("can I", "could I"),
+    "could": lambda text, _: text.replace("can I", "could I"),
     "hello": lambda text, _: "Hi, " + text,
     "typo": typo,
 }
 
 
-def rows(draw: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+def rows(
+    subject: Subject, draw: random.Random
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """What stays, duplicates, and what must stay although it is alike."""
-    questions = [f"How can I {a} {b} {c}?" for a, b, c in itertools.product(ACTIONS, THINGS, WHEN)]
+    questions = subject.questions()
+    row = partial(row_of, subject.answers)
     first = [row(question) for question in questions]
     planted = [
         row(change(question, draw)) | {"category": name}
@@ -91,14 +102,14 @@ def rows(draw: random.Random) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         row(question, swap=True) | {"category": "judged-the-other-way"} for question in questions[100:200]
     ]
     alike += [
-        {"prompt": question, "chosen": ANSWERS[0], "rejected": "Dogs bark.", "category": "answer"}
+        {"prompt": question, "chosen": subject.answers[0], "rejected": "Dogs bark.", "category": "answer"}
         for question in questions[200:300]
     ]
     return first, planted, alike
 
 
-def row(prompt: str, *, swap: bool = False) -> dict[str, Any]:
-    chosen, rejected = (ANSWERS[1] + " ", ANSWERS[0][:-1]) if swap else ANSWERS
+def row_of(answers: tuple[str, str], prompt: str, *, swap: bool = False) -> dict[str, Any]:
+    chosen, rejected = (answers[1] + " ", answers[0][:-1]) if swap else answers
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 
@@ -106,8 +117,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--percent", type=float, default=95.0)
+    parser.add_argument("--subject", choices=SUBJECTS, default="shop")
     arguments = parser.parse_args()
-    first, planted, alike = rows(random.Random(1))
+    first, planted, alike = rows(SUBJECTS[arguments.subject], random.Random(1))
     with tempfile.TemporaryDirectory() as folder:
         data = Dataset(Path(folder))
         files = [

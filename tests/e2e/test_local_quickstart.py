@@ -135,20 +135,6 @@ def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
     assert local(iteration["candidate"]["uri"], tmp_path).is_dir()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-@pytest.mark.parametrize(("name", "verdict"), [("cycle", 0), ("cycle-length-biased", 3)])
-def test_other_seeds_of_sampling_and_training_give_the_same_verdicts(
-    tmp_path: Path, name: str, verdict: int, seed: int
-) -> None:
-    manifest = yaml.safe_load((ROOT / "examples" / "quickstart" / f"{name}.yaml").read_text())
-    for section in ("sampling", "training"):
-        manifest["spec"][section]["seed"] = seed
-    file = tmp_path / "cycle.yaml"
-    file.write_text(yaml.safe_dump(manifest))
-    done = run(file, tmp_path / "state", "--claim", f"quickstart-assets={ASSETS}")
-    assert done.returncode == verdict, done.stdout + done.stderr
-
-
 def test_a_refused_iteration_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
     """Three in a row: each starts from what is promoted, and anchors to it."""
     manifest = yaml.safe_load((ROOT / "examples" / "quickstart" / "cycle.yaml").read_text())
