@@ -24,6 +24,7 @@ _COUNTS = {
     "contaminated": "left out: contaminated",
     "conflicting": "left out: conflicting",
     "duplicate": "left out: duplicate",
+    "filtered": "left out: filtered",
     "nearDuplicate": "left out: near-duplicate",
     "capped": "left out: capped",
     "pii": "left out: personal data",
