@@ -14,7 +14,7 @@ from alignment_api.stage import (
     StageReport,
     StageResult,
 )
-from alignment_operator.plan import dataset
+from alignment_operator.plan import dataset, dataset_result
 from alignment_operator.planned import StartJob
 from alignment_operator.render.api_keys import api_keys
 from alignment_operator.render.mounts import mounts_of
@@ -121,7 +121,7 @@ def test_the_status_says_how_far_a_judge_agrees_with_people() -> None:
         counts=COUNTS | JUDGED | {"judged/other": 0},
         by_category={"asked": {JUDGE_ACCURACY: agreement, ORDER_AGREEMENT: order}},
     )
-    asked, other = dataset.statistics(result).judges
+    asked, other = dataset_result.statistics(result).judges
     assert (asked.source, asked.pairs, asked.contested) == ("asked", 4, 1)
     assert (asked.agreement, asked.order_agreement) == (agreement, order)
     assert (other.source, other.pairs, other.agreement, other.contested) == ("other", 0, None, None)

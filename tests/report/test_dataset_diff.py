@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alignment_worker.ingestion.rejected import Why
 from tests.report import refreshed
 from tests.report.folder import alignctl
 from tests.worker import tiny
@@ -34,6 +35,7 @@ def test_it_says_which_rows_came_and_which_went(folder: Path) -> None:
     assert ["FEEDBACK", "REVISION", "1", "REVISION", "2"] in lines
     assert ["rows", "read", "3", "4"] in lines
     assert ["highest", "ordinal", "3", "5"] in lines
+    assert sum(line[:2] == ["left", "out:"] for line in lines) == len(Why), "each reason has its line"
     assert ["a", "3", "3", "+1", "−1"] in lines
     assert ["b", "0", "1", "+1", "−0"] in lines
     assert ["4", "a:", "a.jsonl:3", *words(LAST)] in lines

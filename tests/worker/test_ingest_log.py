@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from alignment_api.stage import ExitCode, IngestedLog, IngestedSource, IngestParameters, InputKind
+from alignment_worker.ingestion import finding
 from tests.worker import stages
 from tests.worker.stages import Finished, an_input
 
@@ -70,6 +71,13 @@ def test_edits_and_thumbs_become_rows(tmp_path: Path) -> None:
     assert (pair["file"], pair["line"]) == ("2026-11-23/a.jsonl", 1)
     counts = done.result.counts
     assert (counts["kept"], counts["unpaired"], counts["answers"]) == (3, 2, 2)
+
+
+def test_a_log_is_every_file_of_json_lines_however_compressed(tmp_path: Path) -> None:
+    names = [f"a{kind}{packed}" for kind in (".json", ".jsonl") for packed in ("", ".gz", ".zst")]
+    for name in (*names, "a.jsonl.part", "notes.txt"):
+        segment(tmp_path, name)
+    assert [file.name for file in finding.log_files_of(tmp_path / "log").found] == names
 
 
 def test_the_same_log_gives_the_same_revision(tmp_path: Path) -> None:

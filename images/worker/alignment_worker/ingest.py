@@ -1,10 +1,10 @@
 """The stage `ingest`: pairs and unpaired rows from a dataset's sources, as one immutable revision.
 
 Makes pairs.jsonl (`ordinal`; `prompt`, then `chosen` and `rejected`, or of an unpaired row `completion` and `label`;
-`source`, `file`, `line`), rejected.jsonl with every row that is left out, `ordinals` for the revision to come, and
-README.md, the data card; where a filter or judges are named, flagged.jsonl and contested-SOURCE.jsonl (`ordinal`, and
-`score` or `lead`). The same input on the same revision gives the same bytes; but for derived/, the vector store and
-the filter's scores.
+`source`, `file`, `line`), prompts.jsonl with all that was asked, rejected.jsonl with every row that is left out,
+`ordinals` for the revision to come, and README.md, the data card; where a filter or judges are named, flagged.jsonl and
+contested-SOURCE.jsonl (`ordinal`, and `score` or `lead`). The same input on the same revision gives the same bytes; but
+for derived/, the vector store and the filter's scores.
 
 Rows are read once and kept on disk with their keys; then judges are asked about what is open; then it is decided which
 rows stay; then those are written.
@@ -12,18 +12,15 @@ rows stay; then those are written.
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from alignment_api.stage import IngestedSource, IngestParameters, InputKind
+from alignment_api.stage import Digest, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
 from alignment_worker.artifacts import PAIRS, PROMPTS
 from alignment_worker.exclusion import Forbidden
@@ -31,23 +28,14 @@ from alignment_worker.failures import InvalidConfigError, TooFewPairsError
 from alignment_worker.ingestion import deciding, near_gold
 from alignment_worker.ingestion.asked import Asked
 from alignment_worker.ingestion.card import CARD, card
-from alignment_worker.ingestion.deciding import (
-    CAPPED,
-    CONFLICTING,
-    DUPLICATE,
-    FILTERED,
-    NEAR_DUPLICATE,
-    Decided,
-)
-from alignment_worker.ingestion.identity import key_of
-from alignment_worker.ingestion.languages import Languages
-from alignment_worker.ingestion.measured import Groups, Measured
+from alignment_worker.ingestion.deciding import Decided
 from alignment_worker.ingestion.open_pairs import OpenPairs
 from alignment_worker.ingestion.ordinals import ORDINALS, Known, Numbers
-from alignment_worker.ingestion.rejected import REJECTED, Rejected, Why
-from alignment_worker.ingestion.sources import Given, Sources
+from alignment_worker.ingestion.reading import Reading
+from alignment_worker.ingestion.rejected import REJECTED, Rejected
+from alignment_worker.ingestion.sources import Sources
 from alignment_worker.ingestion.staging import Staging
-from alignment_worker.rows import Prompt, Row, RowProblemError
+from alignment_worker.ingestion.writing import Writing
 from alignment_worker.store import Outcome, SealedFolder
 from alignment_worker.workspace import Workspace
 
@@ -56,12 +44,6 @@ if TYPE_CHECKING:
     from alignment_worker.ingestion.feedback import Feedback
     from alignment_worker.ingestion.flagging import Quality
     from alignment_worker.ingestion.personal import Personal
-
-_ROWS_BETWEEN_REPORTS = 2000
-_PROBLEMS = {
-    CONFLICTING: (Why.CONFLICTING, "the same answers are judged the other way, too"),
-    CAPPED: (Why.CAPPED, "the source has more rows than maxPairsPerSource; those that are read last stay"),
-}
 
 
 def run(workspace: Workspace) -> Outcome:
@@ -79,47 +61,101 @@ def run(workspace: Workspace) -> Outcome:
         Asked(folder / "asked") as asked,
         OpenPairs(folder / "open.sqlite") as opened,
     ):
-        forbidden = _forbidden(workspace)
-        quality = _quality(workspace, staging)
-        feedback = _feedback(workspace, parameters, staging, forbidden)
-        sources = Sources(workspace, folder, opened, quality, personal)
-        reading = _Reading(workspace, staging, asked, rejected, sources, forbidden, personal)
-        read = reading.all(parameters.sources)
-        read_from = {role: found.digest() for role, found in workspace.inputs.sources.items()}
-        if feedback:
-            read += feedback.give(opened)
-        if not staging.count and not reading.logged:
-            raise _nothing(workspace, read, rejected)
-        before = _before(workspace)
-        embedded = _embedded(workspace, staging, folder)
-        decided = deciding.decide(
-            staging,
-            before.known,
-            before.sequence,
-            parameters.conflicts,
-            parameters.max_pairs_per_source,
-            folder,
-            workspace.run_folder / ORDINALS,
-            marks=_marks(quality, embedded, parameters.similarity_percent),
-        )
-        counts, groups, languages = _write(workspace, staging, decided, rejected, before, quality)
-        counts["prompts"] = asked.write(workspace.run_folder / PROMPTS)
-        if feedback:
-            counts |= feedback.write(decided.codes) | feedback.counts
-        if quality:
-            counts |= quality.write(decided.codes)
-        if embedded:
-            counts |= _write_embedded(workspace, embedded, decided.codes, counts["prompts"], folder)
+        refresh = _Refresh(workspace, parameters, folder, rejected, personal, staging, asked, opened)
+        refresh.read()
+        refresh.decide()
+        refresh.write()
     shutil.rmtree(folder)
-    counts |= {"read": read, "sequence": decided.sequence} | sources.counts
-    counts |= _left_out(rejected, parameters) | (personal.counts() if personal else {})
-    if not counts["kept"] and not reading.logged:
-        raise _nothing(workspace, read, rejected)
-    measured = feedback.by_source if feedback else {}
-    digests = {**workspace.inputs.digests, **read_from}
-    text = card(workspace.config, counts, groups, languages, digests, measured)
-    (workspace.run_folder / CARD).write_text(text, encoding="utf-8")
-    return Outcome(counts=counts, by_category=measured)
+    return refresh.outcome()
+
+
+@dataclass
+class _Refresh:
+    """Its steps, in their order, are its methods; `counts` grows with them. They raise WorkerError, OSError."""
+
+    workspace: Workspace
+    parameters: IngestParameters
+    folder: Path  # for what is not kept
+    rejected: Rejected
+    personal: Personal | None
+    staging: Staging
+    asked: Asked
+    opened: OpenPairs
+    quality: Quality | None = field(init=False)
+    feedback: Feedback | None = field(init=False)
+    reading: Reading = field(init=False)
+    before: _Before = field(init=False)
+    embedded: Embedded | None = field(init=False)
+    decided: Decided = field(init=False)
+    writing: Writing = field(init=False)
+    digests: dict[str, Digest] = field(default_factory=dict)  # of the sources, as they were read
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def read(self) -> None:
+        """All rows, and then those that judges make of what is open."""
+        forbidden = _forbidden(self.workspace)
+        self.quality = _quality(self.workspace, self.staging)
+        self.feedback = _feedback(self.workspace, self.parameters, self.staging, forbidden)
+        sources = Sources(self.workspace, self.folder, self.opened, self.quality, self.personal)
+        self.reading = Reading(self.staging, self.asked, self.rejected, forbidden, self.personal)
+        read = self.reading.all(sources, self.parameters.sources, self.workspace.progress)
+        self.digests = {role: found.digest() for role, found in self.workspace.inputs.sources.items()}
+        if self.feedback:
+            read += self.feedback.give(self.opened)
+        self.counts |= {"read": read} | sources.counts
+        self._require(self.staging.count)
+
+    def decide(self) -> None:
+        """Which rows stay, and by what ordinal."""
+        self.before = _before(self.workspace)
+        self.embedded = _embedded(self.workspace, self.staging, self.folder)
+        self.decided = deciding.decide(
+            self.staging,
+            self.before.known,
+            self.before.sequence,
+            self.parameters.conflicts,
+            self.parameters.max_pairs_per_source,
+            self.folder,
+            self.workspace.run_folder / ORDINALS,
+            marks=_marks(self.quality, self.embedded, self.parameters.similarity_percent),
+        )
+        self.counts["sequence"] = self.decided.sequence
+
+    def write(self) -> None:
+        """The rows, the prompts, and what is told of both."""
+        run_folder, codes = self.workspace.run_folder, self.decided.codes
+        self.writing = Writing(self.staging, codes, self.before.sequence, self.rejected, self.quality)
+        self.writing.all(run_folder / PAIRS, self.workspace.progress)
+        self.counts |= self.writing.counts() | {
+            "pairsEver": self.before.pairs_ever + self.writing.new.pairs,
+            "unpairedEver": self.before.unpaired_ever + self.writing.new.unpaired,
+            "prompts": self.asked.write(run_folder / PROMPTS),
+        }
+        if self.feedback:
+            self.counts |= self.feedback.write(codes) | self.feedback.counts
+        if self.quality:
+            self.counts |= self.quality.write(codes)
+        if self.embedded:
+            self.counts |= _write_embedded(
+                self.workspace, self.embedded, codes, self.counts["prompts"], self.folder
+            )
+
+    def outcome(self) -> Outcome:
+        """With the data card."""
+        self.counts |= _left_out(self.rejected, self.parameters)
+        self.counts |= self.personal.counts() if self.personal else {}
+        self._require(self.counts["kept"])
+        measured = self.feedback.by_source if self.feedback else {}
+        digests = {**self.workspace.inputs.digests, **self.digests}
+        told = self.writing.groups, self.writing.languages
+        text = card(self.workspace.config, self.counts, *told, digests, measured)
+        (self.workspace.run_folder / CARD).write_text(text, encoding="utf-8")
+        return Outcome(counts=self.counts, by_category=measured)
+
+    def _require(self, rows: int) -> None:
+        """Raises TooFewPairsError, but where a log gave prompts, which are enough."""
+        if not rows and not self.reading.logged:
+            raise _nothing(self.workspace, self.counts["read"], self.rejected)
 
 
 def _left_out(rejected: Rejected, parameters: IngestParameters) -> dict[str, int]:
@@ -196,69 +232,6 @@ def _write_embedded(
     return {"nearGold": near_gold.flag(workspace, embedded, codes, parameters.near_gold_percent)}
 
 
-class _Reading:
-    """The rows of all sources, in their order, into the staging."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        staging: Staging,
-        asked: Asked,
-        rejected: Rejected,
-        sources: Sources,
-        forbidden: Forbidden | None,
-        personal: Personal | None,
-    ) -> None:
-        self.logged = 0  # prompts of logs, for which a revision needs no judgement
-        self._progress = workspace.progress
-        self._staging = staging
-        self._asked = asked
-        self._rejected = rejected
-        self._sources = sources
-        self._forbidden = forbidden
-        self._personal = personal
-
-    def all(self, sources: list[IngestedSource]) -> int:
-        """How many rows there are."""
-        count = 0
-        for index, source in enumerate(sources):
-            for given in self._sources.rows(index, source):
-                if given.asked is not None:
-                    self._prompt(source.name, given, given.asked)
-                    continue
-                count += 1
-                if count % _ROWS_BETWEEN_REPORTS == 0:
-                    self._progress.advance(0, f"reading {source.name}, {count:,} rows so far")
-                self._row(source.name, given)
-            self._staging.end_part(source.name)
-        return count
-
-    def _row(self, source: str, given: Given) -> None:
-        try:
-            found = [(each, key_of(each)) for each in given.preferences]
-        except RowProblemError as problem:
-            given, found = replace(given, preferences=(), problem=str(problem)), []
-        if given.problem:
-            self._rejected.add(source, given.file, given.line, Why.INVALID, given.problem, given.row)
-        for each, key in found:
-            if self._forbidden is not None and self._forbidden.has(each):
-                said = "asks a gold or held-out prompt, or holds 13 words in a row of one"
-                row = given.row if given.row is not None else each.columns()
-                self._rejected.add(source, given.file, given.line, Why.CONTAMINATED, said, row)
-                continue
-            stays = self._personal.checked(each, key, source, given) if self._personal else (each, key)
-            if stays is not None:
-                self._staging.add(*stays, source, given.file)
-                self._asked.add(stays[0].prompt, source, given.file, each.number)
-
-    def _prompt(self, source: str, given: Given, asked: Prompt) -> None:
-        """A prompt alone is no row, and so none is left out."""
-        row = Row(given.line, asked)
-        if self._forbidden is None or not self._forbidden.has(row):
-            self._asked.add(asked, source, given.file, given.line)
-            self.logged += 1
-
-
 def _forbidden(workspace: Workspace) -> Forbidden | None:
     """Raises InvalidRowError, NoPromptsError: what is measured on must be known."""
     paths = [workspace.inputs.path(role) for role in workspace.inputs.roles("goldSet")]
@@ -282,68 +255,6 @@ def _before(workspace: Workspace) -> _Before:
     counts = SealedFolder.open(workspace.inputs.path("base")).counts
     known = Known(workspace.inputs.file("base", ORDINALS))
     return _Before(known, counts["sequence"], counts["pairsEver"], counts["unpairedEver"])
-
-
-def _write(
-    workspace: Workspace,
-    staging: Staging,
-    decided: Decided,
-    rejected: Rejected,
-    before: _Before,
-    quality: Quality | None,
-) -> tuple[dict[str, int], Groups, Languages]:
-    """pairs.jsonl, and the rest of rejected.jsonl; what they hold."""
-    measured, new = Measured(), Measured()
-    languages = Languages(int(np.count_nonzero(decided.codes > 0)))
-    groups = Groups((part.source for part in staging.parts), staging.models)
-    by_judge = {part.source: 0 for part in staging.parts if part.judged}
-    workspace.progress.begin(staging.count, "rows", "writing")
-    with (workspace.run_folder / PAIRS).open("wb", buffering=1 << 20) as kept:
-        for start, records, lines in staging.chunks():
-            codes = decided.codes[start : start + len(records)]
-            measured.add(records[codes > 0])
-            new.add(records[codes > before.sequence])
-            for each in staging.parts:
-                part = slice(max(0, each.rows.start - start), max(0, each.rows.stop - start))
-                there = records[part][codes[part] > 0]
-                groups.sources[each.source].add(there)
-                if each.judged:
-                    by_judge[each.source] += len(there)
-            groups.add_models(records[codes > 0])
-            sampled = languages.sampled(records).tolist()
-            there_are = zip(codes.tolist(), sampled, lines, strict=True)
-            for place, (code, is_sampled, line) in enumerate(there_are, start):
-                if code > 0:
-                    kept.write(b'{"ordinal":%d,%b' % (code, line[1:]))
-                    if is_sampled:
-                        languages.add(line)
-                elif code == FILTERED:
-                    assert quality is not None
-                    _aside(rejected, json.loads(line), Why.FILTERED, quality.said_of(place), line)
-                else:
-                    _leave_out(code, line, decided, rejected)
-            workspace.progress.advance(len(records))
-    ever = {"pairsEver": before.pairs_ever + new.pairs, "unpairedEver": before.unpaired_ever + new.unpaired}
-    judged = {f"judged/{name}": count for name, count in by_judge.items()}
-    return measured.counts() | ever | judged | groups.counts(), groups, languages
-
-
-def _leave_out(code: int, line: bytes, decided: Decided, rejected: Rejected) -> None:
-    row = json.loads(line)
-    if code in _PROBLEMS:
-        why, problem = _PROBLEMS[code]
-    else:
-        near = code <= NEAR_DUPLICATE
-        first = int(decided.codes[(NEAR_DUPLICATE if near else DUPLICATE) - code])
-        why, verb = (Why.NEAR_DUPLICATE, "is alike to") if near else (Why.DUPLICATE, "equals")
-        problem = (
-            f"{verb} the one of ordinal {first}" if first > 0 else f"{verb} one before it, which is left out"
-        )
-    _aside(rejected, row, why, problem, line)
-
-
-def _aside(rejected: Rejected, row: Mapping[str, Any], why: Why, problem: str, line: bytes) -> None:
-    rejected.add(row["source"], row["file"], row["line"], why, problem, line)
 
 
 def _nothing(workspace: Workspace, read: int, rejected: Rejected) -> TooFewPairsError:

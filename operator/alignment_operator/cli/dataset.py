@@ -7,26 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-from pydantic import ValidationError
 from rich.console import Console
 
-from alignment_api import names
-from alignment_api.dataset import PreferenceDatasetStatus, Revision
+from alignment_api.dataset import Revision
 from alignment_api.iteration_report import Diff, DiffConfig, RowExample
-from alignment_api.pods import PodDefaults
 from alignment_api.stage import Located
-from alignment_api.validation import parse_dataset
-from alignment_operator.api import DATASET, JOB, Manifest
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import folders_of
 from alignment_operator.cli.options import claims_option, namespace_option, state_option
-from alignment_operator.cli.place import Place, place
 from alignment_operator.cli.printing import console_for, print_table
-from alignment_operator.cli.store import PATIENCE_SECONDS, Store
-from alignment_operator.local.claims import Claims
-from alignment_operator.local.reading import LocalStore, ReadingError
-from alignment_operator.observe.objects import owner_of
-from alignment_operator.render.layout import WORKER
+from alignment_operator.cli.revisions import Dataset, dataset_of, image_option
 
 _COUNTS = {
     "read": "rows read",
@@ -34,6 +24,7 @@ _COUNTS = {
     "contaminated": "left out: contaminated",
     "conflicting": "left out: conflicting",
     "duplicate": "left out: duplicate",
+    "filtered": "left out: filtered",
     "nearDuplicate": "left out: near-duplicate",
     "capped": "left out: capped",
     "pii": "left out: personal data",
@@ -56,7 +47,7 @@ def command() -> None:
 @click.option(
     "--examples", type=click.IntRange(0, 100), default=5, help="Rows shown of each kind.  [default: 5]"
 )
-@click.option("--image", help="The worker's, on a cluster, where the dataset does not name it.")
+@image_option
 @state_option
 @claims_option
 @namespace_option
@@ -95,38 +86,20 @@ async def _diff(
     claims: tuple[str, ...],
     namespace: str | None,
 ) -> None:
-    async with place(state, namespace) as where:
-        click.echo(where.heading(), err=True)
-        manifest = await where.one(DATASET, name or await only(where))
-        first, second = _revisions(manifest, numbers)
-        store = await store_of(where, manifest, folders_of(claims), image)
+    async with dataset_of(name, state, namespace) as dataset:
+        first, second = _revisions(dataset, numbers)
         config = DiffConfig(
             revisions=first.uri.rpartition("/")[0],
             first=Located(uri=first.uri, digest=first.digest),
             second=Located(uri=second.uri, digest=second.digest),
             examples=examples,
         )
-        try:
-            found = Diff.of(await store.read(config))
-        except (ReadingError, ValueError) as error:
-            raise CommandError(f"the store could not be read: {error}") from error
-    _print(console_for(), manifest["metadata"]["name"], numbers, found)
+        found = await dataset.read(config, Diff.of, folders_of(claims), image)
+    _print(console_for(), dataset.name, numbers, found)
 
 
-async def only(where: Place) -> str:
-    """The name of the one dataset there. Raises CommandError."""
-    known = [item["metadata"]["name"] for item in await where.every(DATASET)]
-    if len(known) != 1:
-        told = ", ".join(known) or "none"
-        raise CommandError(
-            f"say which PreferenceDataset, by its name before the rest; there: {told}", Exit.INVALID
-        )
-    return str(known[0])
-
-
-def _revisions(manifest: Manifest, numbers: tuple[int, int]) -> tuple[Revision, Revision]:
-    name, status = manifest["metadata"]["name"], status_of(manifest)
-    by_number = {revision.number: revision for revision in status.kept}
+def _revisions(dataset: Dataset, numbers: tuple[int, int]) -> tuple[Revision, Revision]:
+    by_number = {revision.number: revision for revision in dataset.status().kept}
     newest = max(by_number, default=0)
     for number in numbers:
         if number in by_number:
@@ -134,56 +107,15 @@ def _revisions(manifest: Manifest, numbers: tuple[int, int]) -> tuple[Revision, 
         told = ", ".join(map(str, by_number)) or "none"
         if 0 < number < newest:
             raise CommandError(
-                f"revision {number} of {name} is not kept any more (spec.retention.revisions); kept are {told}"
+                f"revision {number} of {dataset.name} is not kept any more (spec.retention.revisions); kept are {told}"
             )
-        raise CommandError(f"revision {number} of {name} is not known; known are {told}")
+        raise CommandError(f"revision {number} of {dataset.name} is not known; known are {told}")
     first, second = (by_number[number] for number in numbers)
     if first.uri.rpartition("/")[0] != second.uri.rpartition("/")[0]:
         raise CommandError(
             f"revisions {numbers[0]} and {numbers[1]} lie in different stores: spec.store was changed"
         )
     return first, second
-
-
-def status_of(manifest: Manifest) -> PreferenceDatasetStatus:
-    """Raises CommandError."""
-    name = manifest["metadata"]["name"]
-    try:
-        return PreferenceDatasetStatus.from_wire(manifest.get("status") or {})
-    except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise CommandError(f"the status of {name} is not one that this version wrote: {message}") from error
-
-
-async def store_of(where: Place, manifest: Manifest, claims: Mapping[str, Path], image: str | None) -> Store:
-    """What reads its store, here or on the cluster. Raises CommandError."""
-    if where.state is not None:
-        return LocalStore(Claims.recalled(claims, where.state))
-    if claims:
-        raise CommandError(
-            "--claim says where claims are on this machine; on a cluster they are where they are"
-        )
-    from alignment_operator.cli.cluster_store import ClusterStore  # noqa: PLC0415 - a folder needs no client
-    from alignment_operator.cluster import Cluster  # noqa: PLC0415
-
-    assert isinstance(where.api, Cluster)
-    spec, problems = parse_dataset(manifest)
-    if spec is None:
-        raise CommandError(f"{manifest['metadata']['name']}: {problems[0]}")
-    pods = spec.defaults
-    image = image or pods.image or await _image_of_last_job(where, manifest)
-    if image is None:
-        raise CommandError("no Job is left that says which worker image it ran; name it by --image")
-    resources = pods.resources.without_extended() if pods.resources else None
-    settled: PodDefaults = pods.model_copy(update={"image": image, "resources": resources})
-    return ClusterStore(where.api, owner_of(manifest), settled, PATIENCE_SECONDS, names.DATASET_KIND)
-
-
-async def _image_of_last_job(where: Place, manifest: Manifest) -> str | None:
-    last = manifest.get("status", {}).get("ingest", {}).get("job")
-    job = await where.api.get(JOB, manifest["metadata"]["namespace"], last) if last else None
-    containers = job["spec"]["template"]["spec"]["containers"] if job else []
-    return next((each["image"] for each in containers if each["name"] == WORKER), None)
 
 
 def _print(console: Console, name: str, numbers: tuple[int, int], found: Diff) -> None:

@@ -10,15 +10,11 @@ from rich.console import Console
 
 from alignment_api.iteration_report import Matches, SearchConfig
 from alignment_api.stage import Located
-from alignment_api.validation import parse_dataset
-from alignment_operator.api import DATASET
-from alignment_operator.cli.dataset import only, status_of, store_of
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import folders_of
 from alignment_operator.cli.options import claims_option, namespace_option, state_option
-from alignment_operator.cli.place import place
 from alignment_operator.cli.printing import console_for, print_table
-from alignment_operator.local.reading import ReadingError
+from alignment_operator.cli.revisions import dataset_of, image_option
 
 
 @click.command("search")
@@ -26,7 +22,7 @@ from alignment_operator.local.reading import ReadingError
 @click.option(
     "--rows", "most", type=click.IntRange(1, 100), default=10, help="Rows shown at most.  [default: 10]"
 )
-@click.option("--image", help="The worker's, on a cluster, where the dataset does not name it.")
+@image_option
 @state_option
 @claims_option
 @namespace_option
@@ -60,32 +56,23 @@ async def _search(
     claims: tuple[str, ...],
     namespace: str | None,
 ) -> None:
-    async with place(state, namespace) as where:
-        click.echo(where.heading(), err=True)
-        manifest = await where.one(DATASET, name or await only(where))
-        found_name = manifest["metadata"]["name"]
-        spec, problems = parse_dataset(manifest)
-        if spec is None:
-            raise CommandError(f"{found_name}: {problems[0]}")
-        if spec.curation.embedding is None:
+    async with dataset_of(name, state, namespace) as dataset:
+        embedding = dataset.spec().curation.embedding
+        if embedding is None:
             raise CommandError(
-                f"{found_name} has no vectors: name a model in spec.curation.embedding.model, and refresh it"
+                f"{dataset.name} has no vectors: name a model in spec.curation.embedding.model, and refresh it"
             )
-        revision = status_of(manifest).revision
+        revision = dataset.status().revision
         if revision is None:
-            raise CommandError(f"{found_name} has no revision yet")
-        store = await store_of(where, manifest, folders_of(claims), image)
+            raise CommandError(f"{dataset.name} has no revision yet")
         config = SearchConfig(
             revisions=revision.uri.rpartition("/")[0],
             revision=Located(uri=revision.uri, digest=revision.digest),
-            model=spec.curation.embedding.model,
+            model=embedding.model,
             words=words,
             most=most,
         )
-        try:
-            found = Matches.of(await store.read(config))
-        except (ReadingError, ValueError) as error:
-            raise CommandError(f"the store could not be read: {error}") from error
+        found = await dataset.read(config, Matches.of, folders_of(claims), image)
     _print(console_for(), found)
 
 

@@ -14,6 +14,7 @@ from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.iteration_report import ReadingConfig, ReportConfig, Results, ResultsConfig
+from alignment_api.pods import PodDefaults
 from alignment_api.stage import Stage, StageResult
 from alignment_api.validation import parse_cycle
 from alignment_operator.api import CONTROLLER_REVISION, Manifest, RefusedError
@@ -106,20 +107,38 @@ async def _frozen(where: Place, metadata: Manifest) -> dict[int, Frozen]:
     return found
 
 
-def store_of(
-    cycle: Cycle, claims: Mapping[str, Path], number: int, patience: float = PATIENCE_SECONDS
-) -> Store:
-    """A folder's, or a cluster's: that with the image of the iteration. Raises CommandError."""
-    if cycle.where.state is not None:
-        return LocalStore(Claims.recalled(claims, cycle.where.state))
+def local_store(where: Place, claims: Mapping[str, Path]) -> Store | None:
+    """None on a cluster. Raises CommandError for claims there."""
+    if where.state is not None:
+        return LocalStore(Claims.recalled(claims, where.state))
     if claims:
         raise CommandError(
             "--claim says where claims are on this machine; on a cluster they are where they are"
         )
+    return None
+
+
+def cluster_store(
+    where: Place,
+    owner: Owner,
+    pods: PodDefaults,
+    patience: float = PATIENCE_SECONDS,
+    kind: str = names.CYCLE_KIND,
+) -> Store:
+    """Read by a Job of that owner."""
     from alignment_operator.cli.cluster_store import ClusterStore  # noqa: PLC0415 - a folder needs no client
     from alignment_operator.cluster import Cluster  # noqa: PLC0415
 
-    assert isinstance(cycle.where.api, Cluster)
+    assert isinstance(where.api, Cluster)
+    return ClusterStore(where.api, owner, pods, patience, kind)
+
+
+def store_of(
+    cycle: Cycle, claims: Mapping[str, Path], number: int, patience: float = PATIENCE_SECONDS
+) -> Store:
+    """A folder's, or a cluster's: that with the image of the iteration. Raises CommandError."""
+    if here := local_store(cycle.where, claims):
+        return here
     frozen = cycle.frozen.get(number) or cycle.frozen.get(max(cycle.frozen, default=0))
     pods = settled_pods(frozen.spec if frozen else cycle.spec, Stage.PROMOTE)
     if pods.image is None:
@@ -127,7 +146,7 @@ def store_of(
             f"no ControllerRevision of {cycle.owner.name} is left that says which worker image it ran; set "
             "spec.defaults.image"
         )
-    return ClusterStore(cycle.where.api, cycle.owner, pods, patience)
+    return cluster_store(cycle.where, cycle.owner, pods, patience)
 
 
 async def accounts_of(cycle: Cycle, numbers: Sequence[int], claims: Mapping[str, Path]) -> list[Account]:

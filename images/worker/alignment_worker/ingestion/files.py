@@ -70,11 +70,6 @@ def missing(path: Path, error: OSError) -> InputMissingError:
     )
 
 
-def is_text(path: Path) -> bool:
-    """Whether its rows have lines."""
-    return path.suffix not in {".parquet", ".arrow"}
-
-
 def _broken_off(number: int, why: str) -> Raw:
     return Raw(number + 1, None, f"and all that follows cannot be read: {why[:300]}; write the file anew")
 

@@ -14,7 +14,7 @@ from alignment_api.stage import Digest
 from alignment_worker.failures import InputMissingError, InvalidConfigError
 from alignment_worker.ingestion.files import File, missing
 
-LOGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".json.gz")
+LOGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".json.gz", ".json.zst")
 STATE, SPLITS = "state.json", "dataset_dict.json"  # of a folder that `datasets` saved
 
 
