@@ -27,7 +27,7 @@ def programs(pins: Path) -> Path:
             uv = Path(sys.prefix) / "bin" / "uv"
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, target], check=True)
             # Compiled once: whoever tells Python to write no bytecode would have all of it compiled at each start.
-            install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "-r", pins]
-            subprocess.run([*install, "--python", target / "bin" / "python"], check=True)
+            install = "pip install --quiet --compile-bytecode --require-hashes --python".split()
+            subprocess.run([uv, *install, target / "bin" / "python", "-r", pins], check=True)
             (target / "complete").touch()
     return target / "bin"
