@@ -27,7 +27,7 @@ def programs(pins: Path) -> Path:
             uv = Path(sys.prefix) / "bin" / "uv"
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, target], check=True)
             # Compiled once: whoever tells Python to write no bytecode would have all of it compiled at each start.
-            install = "pip install --quiet --compile-bytecode --require-hashes --python".split()
+            install = ["pip", "install", "--quiet", "--compile-bytecode", "--require-hashes", "--python"]
             subprocess.run([uv, *install, target / "bin" / "python", "-r", pins], check=True)
             (target / "complete").touch()
     return target / "bin"
