@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 
 from alignment_api import digests
 from alignment_operator.api import CONFIG_MAP, CYCLE, DATASET, JOB, Manifest
+from alignment_operator.runtime.operator import tell
 from tests.cluster.client import Client, Namespace
 from tests.cluster.processes import Child
 from tests.cluster.waiting import wait_until
@@ -86,6 +89,28 @@ def test_it_stops_in_order_when_it_is_told_to(start: Start, namespace: Namespace
     operator.signal(signal.SIGTERM)
     assert process.wait(SECONDS) == 0, operator.log_end()
     assert "Traceback" not in operator.log.read_text()
+
+
+def test_a_watch_that_is_closed_while_it_hands_an_event_on_is_no_trouble(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def objects() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise RuntimeError("generator didn't stop")
+
+    async def stopped(generator: AsyncIterator[int]) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(tell)
+        await anext(generator)
+        loop.call_exception_handler({"message": "a task died"})
+
+    kept = objects()  # until the loop closes it
+    asyncio.run(stopped(kept))
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG] == [
+        "a task died"
+    ]
 
 
 def test_one_that_is_killed_and_started_again_makes_nothing_twice(start: Start, namespace: Namespace) -> None:

@@ -62,8 +62,20 @@ class Options:
 
 async def run(options: Options) -> None:
     """Until SIGTERM or SIGINT. Raises NoClusterError, and what a background task died of."""
+    asyncio.get_running_loop().set_exception_handler(tell)
     async with connect(options.silence_seconds) as cluster:
         await _Operator(cluster, options).run()
+
+
+def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no task has caught, as asyncio logs it; but not what generators say that the loop closes at its end.
+
+    kopf's watch, if it is stopped while it hands an event on, objects to being closed: a traceback that means nothing.
+    """
+    if "asyncgen" in context:
+        log.debug("%s", context["message"])
+    else:
+        loop.default_exception_handler(context)
 
 
 async def _until_served(cluster: Cluster) -> None:
