@@ -89,7 +89,7 @@ def run(workspace: Workspace) -> Outcome:
         if feedback:
             read += feedback.give(opened)
         if not staging.count and not reading.logged:
-            raise _nothing(workspace, read, rejected)
+            raise _nothing(workspace, read, sources.counts["answers"], rejected)
         before = _before(workspace)
         embedded = _embedded(workspace, staging, folder)
         decided = deciding.decide(
@@ -114,7 +114,7 @@ def run(workspace: Workspace) -> Outcome:
     counts |= {"read": read, "sequence": decided.sequence} | sources.counts
     counts |= _left_out(rejected, parameters) | (personal.counts() if personal else {})
     if not counts["kept"] and not reading.logged:
-        raise _nothing(workspace, read, rejected)
+        raise _nothing(workspace, read, sources.counts["answers"], rejected)
     measured = feedback.by_source if feedback else {}
     digests = {**workspace.inputs.digests, **read_from}
     text = card(workspace.config, counts, groups, languages, digests, measured)
@@ -346,10 +346,15 @@ def _aside(rejected: Rejected, row: Mapping[str, Any], why: Why, problem: str, l
     rejected.add(row["source"], row["file"], row["line"], why, problem, line)
 
 
-def _nothing(workspace: Workspace, read: int, rejected: Rejected) -> TooFewPairsError:
+def _nothing(workspace: Workspace, read: int, answers: int, rejected: Rejected) -> TooFewPairsError:
     if read:
         return TooFewPairsError(
             f"none of the {read} rows is a pair or an unpaired row that stays; the first problem: {rejected.first}"
         )
     searched = ", ".join(found.where for found in workspace.inputs.sources.values())
+    if answers:
+        return TooFewPairsError(
+            f"{searched}: the prompts of all {answers} answers are left out: they hold personal data "
+            "(spec.curation.pii), or are gold or held-out prompts (spec.curation.contamination)"
+        )
     return TooFewPairsError(f"{searched}: no rows; give at least one")
