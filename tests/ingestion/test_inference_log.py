@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -142,3 +144,27 @@ def test_feedback_on_what_is_not_in_the_log_says_nothing(tmp_path: Path) -> None
 
 def test_half_a_surrogate_pair_is_kept(tmp_path: Path) -> None:
     assert told(tmp_path, [answered("a", "\ud800"), said("a", good=False)]) == [("-", "\ud800")]
+
+
+def test_what_is_said_of_an_answer_counts_however_many_came_after_it(tmp_path: Path) -> None:
+    """The newest alone are compared with each other."""
+    records: list[Record] = [answered(f"a{number}", f"answer {number}", number) for number in range(20)]
+    records += [said("a0", good=False, edit="Paris"), said("a1", good=True), said("a19", good=True)]
+    found = told(tmp_path, records)
+    assert [each for each in found if each[0] != "?"] == [
+        (">", "Paris", "answer 0"),
+        ("-", "answer 0"),
+        ("+", "answer 1"),
+        ("+", "answer 19"),
+    ]
+    assert not [each for each in found if each[0] == "?" and {"answer 0", "answer 1"} & set(each)]
+
+
+def test_time_does_not_grow_with_the_square_of_how_often_a_question_is_asked(tmp_path: Path) -> None:
+    records: list[Record] = []
+    for number in range(4000):
+        records += [answered(f"a{number}", "Paris", who=""), went_on("Paris", number % 50, who="")]
+        records[-1] = replace(records[-1], id=f"b{number}")
+    start = time.process_time()
+    assert told(tmp_path, records) == []
+    assert time.process_time() - start < 20  # with the square: minutes

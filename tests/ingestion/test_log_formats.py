@@ -176,6 +176,20 @@ def test_other_spans_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
+    "span",
+    [
+        {"startTimeUnixNano": "1" + "0" * 400},
+        {"attributes": [{"key": "a", "value": {"arrayValue": 3}}]},
+        {"attributes": [{"key": "a", "value": {"arrayValue": {"values": 3}}}]},
+        {"attributes": [{"key": "a", "value": {"kvlistValue": [3]}}]},
+    ],
+)
+def test_what_no_record_needs_may_be_nonsense(span: dict[str, Any]) -> None:
+    row = {"resourceSpans": [{"resource": 3, "scopeSpans": [{"spans": [span]}]}]}
+    assert list(records("OTelGenAI", row)) == []
+
+
+@pytest.mark.parametrize(
     ("log_format", "row", "told"),
     [
         ("OpenAI", {}, "`request` is no object"),
@@ -189,6 +203,18 @@ def test_other_spans_are_passed_over() -> None:
         ("OpenAI", {"messages": ASKED}, "do not end with an answer"),
         ("LiteLLM", {"response": 3}, "`response` is no object"),
         ("OTelGenAI", {}, "no `resourceSpans`"),
+        ("OTelGenAI", {"resourceSpans": [1]}, "`resourceSpans` is no list of objects"),
+        ("OTelGenAI", {"resourceSpans": [{"scopeSpans": 3}]}, "`scopeSpans` is no list of objects"),
+        (
+            "OTelGenAI",
+            {"resourceSpans": [{"scopeSpans": [{"spans": ["x"]}]}]},
+            "`spans` is no list of objects",
+        ),
+        (
+            "OTelGenAI",
+            {"resourceSpans": [{"scopeSpans": [{"spans": [{"events": 3}]}]}]},
+            "`events` is no list",
+        ),
         ("OTelGenAI", spans({**OTEL, "gen_ai.input.messages": "nonsense"}), "no JSON"),
         (
             "OTelGenAI",

@@ -31,6 +31,7 @@ def test_the_newest_revisions_stay_and_the_status_lists_no_other() -> None:
     world.refresh("d", "e")
     assert world.numbers() == [3, 4, 5]
     assert listed(world.status) == [5, 4, 3]
+    assert [revision.number for revision in world.status.revisions] == [4, 3]
     assert world.status.collection is not None
     assert world.status.collection.stage.state == "Succeeded"
 

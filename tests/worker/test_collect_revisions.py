@@ -118,3 +118,8 @@ def test_one_that_is_told_of_neither_kind_says_so(tmp_path: Path) -> None:
     done = stages.run(tmp_path / "job", made)
     assert done.code == ExitCode.INVALID_CONFIG
     assert "name one of iterations, revisions" in done.failure.message
+
+
+def test_refreshes_that_all_failed_before_they_made_a_folder_leave_nothing_to_delete(tmp_path: Path) -> None:
+    done = collect(tmp_path / "set", name(6))
+    assert done.result.counts == {"folders": 0, "deleted": 0, "kept": 0}

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from alignment_worker import prompts
+from alignment_worker.failures import InvalidModelError
 from alignment_worker.ingestion import quality
 from alignment_worker.ingestion.quality import Answered
 from alignment_worker.store import SealedFolder
@@ -271,3 +272,11 @@ def test_neither_torch_nor_scipy_is_loaded_where_no_model_is_named(tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_language_model_whose_scores_are_not_finite_is_refused(causal: Path) -> None:
+    scorer = quality.LanguageModel(causal)
+    with torch.no_grad():
+        next(scorer._policy.model.parameters()).fill_(torch.nan)
+    with pytest.raises(InvalidModelError, match="not finite"):
+        scorer.scores(SOME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ from tests.worker.stages import Finished
         ("12345678Z, X-1234567-L", "[national number], [national number]"),
         ("44051401359 and 756.9217.0769.85", "[national number] and [national number]"),
         ("AB 12 34 56 C", "[national number]"),
+        ("DE89370400440532013000 GB82 WEST 1234 5698 7654 32", "[IBAN] [IBAN]"),
+        ("REF AB12 DE89 3704 0044 0532 0130 00", "REF AB12 [IBAN]"),
+        ("4111 1111 1111 1111 123, 1 3782 822463 10005", "[card number] 123, 1 [card number]"),
+        ("name,4111111111111111,12/27", "name,[card number],12/27"),
+        ("+1 212 736 5000 3 times, +44 20 7946 0958 10 am", "[phone number] 3 times, [phone number] 10 am"),
+        ("+49\u00a030\u2011901820, \uff14111\u202f1111 1111 1111", "[phone number], [card number]"),
+        ("jane@example.org- joe\uff20example.org-x", "[email]- [email]-x"),
         ("782 722 623, 14 years, 24397083053", "[national number], 14 years, [national number]"),
     ],
 )
@@ -60,6 +68,34 @@ def test_what_has_the_form_of_personal_data_is_found(text: str, expected: str) -
 )
 def test_what_is_none_stays(text: str) -> None:
     assert personal_data.redacted(text) == (text, set())
+
+
+def test_time_does_not_grow_with_the_square_of_what_is_found() -> None:
+    text = " ".join(f"a{number}@example.org" for number in range(20_000))
+    start = time.process_time()
+    assert personal_data.redacted(text)[0] == " ".join(["[email]"] * 20_000)
+    assert time.process_time() - start < 20  # with the square: minutes
+
+
+@pytest.mark.parametrize(
+    ("row", "kept"),
+    [
+        (
+            {"card": 4111111111111111, "n": [378282246310005, 7]},
+            {"card": "[card number]", "n": ["[card number]", 7]},
+        ),
+        ({"card": 4111111111111111.0}, {"card": "[card number].0"}),
+        ({"raw": b"jane@example.org"}, {"raw": "[email]"}),
+        ({"map": [("jane@example.org", 1)]}, {"map": [["[email]", 1]]}),
+        (b'{"card": 4111111111111111}', b'{"card": "[card number]"}'),
+        (
+            b'{"who": "jane\\u0040example.org", "at": "\\u002B49 30 901820',
+            b'{"who": "[email]", "at": "[phone number]',
+        ),
+    ],
+)
+def test_a_row_that_is_kept_aside_holds_none_whatever_its_columns_are(row: Any, kept: Any) -> None:
+    assert personal_data.redacted_row(row) == kept
 
 
 def pair(prompt: str, chosen: str, rejected: str) -> dict[str, Any]:
@@ -183,3 +219,12 @@ def test_neither_prompts_of_a_log_nor_what_a_judge_reads_hold_personal_data(
     for text in (kept, " ".join(seen)):
         assert ("@example.org" in text) == (action == "Flag")
     assert bool(seen) == bool(asked)
+
+
+def test_a_log_of_which_no_prompt_stays_says_so(tmp_path: Path) -> None:
+    data = LoggedDataset(tmp_path)
+    data.log(*answered("I am ada@example.org", "Hello"), *answered("I am bob@example.org", "Hi"))
+    done = data.refresh(None, pii="Drop")
+    assert done.code == ExitCode.TOO_FEW_PAIRS
+    assert "the prompts of all 2 answers are left out" in done.failure.message
+    assert "spec.curation.pii" in done.failure.message

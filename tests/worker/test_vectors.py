@@ -9,6 +9,7 @@ from typing import Any
 import lancedb
 import numpy as np
 import pytest
+import torch
 
 from alignment_api.iteration_report import Matches, SearchConfig
 from alignment_api.stage import ExitCode
@@ -248,3 +249,28 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     done = data.refresh(data.file("a.jsonl", [pair("a")]), embedding=tmp_path / "data")
     assert done.code == ExitCode.INVALID_MODEL
     assert done.failure.message.startswith("embedding: ")
+
+
+def test_a_model_whose_vectors_are_not_finite_stops_the_refresh(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Embedder.__init__
+
+    def damaged(self: Embedder, folder: Path) -> None:
+        made(self, folder)
+        with torch.no_grad():
+            next(self._model.parameters()).fill_(torch.nan)
+
+    monkeypatch.setattr(Embedder, "__init__", damaged)
+    data = Dataset(tmp_path)
+    done = data.refresh(data.file("a.jsonl", [pair("one")]), embedding=model)
+    assert done.code == ExitCode.INVALID_MODEL
+    assert "vectors that are not finite" in done.failure.message
+
+
+def test_a_text_that_says_nothing_has_no_direction_and_moves_no_other(tmp_path: Path) -> None:
+    """As of a prompt that is a system's message alone, for a tokenizer that puts nothing in front."""
+    embedder = Embedder(tiny.llama(tmp_path, seed=3, adds_bos=False))
+    found = embedder.of(["", "how many cows", ""])
+    assert not found[[0, 2]].any()
+    assert torch.allclose(found[1], embedder.of(["how many cows"])[0], atol=1e-6)

@@ -32,15 +32,17 @@ class Embedder:
         self.dimensions: int = self._model.config.get_text_config().hidden_size
 
     def of(self, texts: Sequence[str], progress: Progress | None = None) -> torch.Tensor:
-        """Texts × dimensions, float32 on the CPU; of a text what the model reads of it."""
+        """Texts × dimensions, float32 on the CPU; of a text what the model reads of it. Raises InvalidModelError."""
         return self.measured(texts, progress)[0]
 
     def measured(
         self, texts: Sequence[str], progress: Progress | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same, and of each text whether it is shorter than what the model reads."""
-        found, whole = torch.empty(len(texts), self.dimensions), torch.empty(len(texts), dtype=torch.bool)
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        """The same, and of each text whether it is shorter than what the model reads; zeros of an empty one."""
+        found, whole = torch.zeros(len(texts), self.dimensions), torch.ones(len(texts), dtype=torch.bool)
+        order = sorted(
+            (index for index, text in enumerate(texts) if text), key=lambda index: len(texts[index])
+        )
         for start in range(0, len(order), _BATCH):
             places = order[start : start + _BATCH]
             read = self._tokenizer(
@@ -55,6 +57,10 @@ class Embedder:
             mask = read["attention_mask"].unsqueeze(-1)
             whole[places] = (read["attention_mask"].sum(dim=1) < self._longest).cpu()
             mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+            if not bool(mean.isfinite().all()):
+                raise InvalidModelError(
+                    f"{ROLE}: the model gives vectors that are not finite; name another model"
+                )
             found[places] = torch.nn.functional.normalize(mean, dim=1).cpu()
             if progress is not None:
                 progress.advance(len(places))

@@ -13,7 +13,7 @@ rows stay; then those are written.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -155,7 +155,7 @@ class _Refresh:
     def _require(self, rows: int) -> None:
         """Raises TooFewPairsError, but where a log gave prompts, which are enough."""
         if not rows and not self.reading.logged:
-            raise _nothing(self.workspace, self.counts["read"], self.rejected)
+            raise _nothing(self.workspace, self.counts, self.rejected)
 
 
 def _left_out(rejected: Rejected, parameters: IngestParameters) -> dict[str, int]:
@@ -257,10 +257,15 @@ def _before(workspace: Workspace) -> _Before:
     return _Before(known, counts["sequence"], counts["pairsEver"], counts["unpairedEver"])
 
 
-def _nothing(workspace: Workspace, read: int, rejected: Rejected) -> TooFewPairsError:
-    if read:
+def _nothing(workspace: Workspace, counts: Mapping[str, int], rejected: Rejected) -> TooFewPairsError:
+    if read := counts["read"]:
         return TooFewPairsError(
             f"none of the {read} rows is a pair or an unpaired row that stays; the first problem: {rejected.first}"
         )
     searched = ", ".join(found.where for found in workspace.inputs.sources.values())
+    if answers := counts["answers"]:
+        return TooFewPairsError(
+            f"{searched}: the prompts of all {answers} answers are left out: they hold personal data "
+            "(spec.curation.pii), or are gold or held-out prompts (spec.curation.contamination)"
+        )
     return TooFewPairsError(f"{searched}: no rows; give at least one")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +36,7 @@ CREATE TABLE went_on (who TEXT, asked BLOB, answer BLOB, at TEXT);
 _INDEXES = """
 CREATE INDEX by_prompt ON answered (asked, at, id);
 CREATE INDEX by_answer ON said (id, at, place);
-CREATE INDEX by_turn ON went_on (asked, answer);
+CREATE INDEX by_turn ON went_on (asked, answer, who);
 """
 
 
@@ -128,39 +129,40 @@ class InferenceLog:
             "SELECT id, at, who, asked, prompt, answer, place, digest FROM answered ORDER BY asked, at, id"
         )
         for _, group in groupby(rows, key=lambda row: row[3]):
-            served: list[_Served] = []
-            for name, at, who, asked, prompt, answer, place, digest in group:
-                found = Answered(name, at, who, json.loads(prompt), _text(answer), digest)
-                served = [*served[-(MOST_ANSWERS - 1) :], self._known(found, asked, place, feedback=feedback)]
-            yield from _judged(served)
+            latest = deque[_Served](maxlen=MOST_ANSWERS)
+            for name, at, who, _, prompt, answer, place, digest in group:
+                served = _Served(Answered(name, at, who, json.loads(prompt), _text(answer), digest), place)
+                if feedback:
+                    self._heed(served)
+                yield from _judged(served)
+                latest.append(served)
+            for served in latest:
+                served.went_on = self._went_on(served.answered)
+            yield from _all_compared(tuple(latest))
 
-    def _known(self, answered: Answered, asked: bytes, place: int, *, feedback: bool) -> _Served:
-        served = _Served(answered, place)
-        if feedback:
-            said = "SELECT good, edit, place FROM said WHERE id = ? ORDER BY at, place"
-            for good, edit, _ in self._database.execute(said, (answered.id,)):
-                served.good = bool(good) if good is not None else served.good
-                served.edit = _text(edit) if edit is not None else served.edit
-        turn = "SELECT who, at FROM went_on WHERE asked = ? AND answer = ?"
-        for who, at in self._database.execute(turn, (asked, _key(answered.answer))):
-            served.went_on |= who == answered.who and _is_soon(answered.at, at)
-        return served
+    def _heed(self, served: _Served) -> None:
+        """What was said of it; the last word counts."""
+        said = "SELECT good, edit FROM said WHERE id = ? ORDER BY at, place"
+        for good, edit in self._database.execute(said, (served.answered.id,)):
+            served.good = bool(good) if good is not None else served.good
+            served.edit = _text(edit) if edit is not None else served.edit
+
+    def _went_on(self, answered: Answered) -> bool:
+        turn = "SELECT at FROM went_on WHERE asked = ? AND answer = ? AND who = ?"
+        known = (_key(answered.prompt), _key(answered.answer), answered.who)
+        return any(_is_soon(answered.at, at) for (at,) in self._database.execute(turn, known))
 
 
-def _judged(served: Sequence[_Served]) -> Iterator[Judged | Open]:
-    for one in served:
-        if one.edit is not None and one.edit != one.answered.answer:
-            yield _pair(one, one.edit, one.answered.answer, None, one.answered.digest)
-        if one.good is not None:
-            answered = one.answered
-            unpaired = Unpaired(
-                one.place,
-                answered.prompt,
-                as_asked(answered.prompt, answered.answer),
-                one.good,
-                answered.digest,
-            )
-            yield Judged(one.place, unpaired)
+def _judged(one: _Served) -> Iterator[Judged]:
+    if one.edit is not None and one.edit != one.answered.answer:
+        yield _pair(one, one.edit, one.answered.answer, None, one.answered.digest)
+    if one.good is not None:
+        answered = one.answered
+        completion = as_asked(answered.prompt, answered.answer)
+        yield Judged(one.place, Unpaired(one.place, answered.prompt, completion, one.good, answered.digest))
+
+
+def _all_compared(served: Sequence[_Served]) -> Iterator[Judged | Open]:
     for index, one in enumerate(served):
         for other in served[index + 1 :]:
             if one.answered.answer != other.answered.answer:

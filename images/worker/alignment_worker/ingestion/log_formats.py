@@ -120,15 +120,16 @@ def _response_id(row: Mapping[str, Any]) -> object:
 
 
 def _otel(row: Mapping[str, Any]) -> Iterator[Record]:
-    resources = row.get("resourceSpans")
-    if not isinstance(resources, list):
+    if "resourceSpans" not in row:
         raise RowProblemError(
             "has no `resourceSpans`; give OTLP JSON, as the collector's file exporter writes it"
         )
-    for resource in resources:
-        for scope in resource.get("scopeSpans") or ():
-            for span in scope.get("spans") or ():
-                yield from _span(span, _attributes((resource.get("resource") or {}).get("attributes")))
+    for resource in _objects(row, "resourceSpans"):
+        said = resource.get("resource")
+        common = _attributes(said.get("attributes") if isinstance(said, Mapping) else None)
+        for scope in _objects(resource, "scopeSpans"):
+            for span in _objects(scope, "spans"):
+                yield from _span(span, common)
 
 
 def _span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Iterator[Record]:
@@ -145,7 +146,7 @@ def _span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Iterator[Reco
         digest = attributes.get("alignment.model.digest", resource.get("alignment.model.digest"))
         name = attributes.get("gen_ai.response.id", span.get("spanId"))
         yield _answered(name, at, who, prompt, answer["content"], {"digest": digest})
-    for event in span.get("events") or ():
+    for event in _objects(span, "events"):
         if event.get("name") == "gen_ai.evaluation.result":
             yield from _evaluation(event, attributes, span)
 
@@ -288,17 +289,19 @@ def _attributes(listed: object) -> dict[str, Any]:
 def _value(value: object) -> Any:
     if not isinstance(value, Mapping):
         return None
-    if "arrayValue" in value:
-        return [_value(item) for item in (value["arrayValue"] or {}).get("values") or ()]
-    if "kvlistValue" in value:
-        return _attributes((value["kvlistValue"] or {}).get("values"))
+    for name in ("arrayValue", "kvlistValue"):
+        if name in value:
+            listed = value[name].get("values") if isinstance(value[name], Mapping) else None
+            if name == "kvlistValue":
+                return _attributes(listed)
+            return [_value(item) for item in listed] if isinstance(listed, list) else []
     return next(iter(value.values()), None)
 
 
 def _nanoseconds(value: object) -> str:
     try:
         return _instant(int(str(value)) / 1e9)
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
 
 
@@ -323,6 +326,13 @@ def _object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = row.get(name)
     if not isinstance(value, Mapping):
         raise RowProblemError(f"`{name}` is no object")
+    return value
+
+
+def _objects(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    value = holder.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
+        raise RowProblemError(f"`{name}` is no list of objects")
     return value
 
 

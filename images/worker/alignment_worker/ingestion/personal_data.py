@@ -39,7 +39,14 @@ _INSTEAD = {
     "NationalNumber": "[national number]",
     "Phone": "[phone number]",
 }
-_BEFORE, _AFTER = r"(?<![\w.\-/])", r"(?![\w\-/]|[.,]\d)"
+_BEFORE, _AFTER = r"(?<![\w.\-/])", r"(?![\w/]|-\w|\.(?!0\b)\d)"
+# What the Web, phones and Asian keyboards write for it; one character for one, so that places stay.
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u00a0\u2007\u2009\u202f\u3000", " ")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\uff0d", "-")
+    | {chr(0xFF10 + figure): str(figure) for figure in range(10)}
+    | {"\uff20": "@", "\uff0e": ".", "\uff0b": "+"}
+)
 
 
 def _form(pattern: str) -> re.Pattern[str]:
@@ -52,14 +59,19 @@ def _alone(pattern: str) -> re.Pattern[str]:
 
 
 # Each is bounded: a text of any length is looked through once.
-_EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}@(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w\-])")
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}", re.ASCII)
-_CARD = _form(r"[0-9](?:[ \-]?[0-9]){12,18}")
+_EMAIL = re.compile(r"(?<![\w.%+\-])[\w.%+\-]{1,64}@(?:[\w\-]{1,63}\.){1,8}[^\W\d_]{2,24}(?!\w)")
+# Where one may begin, and how far it may go: another may begin within.
+_IBAN = re.compile(r"(?<!\w)(?=([A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}))", re.ASCII)
+_CARDS = (
+    _form(r"[0-9](?:[ \-]?[0-9]){12,18}"),
+    _form(r"[0-9]{4}(?:[ \-]?[0-9]{4}){3}"),  # whatever figures stand around it
+    _form(r"3[47][0-9]{2}[ \-]?[0-9]{6}[ \-]?[0-9]{5}"),
+)
 _ISSUED = re.compile(  # what numbers begin with, and how many figures those have
     r"4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|(?:5[1-5]|2[2-7]|35|6[45])[0-9]{14}|6011[0-9]{12}|62[0-9]{14,17}"
     r"|3[47][0-9]{13}|3[0689][0-9]{12}"
 )
-_ABROAD = re.compile(r"(?<![\w+])(?:\+|00)[1-9](?:[ .\-/]?(?:\(0\))?[ ]?\(?[0-9]\)?){6,14}(?!\w)", re.ASCII)
+_ABROAD = re.compile(r"(?<![\w+])(?=((?:\+|00)[1-9](?:[ .\-/]?(?:\(0\))?[ ]?\(?[0-9]\)?){6,14}))", re.ASCII)
 _AMERICAN = _form(r"(?:\([0-9]{3}\) ?|[0-9]{3}[ .\-])[0-9]{3}[ .\-][0-9]{4}")
 # Any of these but an e-mail address has six figures, or begins as Italy's numbers do.
 _FIGURES = re.compile(r"[0-9](?:[ .()/\-]{0,3}[0-9]){5}")
@@ -107,8 +119,10 @@ class Found:
 def found(text: str) -> list[Found]:
     """In the order of the text; none overlaps another."""
     kept: list[Found] = []
-    for each in _all(text):
-        if all(each.end <= other.start or other.end <= each.start for other in kept):
+    taken = bytearray(len(text))
+    for each in _all(text.translate(_PLAIN)):
+        if taken.find(1, each.start, each.end) < 0:
+            taken[each.start : each.end] = b"\1" * (each.end - each.start)
             kept.append(each)
     return sorted(kept, key=lambda each: each.start)
 
@@ -116,9 +130,11 @@ def found(text: str) -> list[Found]:
 def redacted(text: str) -> tuple[str, set[str]]:
     """With `[email]` and the like in place of what is found; the kinds of that."""
     there = found(text)
-    for each in reversed(there):
-        text = text[: each.start] + _INSTEAD[each.kind] + text[each.end :]
-    return text, {each.kind for each in there}
+    parts, start = [], 0
+    for each in there:
+        parts += [text[start : each.start], _INSTEAD[each.kind]]
+        start = each.end
+    return "".join([*parts, text[start:]]), {each.kind for each in there}
 
 
 def without(preference: Preference) -> tuple[Preference, set[str]]:
@@ -166,18 +182,19 @@ def redacted_row(row: bytes | dict[str, Any] | None) -> bytes | dict[str, Any] |
 
 
 def redacted_source(text: str) -> str:
-    """Of a text that may quote JSON, in which `\\n4` is a new line and a figure."""
+    """Of a text that may quote JSON, in which `\\n4` is a new line and a figure, and `\\u0040` an @."""
+    text = re.sub(r"\\+u00([2-7][0-9A-Fa-f])", lambda match: chr(int(match[1], 16)), text)
     return redacted(re.sub(r"\\+[nrtbf\"/]", " ", text))[0]
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, str):
-        return redacted(value)[0]
-    if isinstance(value, list):
+    """A number may be a card's, too, and Parquet has columns of bytes."""
+    if isinstance(value, list | tuple):
         return [_value(item) for item in value]
     if isinstance(value, dict):
         return {redacted(str(name))[0]: _value(item) for name, item in value.items()}
-    return value
+    text, kinds = redacted(value.decode(errors="replace") if isinstance(value, bytes) else str(value))
+    return text if kinds else value
 
 
 def _all(text: str) -> Iterator[Found]:
@@ -185,32 +202,34 @@ def _all(text: str) -> Iterator[Found]:
         yield from (Found("Email", *match.span()) for match in _EMAIL.finditer(text))
     if not (_FIGURES.search(text) or _CODE.search(text)):
         return
-    yield from _accounts(text)
-    for match in _CARD.finditer(text):
-        number = re.sub(r"[ \-]", "", match[0])
-        if _ISSUED.fullmatch(number) and luhn.is_valid(number):
-            yield Found("Card", *match.span())
+    yield from _longest("IBAN", _IBAN, text, iban.is_valid)
+    for form in _CARDS:
+        for match in form.finditer(text):
+            number = re.sub(r"[ \-]", "", match[0])
+            if _ISSUED.fullmatch(number) and luhn.is_valid(number):
+                yield Found("Card", *match.span())
     for form, is_one in _NATIONAL:
         yield from (
             Found("NationalNumber", *match.span()) for match in form.finditer(text) if is_one(match[0])
         )
-    for form, region in ((_ABROAD, None), (_AMERICAN, "US")):
-        yield from (
-            Found("Phone", *match.span()) for match in form.finditer(text) if _is_phone(match[0], region)
-        )
+    yield from _longest("Phone", _ABROAD, text, _is_phone)
+    yield from (
+        Found("Phone", *match.span()) for match in _AMERICAN.finditer(text) if _is_phone(match[0], "US")
+    )
 
 
-def _accounts(text: str) -> Iterator[Found]:
-    """An IBAN's end is where its check digits say, whatever capitals follow."""
-    for match in _IBAN.finditer(text):
-        ends = [at for at in range(match.start() + 15, match.end() + 1) if not text[at : at + 1].isalnum()]
-        for end in reversed(ends):
-            if iban.is_valid(text[match.start() : end]):
-                yield Found("IBAN", match.start(), end)
+def _longest(kind: str, form: re.Pattern[str], text: str, is_one: Callable[[str], bool]) -> Iterator[Found]:
+    """The end is where it is right, whatever figures or capitals follow."""
+    for match in form.finditer(text):
+        start, last = match.span(1)
+        for end in range(last, start, -1):
+            at_end = text[end - 1].isalnum() and not text[end : end + 1].isalnum()
+            if at_end and is_one(text[start:end]):
+                yield Found(kind, start, end)
                 break
 
 
-def _is_phone(said: str, region: str | None) -> bool:
+def _is_phone(said: str, region: str | None = None) -> bool:
     number = "+" + said[2:] if said.startswith("00") else said
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(number.replace("(0)", ""), region))

@@ -8,6 +8,7 @@ the model would not have said is unlikely (Yuan et al. 2021, arXiv:2106.11520, u
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
@@ -123,7 +124,10 @@ class LanguageModel:
         encoded = [self._encode(*each) for each in answered]
         read = [each for each in encoded if each is not None]
         values = log_probs(self._policy, [prompt for prompt, _ in read], [answer for _, answer in read])
-        return _spread(encoded, [fmean(each) for each in values])
+        means = [fmean(each) for each in values]
+        if not all(map(isfinite, means)):
+            raise InvalidModelError(f"{ROLE}: the model gives scores that are not finite")
+        return _spread(encoded, means)
 
     def _encode(self, prompt: Prompt, answer: str) -> tuple[list[int], list[int]] | None:
         tokenizer = self._policy.tokenizer

@@ -23,6 +23,8 @@ class Refresh:
 
 def refreshes(folder: Path) -> list[Refresh]:
     """All that have a folder there, the oldest first; what is named otherwise is none. Raises OSError."""
+    if not folder.is_dir():  # no refresh ever came so far
+        return []
     found = [
         Refresh(path, *named, _digest(path / MANIFEST))
         for path in folder.iterdir()
