@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 
 import numpy as np
-from near_duplicates import ACTIONS, THINGS
+from near_duplicates import SUBJECTS
 
 from alignment_worker.dataset_prompts import order
 from alignment_worker.embedding import Embedder
@@ -51,7 +51,9 @@ def asked(common: int) -> tuple[list[str], list[int]]:
     ways = [f"{a} {b} {c}{d}" for a, b, c, d in itertools.product(OPENINGS, VERBS, WHAT, TAILS)]
     some = random.Random(0).sample(ways, min(common, len(ways)))
     texts, topics = list(some), [0] * len(some)
-    for topic, (action, thing) in enumerate(itertools.product(ACTIONS, THINGS), 1):
+    shop = SUBJECTS["shop"]
+    both = itertools.product(shop.actions.split(", "), shop.things.split(", "))
+    for topic, (action, thing) in enumerate(both, 1):
         texts += [way.format(f"{action} {thing}") for way in WAYS]
         topics += [topic] * len(WAYS)
     return texts, topics
