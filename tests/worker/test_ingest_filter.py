@@ -219,6 +219,13 @@ def test_an_answer_is_scored_once_over_refreshes(
     data.people(PAIRS[:4])
     data.refresh(filter_model=one_label)
     assert seen == [PAIRS[3]["chosen"]]
+    seen.clear()
+    assert data.last is not None
+    (scored,) = (path for path in data.last.folder.rglob("derived/*") if path.is_file())
+    scored.write_bytes(b"broken")
+    data.people(PAIRS[:5])
+    assert data.refresh(filter_model=one_label).code == 0
+    assert {row["chosen"] for row in PAIRS[:5]} <= set(seen), "what is damaged is made anew"
 
 
 def test_flagged_answers_go_first_to_the_judge(one_label: Path, tmp_path: Path) -> None:

@@ -94,6 +94,21 @@ def test_the_table_is_no_part_of_the_digest_and_what_it_has_is_not_embedded_agai
     assert table(more)[0]["vector"] == table(first)[0]["vector"]
 
 
+@pytest.mark.parametrize("damage", [b"", b"broken" * 100])
+def test_a_table_that_is_damaged_is_made_anew(
+    tmp_path: Path, model: Path, embedded: list[str], damage: bytes
+) -> None:
+    data = Dataset(tmp_path)
+    first = data.refresh(data.file("a.jsonl", [pair(QUESTION)]), embedding=model)
+    for file in (run_folder(first) / "derived").rglob("*.*"):
+        if file.is_file():
+            file.write_bytes(damage)
+    embedded.clear()
+    second = data.refresh(data.file("a.jsonl", [pair(QUESTION), pair("what is a cow")]), embedding=model)
+    assert QUESTION in embedded
+    assert [row["prompt"] for row in table(second)] == [QUESTION, "what is a cow"]
+
+
 def test_another_model_embeds_everything_anew(tmp_path: Path, model: Path, embedded: list[str]) -> None:
     data = Dataset(tmp_path)
     file = data.file("a.jsonl", [pair("one cow")])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from math import isnan, nan
 from pathlib import Path
@@ -27,6 +28,7 @@ from alignment_worker.workspace import Workspace
 
 FLAGGED = "flagged.jsonl"  # of the rows that stay, those whose answer is flagged
 _ROWS_AT_ONCE = 512
+_log = logging.getLogger(__name__)
 _SCORED = np.dtype([("key", f"S{KEY_BYTES}"), ("score", "<f8")])  # not a number: the model cannot read it
 Row = dict[str, Any]
 
@@ -105,7 +107,11 @@ class Quality:
         file: Path = SealedFolder.open(self._workspace.inputs.path("base")).file(DERIVED) / self._file
         if not file.is_file():
             return {}
-        known = np.load(file, allow_pickle=False)
+        try:
+            known = np.load(file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:  # derived: what it had is scored anew
+            _log.warning("%s cannot be read; answers are scored anew: %s", file, error)
+            return {}
         return {
             _padded(key): score
             for key, score in zip(known["key"].tolist(), known["score"].tolist(), strict=True)

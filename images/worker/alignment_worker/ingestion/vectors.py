@@ -11,6 +11,7 @@ number of its `cluster`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ PROMPTS = "prompts"
 VECTORS = ("vector", "first", "second")
 _MODEL = b"model"  # in the schema's metadata: the digest of its folder
 _ROWS_AT_ONCE = 4096
+_log = logging.getLogger(__name__)
 
 
 def batch(
@@ -74,11 +76,8 @@ def prompts_batch(keys: Keys, vectors: Numbers, clusters: Numbers) -> pyarrow.Re
 
 
 def read_prompts(folder: Path, model: str) -> Iterator[tuple[Keys, Numbers]]:
-    """Keys and vectors, if the table is there and that model's."""
-    table = opened(folder, model, PROMPTS)
-    if table is None:
-        return
-    for some in table.search().select(["key", "vector"]).to_batches(_ROWS_AT_ONCE):
+    """Keys and vectors, as far as the table is there, is that model's and can be read."""
+    for some in _known(folder, model, PROMPTS, ["key", "vector"]):
         yield _keys(some), _flat(some, "vector")
 
 
@@ -103,17 +102,24 @@ def in_clusters(folder: Path) -> bool:
 
 
 def read(folder: Path, model: str) -> Iterator[tuple[Keys, Numbers, Numbers]]:
-    """Keys, `whole`, and vectors (rows × 3 × dimensions), if the table is there and that model's."""
-    table = opened(folder, model)
-    if table is None:
-        return
-    for some in table.search().select(["key", "whole", *VECTORS]).to_batches(_ROWS_AT_ONCE):
+    """Keys, `whole`, and vectors (rows × 3 × dimensions), as far as the table is there, that model's and sound."""
+    for some in _known(folder, model, TABLE, ["key", "whole", *VECTORS]):
         parts = [_flat(some, name) for name in VECTORS]
         yield (
             _keys(some),
             np.array(some.column("whole").to_pylist(), bool),
             np.stack(parts, axis=1),
         )
+
+
+def _known(folder: Path, model: str, name: str, columns: list[str]) -> Iterator[pyarrow.RecordBatch]:
+    """What is derived can be made anew: a table that is damaged is one that lacks rows."""
+    try:
+        table = opened(folder, model, name)
+        if table is not None:
+            yield from table.search().select(columns).to_batches(_ROWS_AT_ONCE)
+    except (OSError, ValueError, RuntimeError) as error:
+        _log.warning("%s.lance cannot be read; what it lacks is embedded anew: %s", folder / name, error)
 
 
 def nearest(table: Any, vector: Numbers, most: int) -> dict[int, float]:
