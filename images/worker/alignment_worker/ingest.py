@@ -263,7 +263,7 @@ def _nothing(workspace: Workspace, counts: Mapping[str, int], rejected: Rejected
             f"none of the {read} rows is a pair or an unpaired row that stays; the first problem: {rejected.first}"
         )
     searched = ", ".join(found.where for found in workspace.inputs.sources.values())
-    if answers := counts["answers"]:
+    if answers := counts.get("answers"):  # of logs
         return TooFewPairsError(
             f"{searched}: the prompts of all {answers} answers are left out: they hold personal data "
             "(spec.curation.pii), or are gold or held-out prompts (spec.curation.contamination)"
