@@ -289,13 +289,16 @@ def _attributes(listed: object) -> dict[str, Any]:
 def _value(value: object) -> Any:
     if not isinstance(value, Mapping):
         return None
-    for name in ("arrayValue", "kvlistValue"):
-        if name in value:
-            listed = value[name].get("values") if isinstance(value[name], Mapping) else None
-            if name == "kvlistValue":
-                return _attributes(listed)
-            return [_value(item) for item in listed] if isinstance(listed, list) else []
+    if "arrayValue" in value:
+        listed = _values(value["arrayValue"])
+        return [_value(item) for item in listed] if isinstance(listed, list) else []
+    if "kvlistValue" in value:
+        return _attributes(_values(value["kvlistValue"]))
     return next(iter(value.values()), None)
+
+
+def _values(holder: object) -> object:
+    return holder.get("values") if isinstance(holder, Mapping) else None
 
 
 def _nanoseconds(value: object) -> str:
