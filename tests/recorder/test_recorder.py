@@ -91,6 +91,21 @@ def test_a_streamed_answer_arrives_piece_by_piece(recorder: Recorder, upstream: 
     }
 
 
+def test_a_client_that_leaves_at_the_last_word_had_the_whole_answer(recorder: Recorder) -> None:
+    client = openai.OpenAI(base_url=f"{recorder.url}/v1", api_key="k", max_retries=0)
+    with client:
+        told = list(
+            client.chat.completions.create(
+                model="served", messages=[{"role": "user", "content": "linger"}], stream=True
+            )
+        )
+    assert told[-1].choices[0].finish_reason == "stop"
+    recorder.wait_for("written_total", "chat")
+    recorder.end()
+    (row,) = logged(recorder.folder)
+    assert row["response"]["choices"][0]["message"]["content"] == "you said linger"
+
+
 def test_other_paths_pass_untouched(recorder: Recorder) -> None:
     status, headers, body = asked(f"{recorder.url}/v1/models?a=%2Fb&c=1")
     assert (status, headers["X-Served"], headers["X-Path"], body) == (

@@ -111,4 +111,6 @@ class Upstream:
             self.cancelled.set()
             raise
         await response.write(b"data: [DONE]\n\n")
+        if said == "linger":
+            await asyncio.sleep(30)
         return response

@@ -156,6 +156,11 @@ class _Recording:
                 self.lost = "too_long"
                 self._parts.clear()
 
+    def break_off(self) -> None:
+        """A client may leave at the stream's last word, as OpenAI's own does, before the connection has ended."""
+        if not (self.streamed and b"".join(self._parts).rstrip().endswith(b"[DONE]")):
+            self.lost = "unfinished"
+
     def end(self, log: Log) -> None:
         if self.lost is not None:
             metrics.LEFT_OUT.labels(self.lost).inc()
@@ -181,7 +186,7 @@ async def _passed_back(
         await answer.write_eof()
     except (aiohttp.ClientError, ConnectionError, TimeoutError, asyncio.CancelledError) as error:
         if recording is not None:
-            recording.lost = "unfinished"
+            recording.break_off()
         if request.transport is not None:
             request.transport.abort()  # an answer that broke off must not look like one that ended
         if isinstance(error, asyncio.CancelledError):
