@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Literal
 
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, StageProgress, StartedBy
+from alignment_api.cycle_status import AlignmentCycleStatus, DatasetRevision, StageProgress, StartedBy, Tested
 from alignment_api.dataset import PreferenceDatasetSpec, PreferenceDatasetStatus
 from alignment_api.stage import Located, Stage
 from alignment_api.validation import Problem
@@ -101,6 +101,7 @@ class Frozen:
     incumbent: Located | None  # None: M_0, whose digest the first stage reports
     datasets: tuple[DatasetRevision, ...]
     contract_version: int
+    tested: Tested | None = None  # before this iteration
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,27 @@ def test_one_that_is_held_is_counted_once() -> None:
     assert world.status["tested"]["candidates"] == 1
 
 
+def test_a_lost_status_forgets_no_test() -> None:
+    """The last one counts as not passed, for nobody remembers."""
+    world = World(spec=cycle_spec(gates=ELOND), quality="hacked")
+    for number in (1, 2):
+        ran(world, number)
+    world.status = {}
+    ran(world, 3)
+    assert world.status["tested"] == {"candidates": 3, "passed": 0, "alphaSpentPercent": 4.5}
+    assert compare_level(world, 3) == pytest.approx(0.5)
+
+
+def test_a_start_that_was_cut_short_counts_once() -> None:
+    world = World(spec=cycle_spec(gates=ELOND))
+    ran(world, 1)
+    world.annotations["alignment.dev/run"] = "2"
+    world.pass_(crash_after=1)
+    assert list(world.frozen) == [1, 2]
+    world.settle()
+    assert world.status["tested"]["candidates"] == 2
+
+
 def test_the_gate_says_what_is_spent() -> None:
     world = World(spec=cycle_spec(gates=GATES))
     ran(world, 1)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from alignment_api import digests, names
+from alignment_api import cycle_status, digests, names
 from alignment_api.cycle import ConfigMapTarget, PythonGrader
 from alignment_api.cycle_status import DatasetRevision
 from alignment_api.judges import SecretKey
@@ -380,11 +380,14 @@ def frozen(**changes: Any) -> Frozen:
             DatasetRevision(name="feedback", revision=3, uri="pvc://models/r3", digest=digest, pairs=9),
         ),
         "contract_version": 1,
+        "tested": cycle_status.Tested(candidates=1, passed=1, alpha_spent_percent=2.5),
     }
     return Frozen(**fields | changes)
 
 
-@pytest.mark.parametrize("changes", [{}, {"incumbent": None, "datasets": ()}, {"handled_run": ""}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"incumbent": None, "datasets": ()}, {"handled_run": ""}, {"tested": None}]
+)
 def test_what_is_frozen_is_read_back_as_it_was(changes: dict[str, Any]) -> None:
     manifest = json.loads(json.dumps(render_revision(owner(), frozen(**changes))))
     assert parse_revision(manifest) == frozen(**changes)

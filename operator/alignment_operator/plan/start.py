@@ -50,11 +50,16 @@ def start(observed: ObservedCycle, cause: Cause, now: datetime) -> CyclePlan:
         started_at=frozen.started_at or instants.spell(now),
         incumbent=frozen.incumbent,
         datasets=[DatasetRevision.from_wire(revision.to_wire()) for revision in frozen.datasets],
-        level_percent=tested.level(frozen.spec, observed.status.tested),
+        level_percent=tested.level(frozen.spec, frozen.tested),
     )
     handled = {**observed.status.handled, **({"run": frozen.handled_run} if frozen.handled_run else {})}
     status = observed.status.model_copy(
-        update={"iteration": iteration, "iterations": frozen.number, "handled": handled}
+        update={
+            "iteration": iteration,
+            "iterations": frozen.number,
+            "handled": handled,
+            "tested": frozen.tested,
+        }
     )
     by = "" if frozen.trigger == "Manual" else f" by {frozen.trigger}"
     event = Event("IterationStarted", f"iteration {frozen.number} started{by}")
@@ -90,6 +95,7 @@ def _frozen(observed: ObservedCycle, cause: Cause, now: datetime) -> Frozen:
         incumbent=incumbent_of(observed),
         datasets=tuple(view.revision for view in observed.datasets if view.revision),
         contract_version=CONTRACT_VERSION,
+        tested=tested.so_far(status, observed.frozen),
     )
     kept = {uri for view in observed.datasets for uri in view.kept}
     if last > used and _begun(observed.frozen[last], wanted, status.iterations or 0, kept):
@@ -110,7 +116,8 @@ def _begun(there: Frozen, wanted: Frozen, counted: int, kept: Container[str]) ->
             and there.incumbent == wanted.incumbent
             and all(revision.uri in kept for revision in there.datasets)
         )
-    return there.number > counted and replace(wanted, started_at=there.started_at) == there
+    same = replace(wanted, started_at=there.started_at, tested=there.tested)
+    return there.number > counted and same == there
 
 
 def _settled(spec: AlignmentCycleSpec, worker_image: str) -> AlignmentCycleSpec:

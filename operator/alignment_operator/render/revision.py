@@ -6,7 +6,7 @@ from typing import Any
 
 from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.cycle_status import DatasetRevision, StartedBy
+from alignment_api.cycle_status import DatasetRevision, StartedBy, Tested
 from alignment_api.model import Model
 from alignment_api.stage import Located
 from alignment_operator.observed import Frozen, Owner
@@ -25,6 +25,7 @@ class _Data(Model):
     spec: AlignmentCycleSpec
     incumbent: Located | None = None
     datasets: list[DatasetRevision]
+    tested: Tested | None = None
 
 
 def render_revision(owner: Owner, frozen: Frozen) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def render_revision(owner: Owner, frozen: Frozen) -> dict[str, Any]:
         spec=frozen.spec,
         incumbent=frozen.incumbent,
         datasets=list(frozen.datasets),
+        tested=frozen.tested,
     )
     return {
         "apiVersion": "apps/v1",
@@ -72,4 +74,5 @@ def parse_revision(manifest: dict[str, Any]) -> Frozen:
         incumbent=data.incumbent,
         datasets=tuple(data.datasets),
         contract_version=data.contract_version,
+        tested=data.tested,
     )
