@@ -19,12 +19,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+import judged_folder
 import random_llama
 import turns
 from process_tree import Cost, cost_of
@@ -50,6 +51,7 @@ from alignment_api.stage import (
     TrainParameters,
 )
 from alignment_worker import prompts, rows
+from alignment_worker.artifacts import BEST
 
 HERE = Path(__file__).parent
 ASSETS = HERE.parent / "examples" / "quickstart" / "quickstart-assets"
@@ -184,7 +186,7 @@ def prepare(work: Path, model: str, batch: int) -> None:
         }
         for number in range(2 * batch)
     )
-    rows.write(work / "answers.jsonl", answers)
+    judged_folder.seal(work / "judge", BEST, answers)
 
 
 def by_stage(work: Path, wanted: Setting, seed: int, variables: dict[str, str]) -> Trained:
@@ -208,8 +210,8 @@ def by_stage(work: Path, wanted: Setting, seed: int, variables: dict[str, str]) 
         ),
     )
     inputs = {
-        "prompts": (work / "prompts.jsonl", InputKind.PROMPTS),
-        "judge": (work / "reward", InputKind.REWARD_MODEL),
+        "prompts": as_input(work / "prompts.jsonl", InputKind.PROMPTS),
+        "judge": as_input(work / "reward", InputKind.REWARD_MODEL),
     }
     cost, result = ran(work, ["-c", TIMED], inputs, parameters, variables)
     folder = work / "stage" / json.loads((work / "stage" / "manifest.json").read_bytes())["run"]
@@ -237,7 +239,7 @@ def by_trl(work: Path, wanted: Setting, seed: int, variables: dict[str, str]) ->
 def one_model(work: Path, wanted: Setting, variables: dict[str, str]) -> Cost:
     """Supervised fine-tuning by the same stage on the same prompts, with answers of the greatest length."""
     parameters = TrainParameters(training=Training(method="BestOfN", **common(wanted, 0)))
-    inputs = {"pairs": (work / "answers.jsonl", InputKind.PAIRS)}
+    inputs = {"pairs": judged_folder.as_input(work / "judge")}
     return ran(work, ["-m", "alignment_worker"], inputs, parameters, variables)[0]
 
 
@@ -257,27 +259,19 @@ def common(wanted: Setting, seed: int) -> dict[str, Any]:
 def ran(
     work: Path,
     program: list[str],
-    inputs: dict[str, tuple[Path, InputKind]],
+    inputs: Mapping[str, Input],
     parameters: TrainParameters,
     variables: dict[str, str],
 ) -> tuple[Cost, StageResult]:
     """The stage train, from `start` with itself as reference, into `stage`."""
     shutil.rmtree(work / "stage", ignore_errors=True)
-    start = work / "start"
-    given = {"start": (start, InputKind.MODEL), "reference": (start, InputKind.MODEL)} | inputs
+    start = as_input(work / "start", InputKind.MODEL)
     config = StageConfig(
         stage=Stage.TRAIN,
         owner_uid="uid",
         iteration=1,
         output=(work / "stage").as_uri(),
-        inputs={
-            role: Input(
-                uri=path.as_uri(),
-                kind=kind,
-                digest=digests.of_folder(path) if path.is_dir() else digests.of_file(path),
-            )
-            for role, (path, kind) in given.items()
-        },
+        inputs={"start": start, "reference": start, **inputs},
         parameters=parameters,
         seed=0,
     )
@@ -289,6 +283,11 @@ def ran(
     if report.result is None:
         raise SystemExit(f"the stage failed: {report.failure}")
     return cost, report.result
+
+
+def as_input(path: Path, kind: InputKind) -> Input:
+    digest = digests.of_folder(path) if path.is_dir() else digests.of_file(path)
+    return Input(uri=path.as_uri(), kind=kind, digest=digest)
 
 
 def ended(cost: Cost) -> Cost:

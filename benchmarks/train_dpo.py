@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import judged_folder
 import random_llama
 import turns
 from process_tree import Cost, cost_of
@@ -29,6 +30,7 @@ from alignment_api import digests
 from alignment_api.cycle import Lora, Training
 from alignment_api.stage import Input, InputKind, Stage, StageConfig, StageReport, TrainParameters
 from alignment_worker import logprobs, models, rows, train_pairs
+from alignment_worker.artifacts import PAIRS
 from alignment_worker.rows import Pair
 
 HERE = Path(__file__).parent
@@ -109,14 +111,14 @@ def by_stage(
     assert result is not None
     if result.counts["referenceFromSampling"] != result.counts["pairs"]:
         raise SystemExit("the stage did not take the log-probabilities that were recorded")
-    return cost, tokens_of(rows.load(work / "judged.jsonl"))
+    return cost, tokens_of(rows.load(work / "judge" / judged_folder.RUN / PAIRS))
 
 
 def stage_command(work: Path, learning_rate: float, *, lora: bool = False, processes: int = 1) -> list[str]:
-    """Trains `work`/start on judged.jsonl; the file `progress` tells how far it is."""
+    """Trains `work`/start on the folder `judge`; the file `progress` tells how far it is."""
     output = work / "stage"
     shutil.rmtree(output, ignore_errors=True)
-    start, judged_file = work / "start", work / "judged.jsonl"
+    start = work / "start"
     digest = digests.of_folder(start)
     each = min(4, BATCH // processes)
     training = Training(
@@ -136,9 +138,7 @@ def stage_command(work: Path, learning_rate: float, *, lora: bool = False, proce
         inputs={
             "start": Input(uri=f"file://{start}", kind=InputKind.MODEL, digest=digest),
             "reference": Input(uri=f"file://{start}", kind=InputKind.MODEL, digest=digest),
-            "pairs": Input(
-                uri=f"file://{judged_file}", kind=InputKind.PAIRS, digest=digests.of_file(judged_file)
-            ),
+            "pairs": judged_folder.as_input(work / "judge"),
         },
         parameters=TrainParameters(training=training, sampled_by=digest),
         seed=0,
@@ -167,7 +167,7 @@ def prepare(work: Path, given: argparse.Namespace) -> None:
         shutil.copytree(ASSETS / "policy", work / "start")
     pairs = texts(given.model, given.pairs)
     rows.write(work / "pairs.jsonl", pairs)
-    rows.write(work / "judged.jsonl", judged(work / "start", pairs))
+    judged_folder.seal(work / "judge", PAIRS, judged(work / "start", pairs))
 
 
 def main() -> None:

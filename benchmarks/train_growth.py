@@ -21,11 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import judged_folder
 import turns
 from process_tree import Peak
 from train_dpo import ASSETS, by_stage, judged, stage_command
 
 from alignment_worker import rows
+from alignment_worker.artifacts import PAIRS
 
 STEPS = 20
 LEARNING_RATE = 5e-7
@@ -33,12 +35,13 @@ TERMINATED = 143
 
 
 def prepare(work: Path, count: int) -> None:
-    """`judged.jsonl` with so many rows; each has the log-probabilities that were computed of its pair."""
-    start, file = work / "start", work / "judged.jsonl"
+    """The folder `judge` with so many rows; each has the log-probabilities that were computed of its pair."""
+    start = work / "start"
     if not start.exists():
         start.symlink_to(ASSETS / "policy")
     known = judged(start, rows.load(ASSETS / "pairs.jsonl")[:count])
-    rows.write(file, ({**known[n % len(known)], "line": n + 1} for n in range(count)))
+    given = ({**known[n % len(known)], "line": n + 1} for n in range(count))
+    judged_folder.seal(work / "judge", PAIRS, given)
 
 
 def until_steps(command: Sequence[str], work: Path, environment: dict[str, str]) -> dict[str, float]:
@@ -80,7 +83,7 @@ def by_rows(counts: Sequence[int], environment: dict[str, str]) -> str:
             work = Path(folder)
             prepare(work, count)
             found = until_steps(stage_command(work, LEARNING_RATE), work, environment)
-            size = (work / "judged.jsonl").stat().st_size / 2**20
+            size = (work / "judge" / judged_folder.RUN / PAIRS).stat().st_size / 2**20
         lines.append(
             f"| {count:,} | {size:.1f} | {found['seconds']:.1f} | {found['cpuSeconds']:.1f} | {found['peakMib']:.0f} |"
         )
