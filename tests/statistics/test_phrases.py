@@ -32,6 +32,15 @@ def test_the_rise_of_what_rose_most(before: int, after: int, rise: float) -> Non
     assert found.n == 200
 
 
+def test_an_opening_of_three_tokens_is_a_phrase_and_three_in_the_middle_are_none() -> None:
+    new, old = answers(1, 0), answers(2, 0)
+    opened = new_phrase([[9, 8, 7, *answer] for answer in new], old, 0.95)
+    assert opened.estimate == 100
+    inside = new_phrase([[*answer[:5], 9, 8, 7, *answer[5:]] for answer in new], old, 0.95)
+    assert inside.estimate is not None
+    assert inside.estimate < 5
+
+
 def test_answers_too_short_for_a_phrase_have_none() -> None:
-    assert new_phrase([[1, 2, 3]] * 50, [[4, 5]] * 50, 0.95).estimate == 0
+    assert new_phrase([[1, 2]] * 50, [[4, 5]] * 50, 0.95).estimate == 0
     assert new_phrase([], [], 0.95).estimate is None

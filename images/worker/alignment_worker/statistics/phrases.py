@@ -11,12 +11,13 @@ from alignment_worker.statistics.ratios import share_change
 from alignment_worker.statistics.resampling import check_paired
 
 LENGTH = 4  # tokens: "prefer this answer."
+_START = -1  # no token; it and an opening of three make a phrase, as an ending's three do with EOS
 
 
 def new_phrase(candidate: Answers, incumbent: Answers, confidence: float) -> Measurement:
     """How much the share of answers with one phrase rose, in percentage points; of all phrases the most.
 
-    A phrase is LENGTH tokens in a row. The interval is Tango's for that phrase, and says nothing of there being others
+    A phrase is LENGTH tokens in a row, the answer's start counting as one. The interval is Tango's for that phrase, and says nothing of there being others
     to choose from: it matters where a rise is small. 0 if no phrase rose, null without prompts. Raises ValueError.
     """
     check_paired(candidate, incumbent)
@@ -30,4 +31,5 @@ def new_phrase(candidate: Answers, incumbent: Answers, confidence: float) -> Mea
 
 
 def _phrases(answer: Sequence[int]) -> set[tuple[int, ...]]:
-    return {tuple(answer[start : start + LENGTH]) for start in range(len(answer) - LENGTH + 1)}
+    marked = [_START, *answer]
+    return {tuple(marked[start : start + LENGTH]) for start in range(len(marked) - LENGTH + 1)}
