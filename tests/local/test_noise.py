@@ -142,7 +142,17 @@ def test_an_alarm_is_harm_in_an_equal_model_or_its_win() -> None:
         (Gate.COLLAPSE, Verdict.PASSED),
         (Gate.WIN_RATE, Verdict.PASSED),
     ]
-    gates = tuple(GateResult(name=name, verdict=verdict, message="") for name, verdict in verdicts)
+    gates = tuple(
+        GateResult(name=name, verdict=verdict, limit=50, message="") for name, verdict in verdicts
+    )
     assert [gate.name for gate in alarms(gates)] == [Gate.LENGTH_DRIFT, Gate.WIN_RATE]
-    lost = GateResult(name=Gate.WIN_RATE, verdict=Verdict.FAILED, message="")
+    lost = GateResult(name=Gate.WIN_RATE, verdict=Verdict.FAILED, limit=50, message="")
     assert alarms((lost,)) == [], "it refuses an equal model as it should"
+
+
+def test_an_equal_model_may_win_by_a_limit_below_even_and_must_not_lose_by_it() -> None:
+    won, lost = (
+        GateResult(name=Gate.WIN_RATE, verdict=verdict, limit=45, message="")
+        for verdict in (Verdict.PASSED, Verdict.FAILED)
+    )
+    assert alarms((won, lost)) == [lost]

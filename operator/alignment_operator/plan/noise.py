@@ -20,6 +20,7 @@ from alignment_operator.plan import pipeline
 
 _LEFT_OUT = (Gate.CONTAMINATION, Gate.DIVERGENCE)
 _NOT_KNOWN_YET = digests.of_bytes(b"")
+_EVEN_PERCENT = 50
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,10 @@ class Noise:
 
 def alarms(gates: tuple[GateResult, ...]) -> list[GateResult]:
     """Where noise alone would have decided: an equal model refused as harmful, or preferred."""
-    return [
-        gate
-        for gate in gates
-        if gate.verdict is (Verdict.PASSED if gate.name is Gate.WIN_RATE else Verdict.FAILED)
-    ]
+    return [gate for gate in gates if gate.verdict is _wrong(gate)]
+
+
+def _wrong(gate: GateResult) -> Verdict:
+    """Of an equal model, which a `minPercent` below 50 lets pass."""
+    asks_for_more = gate.name is Gate.WIN_RATE and (gate.limit or 0) >= _EVEN_PERCENT
+    return Verdict.PASSED if asks_for_more else Verdict.FAILED
