@@ -35,7 +35,7 @@ class Deduplicate(Model):
     """Near-duplicates, which are left out too."""
 
     similarity_percent: float = Field(
-        95.0,
+        97.0,
         ge=50,
         le=100,
         description="Prompt and answers each as alike as that, 100 times the cosine of their embeddings, and with the "

@@ -1,7 +1,7 @@
 """The quickstart on a real API server, as a user does it: every stage a Job with its own pod.
 
 The operator is killed in every phase of the promoted iteration and started again; meanwhile each stage of the refused
-one has its worker killed.
+one has its worker killed. What is promoted is signed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
+from alignment_worker import signatures
 from tests.cluster.api import Json
+from tests.cluster.bed import Bed
 from tests.cluster.client import Namespace
 from tests.cluster.processes import Child
 from tests.cluster.waiting import wait_until
+from tests.worker import keys
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "quickstart"
 CYCLES = ("alignment.dev/v1alpha1", "alignmentcycles")
 STAGES = ["sample", "judge", "train", "evaluate", "compare", "promote"]
 MINUTES = 60.0
@@ -91,9 +96,16 @@ def kill_workers(namespace: Namespace, cycle: str, stages: Sequence[str]) -> Non
 
 @pytest.mark.timeout(1800)
 def test_both_verdicts_of_the_quickstart_with_operator_and_workers_killed_in_every_phase(
-    namespace: Namespace, operator: Child
+    namespace: Namespace, operator: Child, bed: Bed, tmp_path: Path
 ) -> None:
-    namespace.kubectl("apply", "-f", str(ROOT / "examples/quickstart"))
+    key = keys.pair(tmp_path / "key.pem")
+    namespace.kubectl("create", "secret", "generic", "signing", f"--from-file={key.private}")
+    signed = yaml.safe_load((EXAMPLE / "cycle.yaml").read_text())
+    signed["spec"]["promotion"]["signature"] = keys.signature(key, unsigned="Allow").to_wire()
+    namespace.kubectl(
+        "apply", "-f", str(EXAMPLE / "assets.yaml"), "-f", str(EXAMPLE / "cycle-length-biased.yaml")
+    )
+    namespace.apply(signed)
     with ThreadPoolExecutor(1) as pool:
         killing = pool.submit(kill_workers, namespace, "length-biased", STAGES[:-1])
         for name in STAGES:
@@ -113,6 +125,10 @@ def test_both_verdicts_of_the_quickstart_with_operator_and_workers_killed_in_eve
     assert served is not None
     assert served["data"]["uri"] == promoted["promoted"]["uri"]
     assert served["metadata"]["annotations"]["alignment.dev/digest"] == promoted["promoted"]["digest"]
+
+    (store,) = (bed.folder / "node" / "claims" / namespace.name).glob("quickstart-store-*")
+    model = store / promoted["promoted"]["uri"].removeprefix("pvc://quickstart-store/")
+    signatures.verify(model, [key.public])
 
     refused = until(
         namespace, "length-biased", lambda seen: seen.get("iteration", {}).get("outcome"), "it is decided"

@@ -15,9 +15,12 @@ import yaml
 from alignment_api import digests
 from alignment_api.iteration_report import FILE
 from alignment_operator import verification
+from alignment_worker.signatures import FILE as SIGNATURE
 from tests.report.markup import Page
+from tests.worker import keys
 
 ROOT = Path(__file__).parents[2]
+ALIGNCTL = str(Path(sys.prefix) / "bin" / "alignctl")
 ASSETS = ROOT / "examples" / "quickstart" / "quickstart-assets"
 STAGES = ["sample", "judge", "train", "evaluate", "compare"]
 
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 def run(manifest: str | Path, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """`manifest`: below examples/, or a file of the test's own."""
-    command = [str(Path(sys.prefix) / "bin" / "alignctl"), "run", "-f", str(ROOT / "examples" / manifest)]
+    command = [ALIGNCTL, "run", "-f", str(ROOT / "examples" / manifest)]
     command += ["--state", str(state), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1700, check=False)
     assert "Traceback" not in done.stderr, done.stderr
@@ -85,8 +88,7 @@ def everything_is_sealed(folder: Path) -> None:
 
     But for the report, which is no evidence and may be written anew.
     """
-    verify = [str(Path(sys.prefix) / "bin" / "alignctl"), "verify", str(folder)]
-    assert subprocess.run(verify, check=False).returncode == 0
+    assert subprocess.run([ALIGNCTL, "verify", str(folder)], check=False).returncode == 0
     draw = random.Random(0)
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != FILE]
     assert {file.name for file in files} >= {"000001.json", "evidence.json", "README.md", "model.safetensors"}
@@ -135,17 +137,23 @@ def test_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
     assert local(iteration["candidate"]["uri"], tmp_path).is_dir()
 
 
-def test_a_refused_iteration_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
-    """Three in a row: each starts from what is promoted, and anchors to it."""
+def test_a_refused_iteration_leaves_nothing_behind_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three in a row: each starts from what is promoted, and anchors to it. What is promoted is signed."""
+    key = keys.pair(tmp_path / "key.pem")
+    monkeypatch.setenv("SIGNING_KEY", key.private.read_text())
     manifest = yaml.safe_load((ROOT / "examples" / "quickstart" / "cycle.yaml").read_text())
     manifest["spec"]["prompts"]["perIteration"] = 115
     manifest["spec"]["gates"]["onInconclusive"] = "Reject"
+    manifest["spec"]["promotion"]["signature"] = keys.signature(key, unsigned="Allow").to_wire()
+    given = ["--claim", f"quickstart-assets={ASSETS}", "--secret", "signing/key.pem=env:SIGNING_KEY"]
     file, state = tmp_path / "cycle.yaml", tmp_path / "state"
     iterations, first_steps = [], []
     for judge in ("sound", "length-biased", "sound"):
         manifest["spec"]["judge"]["rewardModel"]["uri"] = f"pvc://quickstart-assets/reward-{judge}"
         file.write_text(yaml.safe_dump(manifest))
-        done = run(file, state, "--claim", f"quickstart-assets={ASSETS}")
+        done = run(file, state, *given)
         assert done.returncode in {0, 3}, done.stdout + done.stderr
         iteration = cycle("quickstart", state)["status"]["iteration"]
         iterations.append(iteration)
@@ -160,6 +168,17 @@ def test_a_refused_iteration_leaves_nothing_behind_for_the_next(tmp_path: Path) 
     assert [each["incumbent"]["digest"] for each in (refused, last)] == [promoted] * 2
     for step in first_steps:
         assert step["rewardMargin"] == pytest.approx(0, abs=1e-4), "the start is the reference"
+    assert not (local(refused["candidate"]["uri"], state) / SIGNATURE).exists()
+    served = local(cycle("quickstart", state)["status"]["promoted"]["uri"], state)
+    said = subprocess.run(
+        [ALIGNCTL, "verify", str(served.parents[4])], text=True, capture_output=True, check=False
+    )
+    assert said.returncode == 0, said.stdout
+    assert "signed" in said.stdout
+    (served / SIGNATURE).unlink()
+    manifest["spec"]["promotion"]["signature"]["unsigned"] = "Refuse"
+    file.write_text(yaml.safe_dump(manifest))
+    assert "SignatureNotVerified" in run(file, state, *given).stdout
 
 
 def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: Path) -> None:

@@ -142,9 +142,7 @@ def test_an_alarm_is_harm_in_an_equal_model_or_its_win() -> None:
         (Gate.COLLAPSE, Verdict.PASSED),
         (Gate.WIN_RATE, Verdict.PASSED),
     ]
-    gates = tuple(
-        GateResult(name=name, verdict=verdict, limit=50, message="") for name, verdict in verdicts
-    )
+    gates = tuple(GateResult(name=name, verdict=verdict, limit=50, message="") for name, verdict in verdicts)
     assert [gate.name for gate in alarms(gates)] == [Gate.LENGTH_DRIFT, Gate.WIN_RATE]
     lost = GateResult(name=Gate.WIN_RATE, verdict=Verdict.FAILED, limit=50, message="")
     assert alarms((lost,)) == [], "it refuses an equal model as it should"

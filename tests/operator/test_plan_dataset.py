@@ -187,7 +187,7 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
                 "conflicts": "KeepLatest",
                 "maxPairsPerSource": 7,
                 "contamination": {"goldSets": ["pvc://data/gold.jsonl"], "minSimilarityPercent": 91},
-                "deduplicate": {"similarityPercent": 97},
+                "deduplicate": {"similarityPercent": 96},
                 "embedding": {"model": "pvc://data/minilm"},
             },
         }
@@ -200,7 +200,7 @@ def test_a_job_is_told_how_to_read_and_what_to_leave_out() -> None:
     assert files.to_wire() == {"format": "Ranked", "columns": {"q": "prompt"}}
     assert (config.parameters.conflicts, config.parameters.max_pairs_per_source) == ("KeepLatest", 7)
     assert config.inputs["embedding"].uri == "pvc://data/minilm"
-    assert config.parameters.similarity_percent == 97
+    assert config.parameters.similarity_percent == 96
     assert config.parameters.near_gold_percent == 91
     assert config.parameters.pii == "Drop"
 
