@@ -1,6 +1,6 @@
 """How many planted near-duplicates a model finds in a dataset, and how many that are none it takes for one.
 
-    python benchmarks/near_duplicates.py MODEL_FOLDER [--percent 95] [--subject health]
+    python benchmarks/near_duplicates.py MODEL_FOLDER [--percent 97] [--subject health]
 
 Questions of one subject: an action, a thing, a circumstance. Duplicates are planted by changes that keep the meaning;
 what must stay differs in one of the three, in a figure, in an answer, or in which answer is preferred.
@@ -116,7 +116,7 @@ def row_of(answers: tuple[str, str], prompt: str, *, swap: bool = False) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--percent", type=float, default=95.0)
+    parser.add_argument("--percent", type=float, default=97.0)
     parser.add_argument("--subject", choices=SUBJECTS, default="shop")
     arguments = parser.parse_args()
     first, planted, alike = rows(SUBJECTS[arguments.subject], random.Random(1))
