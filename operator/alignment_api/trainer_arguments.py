@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from alignment_api import wording
 from alignment_api.model import refused
-from alignment_api.trainer_fields import ALLOWED, OURS
+from alignment_api.trainer_fields import ALLOWED
 
 MOST = max(map(len, ALLOWED.values()))
 Value = bool | int | float | str
@@ -32,6 +32,24 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 _ANY = (0, math.inf)
 
+# The trainers' names for fields of spec.training.
+_OURS = {
+    "beta": "beta",
+    "bf16": "precision",
+    "data_seed": "seed",
+    "fp16": "precision",
+    "gradient_accumulation_steps": "gradientAccumulationSteps",
+    "learning_rate": "learningRate",
+    "loss_type": "method",
+    "max_length": "maxLength",
+    "max_steps": "epochs",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "perDeviceBatchSize",
+    "save_steps": "checkpointEverySteps",
+    "seed": "seed",
+    "truncation_mode": "maxLength",
+}
+
 
 def scalar(value: object) -> Value:
     """Raises `pydantic_core.PydanticCustomError` if it is none."""
@@ -49,8 +67,8 @@ def problem(method: str, name: str, value: Value) -> str:
     allowed = ALLOWED.get(method)
     if allowed is None:
         return f"is for the trainers of {', '.join(ALLOWED)}; leave it out with {method}"
-    if name in OURS:
-        return f"is set by spec.training.{OURS[name]}; give it there"
+    if name in _OURS:
+        return f"is set by spec.training.{_OURS[name]}; give it there"
     if name not in allowed:
         return wording.suggestion(name, list(allowed), f"is not an argument for {method}", "arguments")
     kind = allowed[name]

@@ -86,21 +86,3 @@ ALLOWED: dict[str, dict[str, type | tuple[str, ...]]] = {
         "weight_decay": float,
     },
 }
-
-# Their names for fields of spec.training.
-OURS = {
-    "beta": "beta",
-    "bf16": "precision",
-    "data_seed": "seed",
-    "fp16": "precision",
-    "gradient_accumulation_steps": "gradientAccumulationSteps",
-    "learning_rate": "learningRate",
-    "loss_type": "method",
-    "max_length": "maxLength",
-    "max_steps": "epochs",
-    "num_train_epochs": "epochs",
-    "per_device_train_batch_size": "perDeviceBatchSize",
-    "save_steps": "checkpointEverySteps",
-    "seed": "seed",
-    "truncation_mode": "maxLength",
-}

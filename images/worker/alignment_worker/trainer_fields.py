@@ -58,22 +58,6 @@ _VALUES = {
         for name in ("adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "rmsprop", "sgd")
     ),
 }
-_OURS = {
-    "beta": "beta",
-    "bf16": "precision",
-    "data_seed": "seed",
-    "fp16": "precision",
-    "gradient_accumulation_steps": "gradientAccumulationSteps",
-    "learning_rate": "learningRate",
-    "loss_type": "method",
-    "max_length": "maxLength",
-    "max_steps": "epochs",
-    "num_train_epochs": "epochs",
-    "per_device_train_batch_size": "perDeviceBatchSize",
-    "save_steps": "checkpointEverySteps",
-    "seed": "seed",
-    "truncation_mode": "maxLength",
-}
 _FILE = Path(alignment_api.__file__).parent / "trainer_fields.py"
 
 
@@ -97,8 +81,7 @@ def text() -> str:
     allowed = "".join(f'"{method}": {_entries(config)},' for method, config in _CONFIGS.items())
     found = (
         '"""Generated from the trainers\' config classes by `make arguments`. Do not edit."""\n\n'
-        f"ALLOWED: dict[str, dict[str, type | tuple[str, ...]]] = {{{allowed}}}\n\n"
-        f"# Their names for fields of spec.training.\nOURS = {_OURS!r}\n"
+        f"ALLOWED: dict[str, dict[str, type | tuple[str, ...]]] = {{{allowed}}}\n"
     )
     ruff = [sys.executable, "-m", "ruff", "format", "--quiet", "--stdin-filename", str(_FILE), "-"]
     return subprocess.run(ruff, input=found, capture_output=True, text=True, check=True).stdout

@@ -17,8 +17,9 @@ _START = -1  # no token; it and an opening of three make a phrase, as an ending'
 def new_phrase(candidate: Answers, incumbent: Answers, confidence: float) -> Measurement:
     """How much the share of answers with one phrase rose, in percentage points; of all phrases the most.
 
-    A phrase is LENGTH tokens in a row, the answer's start counting as one. The interval is Tango's for that phrase, and says nothing of there being others
-    to choose from: it matters where a rise is small. 0 if no phrase rose, null without prompts. Raises ValueError.
+    A phrase is LENGTH tokens in a row, the answer's start counting as one. The interval is Tango's for that phrase, and
+    says nothing of there being others to choose from: it matters where a rise is small. 0 if no phrase rose, null
+    without prompts. Raises ValueError.
     """
     check_paired(candidate, incumbent)
     new, old = [_phrases(answer) for answer in candidate], [_phrases(answer) for answer in incumbent]
