@@ -13,11 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from alignment_worker.statistics.betting import head_to_head
+from alignment_worker.statistics.betting import RATES, WinRate, head_to_head
 from alignment_worker.statistics.comparison_order import comparison_order
 
 LEAST, MOST, CONFIDENCE = 100, 1000, 0.95
 FIXED = 805  # comparisons: a one-sided t-test of 2.5 % finds 55 % four times of five, where there are no ties
+CHECKED = 50  # runs of each line
+BESIDE = RATES[(RATES > 0.499) & (RATES < 0.501)]
 CATEGORIES = {"code": 0.8, "facts": 0.3, "reasoning": 0.3}
 
 Scores = Callable[[np.random.Generator, int], list[float]]
@@ -70,13 +72,37 @@ class Found(NamedTuple):
 def simulate(case: Case, runs: int, prompts: int) -> Found:
     random = np.random.default_rng(20)
     promoted, by_fixed, used = 0, 0, []
-    for _ in range(runs):
+    for run in range(runs):
         scores = case.scores(random, prompts)
-        result = head_to_head(scores, [True] * len(scores), 50, LEAST, MOST, CONFIDENCE)
-        promoted += result.overall.low is not None and result.overall.low > 50
+        passed, count = compared(scores)
+        if run < CHECKED:
+            check(scores, passed, count)
+        promoted += passed
         by_fixed += bool(stats.ttest_1samp(scores[:FIXED], 0.5, alternative="greater").pvalue < 0.025)
-        used.append(result.used)
+        used.append(count)
     return Found(promoted / runs, by_fixed / runs, used)
+
+
+def compared(scores: list[float]) -> tuple[bool, int]:
+    """Whether it passes, and after how many comparisons; no answer is longer.
+
+    Only the rates beside 50 % are tested, for no others decide: that takes a tenth of the time.
+    """
+    rate, count = WinRate(CONFIDENCE, BESIDE), 0
+    for score in scores[:MOST]:
+        rate.update(score)
+        count += 1
+        if count >= LEAST and rate.decided(0.5):
+            break
+    return rate.bounds()[0] > 0.5, count
+
+
+def check(scores: list[float], passed: bool, count: int) -> None:
+    """By the function that the stage compare calls, with all rates. Raises SystemExit if it differs."""
+    result = head_to_head(scores, [True] * len(scores), 50, LEAST, MOST, CONFIDENCE)
+    assert result.overall.low is not None
+    if (result.overall.low > 50, result.used) != (passed, count):
+        raise SystemExit(f"passed {passed} after {count}, but by all rates {result}")
 
 
 def main() -> None:

@@ -7,15 +7,13 @@ from math import log, log1p, sqrt
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alignment_api.measurements import Measurement
 from alignment_worker.statistics.confidence import check_confidence
 
-_GRID = np.linspace(0, 1, 2_001)  # the win rates that are tested: every 0.05 points
+RATES = np.linspace(0, 1, 2_001)  # the win rates that are tested: every 0.05 points
 _REPORTED = 0.01  # more than what rounding in a report can take away
-with np.errstate(divide="ignore"):
-    _MOST_ON_MORE = 0.5 / _GRID  # half of what a bet may be at most without going bankrupt
-    _MOST_ON_LESS = 0.5 / (1 - _GRID)
 
 
 class WinRate:
@@ -25,14 +23,18 @@ class WinRate:
     of bounded random variables by betting, Journal of the Royal Statistical Society B 86, 1–27 (their theorem 3,
     θ = ½, c = ½, running intersection). Whoever bets against a win rate that is the true one is unlikely to get
     rich: a rate is excluded for good once the capital bet against it has grown 2/α-fold. One may look after
-    every score and stop whenever one likes.
+    every score and stop whenever one likes. `rates`: those that are tested, rising, from 0 to 1.
     """
 
-    def __init__(self, confidence: float) -> None:
+    def __init__(self, confidence: float, rates: NDArray[np.float64] = RATES) -> None:
         check_confidence(confidence)
+        self._rates = rates
+        with np.errstate(divide="ignore"):
+            self._most_on_more = 0.5 / rates  # half of what a bet may be at most without going bankrupt
+            self._most_on_less = 0.5 / (1 - rates)
         self._rich = log(2 / (1 - confidence))
-        self._on_more = np.zeros_like(_GRID)  # logarithm of the capital, by rate bet against
-        self._on_less = np.zeros_like(_GRID)
+        self._on_more = np.zeros_like(rates)  # logarithm of the capital, by rate bet against
+        self._on_less = np.zeros_like(rates)
         self._bounds = (0.0, 1.0)
         self._contradicted = False
         self._count = 0
@@ -44,9 +46,9 @@ class WinRate:
         if not 0 <= score <= 1:
             raise ValueError(f"a score is {score}; it must be from 0 to 1")
         bet = self._bet()
-        edge = score - _GRID
-        self._on_more += np.log1p(np.minimum(bet, _MOST_ON_MORE) * edge)
-        self._on_less += np.log1p(-np.minimum(bet, _MOST_ON_LESS) * edge)
+        edge = score - self._rates
+        self._on_more += np.log1p(np.minimum(bet, self._most_on_more) * edge)
+        self._on_less += np.log1p(-np.minimum(bet, self._most_on_less) * edge)
         self._count += 1
         self._sum += score
         self._squares += (score - self._mean()) ** 2
@@ -65,9 +67,10 @@ class WinRate:
         """Natural logarithm of the e-value against a win rate of `min_rate`, a share, or less.
 
         The capital of who bets on more, 1 at first: of a rate that is no higher it is expected to be at most 1 whenever
-        one stops. By the next rate of the grid, at which it is no greater.
+        one stops. By the next rate that is tested, at which it is no greater.
         """
-        return float(self._on_more[min(int(np.searchsorted(_GRID, min_rate - 1e-9)), len(_GRID) - 1)])
+        next_rate = int(np.searchsorted(self._rates, min_rate - 1e-9))
+        return float(self._on_more[min(next_rate, len(self._rates) - 1)])
 
     def measurement(self) -> Measurement:
         """In percent; null before the first score."""
@@ -91,8 +94,8 @@ class WinRate:
         """Both capitals are monotone in the rate, so what is excluded lies at the two ends."""
         too_low = int(np.count_nonzero(self._on_more >= self._rich))
         too_high = int(np.count_nonzero(self._on_less >= self._rich))
-        low = max(self._bounds[0], float(_GRID[too_low - 1]) if too_low else 0.0)
-        high = min(self._bounds[1], float(_GRID[-too_high]) if too_high else 1.0)
+        low = max(self._bounds[0], float(self._rates[too_low - 1]) if too_low else 0.0)
+        high = min(self._bounds[1], float(self._rates[-too_high]) if too_high else 1.0)
         # Scores that rule out every rate did not come in a random order, and say nothing.
         self._contradicted = self._contradicted or low >= high
         self._bounds = (0.0, 1.0) if self._contradicted else (low, high)
