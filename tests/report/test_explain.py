@@ -220,8 +220,8 @@ def test_an_approved_one_whose_promotion_broke_off_does_not_blame_the_gates() ->
     world.settle()
     told = explained(iteration_of(world), world.spec, "", "")
     assert told.outcome == "Failed"
-    assert told.sentence == "The incumbent stays: stage promote failed: StoreConflict it is."
-    assert told.why == []
+    assert told.sentence == "The incumbent stays: the stage promote failed (StoreConflict)."
+    assert told.why == ["StoreConflict it is"]
     assert not any("winRate" in step for step in told.next)
 
 

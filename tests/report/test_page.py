@@ -100,7 +100,8 @@ def test_a_held_one_asks_a_person_with_the_command_and_what_would_settle_it(tmp_
 @pytest.mark.parametrize("stage", ["sample", "train", "evaluate", "compare"])
 def test_a_failed_stage_is_told_and_what_it_leaves_out_says_so(tmp_path: Path, stage: str) -> None:
     page = page_of(failed(tmp_path, stage))
-    assert f"The incumbent stays: stage {stage} failed: InvalidRow it is." in page.text
+    assert f"The incumbent stays: the stage {stage} failed (InvalidRow)." in page.text
+    assert "InvalidRow it is" in page.text
     assert "The gates were not judged" in page.text
     gone = {"sample": "compare", "train": "compare"}.get(stage, stage)
     assert f"The stage {gone} " in page.text

@@ -28,7 +28,8 @@ def explained(
     return Explanation(
         outcome=outcome,
         sentence=_sentence(outcome, iteration, gates),
-        why=[f"{gate.name}: {_in_short(gate)}" for gate in _deciding(outcome, gates)],
+        why=[f"{gate.name}: {_in_short(gate)}" for gate in _deciding(outcome, gates)]
+        or _failure(outcome, iteration),
         gates=[_gate(gate, spec, tested) for gate in gates],
         next=next_steps(outcome, iteration, gates, approve, reject),
     )
@@ -67,6 +68,13 @@ def _in_short(gate: GateResult) -> str:
     """The first of what it says; the gates' own section says the rest."""
     first, *others = gate.message.split("; ")
     return f"{first}; more below" if len(others) > 1 else gate.message
+
+
+def _failure(outcome: str, iteration: Iteration) -> list[str]:
+    """What the stage said that failed."""
+    if outcome != "Failed" or not iteration.message:
+        return []
+    return [iteration.message.removeprefix(f"stage {iteration.stage} failed: ")]
 
 
 def _gate(gate: GateResult, spec: AlignmentCycleSpec | None, tested: Tested | None) -> ExplainedGate:
@@ -124,8 +132,10 @@ def _why_not(outcome: str, iteration: Iteration, gates: Sequence[GateResult], na
     if iteration.reason == Reason.REJECTED_BY_PERSON:
         return "a person refused the candidate"
     if outcome == "Failed":
-        told = (iteration.message or iteration.reason or "it failed").rstrip(".")
-        return f"{named} could not be judged" if named else told
+        if named:
+            return f"{named} could not be judged"
+        reason = f" ({iteration.reason})" if iteration.reason else ""
+        return f"the stage {iteration.stage} failed{reason}" if iteration.stage else f"it failed{reason}"
     if gates and gates[0].verdict is Verdict.INCONCLUSIVE:
         return f"{named} could not tell, and gates.onInconclusive is Reject"
     return f"the candidate is refused by {named or iteration.reason}"

@@ -86,12 +86,8 @@ def plotted(name: str, title: str, description: str, plot: Plot) -> Markup:
         upper = [f"{x(at)},{y.clipped(high)}" for at, _, high in plot.band]
         lower = [f"{x(at)},{y.clipped(low)}" for at, low, _ in reversed(plot.band)]
         parts.append(f'<polygon class="band" points="{" ".join([*upper, *lower])}"/>')
-    for at, label in plot.rules:
+    for at, _ in plot.rules:
         parts.append(f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(at)}" y2="{y(at)}"/>')
-        above = y(at) - 3 if y(at) > _TOP + 12 else y(at) + 11
-        parts.append(
-            f'<text class="limit-label" x="{_WIDTH - _RIGHT - 2}" y="{above}">{escape(label)}</text>'
-        )
     for line in plot.lines:
         points = " ".join(f"{x(at)},{y.clipped(value)}" for at, value in line.points)
         parts.append(f'<polyline class="line {line.kind}" points="{points}"/>')
@@ -99,6 +95,11 @@ def plotted(name: str, title: str, description: str, plot: Plot) -> Markup:
             ((at, value),) = line.points
             parts.append(f'<circle class="dot {line.kind}" cx="{x(at)}" cy="{y.clipped(value)}" r="3.5"/>')
     parts += [_bar(bar, x, y) for bar in plot.bars]
+    for at, label in plot.rules:  # last, so that no curve hides it
+        above = y(at) - 3 if y(at) > _TOP + 12 else y(at) + 11
+        parts.append(
+            f'<text class="limit-label" x="{_WIDTH - _RIGHT - 2}" y="{above}">{escape(label)}</text>'
+        )
     return _svg(name, title, description, _WIDTH, _HEIGHT, parts)
 
 
