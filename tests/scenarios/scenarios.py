@@ -80,6 +80,16 @@ def _rate(rate: float) -> Edit:
     return edit
 
 
+def _gently(spec: Spec) -> None:
+    """A third epoch of recorded pairs alone makes answers a third longer with some seeds, which lengthDrift refuses."""
+    spec["training"]["epochs"] = 2
+
+
+def _gently_compared_by_script(spec: Spec) -> None:
+    _gently(spec)
+    _compared_by_script(spec)
+
+
 def _barely(spec: Spec) -> None:
     """A few roundings are other than before, and nothing else."""
     spec["training"]["learningRate"] = 1e-6
@@ -133,7 +143,7 @@ SCENARIOS = (
         "position-biased judge compares",
         "promoted held",
         "AllGatesPassed Inconclusive",
-        _compared_by_script,
+        _gently_compared_by_script,
         plant=planted.pairs,
         script=Script(judges.mostly_first),
     ),
@@ -158,8 +168,14 @@ SCENARIOS = (
     ),
     _case("contaminated prompts", "refused", "Contaminated", _contamination_fails, plant=planted.with_gold),
     _case("swapped labels", "refused", "GoldRegression", plant=planted.swapped(1.0)),
-    _case("recorded pairs", "promoted held", "AllGatesPassed Inconclusive", plant=planted.pairs),
-    _case("5 % poisoned pairs", "promoted held", "AllGatesPassed Inconclusive", plant=planted.swapped(0.05)),
+    _case("recorded pairs", "promoted held", "AllGatesPassed Inconclusive", _gently, plant=planted.pairs),
+    _case(
+        "5 % poisoned pairs",
+        "promoted held",
+        "AllGatesPassed Inconclusive",
+        _gently,
+        plant=planted.swapped(0.05),
+    ),
     _case("tiny gold set", "held", "Inconclusive", _tiny_gold, plant=planted.tiny_gold),
     _case("judge fails half-way", "refused", "JudgeRefused", _asked(), script=Script(judges.sound, most=700)),
     _case("judge slows down", "refused", "DeadlineExceeded", _slow, script=Script(judges.sound, seconds=2.0)),
@@ -174,7 +190,7 @@ SCENARIOS = (
         "judge says B compares",
         "refused",
         "JudgeStale",
-        _compared_by_script,
+        _gently_compared_by_script,
         plant=planted.pairs,
         script=Script(judges.second),
     ),
@@ -200,7 +216,13 @@ SCENARIOS = (
         "GoldRegression",
         plant=planted.swapped(1.0, "facts", "reasoning"),
     ),
-    _case("20 % poisoned pairs", "promoted held", "AllGatesPassed Inconclusive", plant=planted.swapped(0.2)),
+    _case(
+        "20 % poisoned pairs",
+        "promoted held",
+        "AllGatesPassed Inconclusive",
+        _gently,
+        plant=planted.swapped(0.2),
+    ),
     _case(
         "gold set in the pairs, disguised",
         "refused",
