@@ -64,8 +64,7 @@ def is_bound(item: dict[str, Any]) -> bool:
 
 
 def is_observed(cycle: dict[str, Any]) -> bool:
-    seen: int = cycle.get("status", {}).get("observedGeneration", 0)
-    return seen == cycle["metadata"]["generation"]
+    return bool(cycle.get("status", {}).get("observedGeneration") == cycle["metadata"]["generation"])
 
 
 def jobs(namespace: Namespace) -> list[str]:
