@@ -26,7 +26,7 @@ pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
 
 NAME = "quickstart"
 ASSETS, STORE = "quickstart-assets", "quickstart-store"
-CUT = {"gold.jsonl": 25, "heldout.jsonl": 10}  # of so many rows one is kept
+CUT = {"gold.jsonl": 45, "heldout.jsonl": 15}  # of so many rows one is kept
 CALLED = "/usr/local/bin/kubectl-align"
 
 
@@ -54,6 +54,8 @@ def claims(namespace: Namespace, bed: Bed, operator: Child) -> Path:
     del cycle["metadata"]["annotations"]
     cycle["spec"]["defaults"] = {"image": "ghcr.io/alignment-dev/worker:0.1.0"}
     cycle["spec"]["evaluation"]["comparison"]["minComparisons"] = 20
+    for asked in ("goldSet", "heldOutPrompts"):
+        cycle["spec"]["evaluation"][asked]["maxNewTokens"] = 16
     namespace.apply(cycle)
     namespace.wait(*CYCLES, NAME, is_observed, "the operator has seen it", 3 * MINUTES)
     return folder
