@@ -67,6 +67,11 @@ def reading_name(cycle: str, nonce: str) -> str:
     return f"{cycle}-report-{nonce}"
 
 
+def noise_name(cycle: str, nonce: str) -> str:
+    """Of the Job that measures an A/A run."""
+    return f"{cycle}-noise-{nonce}"
+
+
 def service_name(owner: str, owner_uid: str) -> str:
     """Of the headless Service by which the pods of one Job of the owner find each other: one for all its Jobs."""
     return f"ranks-{owner}-{owner_uid[:8]}"

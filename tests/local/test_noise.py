@@ -99,6 +99,20 @@ def test_a_judge_that_is_not_trained_yet_is_2(alignctl: Alignctl, cycle: Manifes
     assert "spec.reward: each iteration trains its judge anew" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "name a cycle on the cluster, or give its manifest with -f"),
+        (["assistant", "-f", "cycle.yaml"], "name a cycle on the cluster, or give its manifest with -f"),
+        (["assistant"], "--state is for an A/A run here, with -f"),
+        (["-f", "cycle.yaml", "-n", "team"], "-n is for an A/A run on a cluster, with NAME"),
+    ],
+)
+def test_it_runs_here_or_on_a_cluster(alignctl: Alignctl, words: list[str], told: str) -> None:
+    done = alignctl.ended("noise", *words)
+    assert (done.returncode, done.stderr) == (2, f"error: {told}\n")
+
+
 def test_candidate_and_incumbent_are_one_model_and_the_draws_have_the_seed() -> None:
     promoted = Located(uri="pvc://models/m7", digest=DIGEST)
     run = planned(cycle_spec(), promoted)

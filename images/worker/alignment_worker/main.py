@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return serve()
     arguments = parse_arguments(words)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         code, said = run(arguments, words)
         report.write(arguments.report, said)
@@ -170,7 +170,7 @@ def read_config(file: Path, stage: Stage) -> tuple[StageConfig, str]:
     except OSError as error:
         raise InvalidConfigError(f"{file}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise InvalidConfigError(f"{file}: {_first_problem(error)}") from error
+        raise InvalidConfigError(f"{file}: {first_problem(error)}") from error
     except ValueError as error:
         raise InvalidConfigError(f"{file}: is not JSON: {error}") from error
     if config.contract_version != CONTRACT_VERSION:
@@ -242,7 +242,8 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
     )
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """Where, what is there, and what is wrong with it."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "rule":  # of a model, about what lies below it
@@ -250,5 +251,6 @@ def _first_problem(error: ValidationError) -> str:
     return f"{where}: {str(problem['input'])[:200]}: {problem['msg']}"
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Of SIGTERM."""
     raise Interrupted

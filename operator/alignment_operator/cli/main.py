@@ -12,7 +12,7 @@ from alignment_operator.cli.program import is_plugin
 
 COMMANDS = {
     "run": "run one iteration here, without a cluster",
-    "noise": "measure what the gates see in two equal models, here, without a cluster",
+    "noise": "measure what the gates see in two equal models, here or on a cluster",
     "validate": "say what is wrong with manifests",
     "plan": "say what an iteration would do, without doing it",
     "render": "print the Jobs that an iteration would create",

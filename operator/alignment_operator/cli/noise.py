@@ -1,4 +1,4 @@
-"""`alignctl noise`: an A/A run. The incumbent against itself, by the gates of the cycle."""
+"""`alignctl noise`: an A/A run. The incumbent against itself, by the gates of the cycle, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from pathlib import Path
 import click
 from rich.text import Text
 
+from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.gates import Gate, GateResult, Verdict
 from alignment_api.iteration_report import Measured
 from alignment_api.numbers import number
 from alignment_api.stage import Located, Stage
 from alignment_api.validation import parse_cycle
-from alignment_operator.api import Manifest
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import STATE, claims_of, given
-from alignment_operator.cli.options import claims_option, files_option, secrets_option, state_option
+from alignment_operator.cli.options import (
+    claims_option,
+    files_or_name_option,
+    namespace_option,
+    secrets_option,
+    state_option,
+)
 from alignment_operator.cli.plan import as_it_is
 from alignment_operator.cli.printing import console_for, print_table
 from alignment_operator.cli.program import program
@@ -36,8 +42,10 @@ from alignment_operator.explain.measured import measured_of
 from alignment_operator.local.files import CorruptFileError
 from alignment_operator.local.jobs import StageProgress
 from alignment_operator.local.noise import StageFailedError, measure
+from alignment_operator.local.reading import ReadingError
 from alignment_operator.local.run import InterruptedRunError
 from alignment_operator.local.worker import WorkerError
+from alignment_operator.observed import Owner
 from alignment_operator.plan import tested
 from alignment_operator.plan.noise import Noise, alarms
 
@@ -46,44 +54,59 @@ _SIGNING_KEY = "spec.promotion.signature.privateKeySecretRef"  # for what is pro
 
 
 @click.command("noise")
-@files_option
+@click.argument("name", required=False)
+@files_or_name_option
 @claims_option
 @secrets_option
 @state_option
 @click.option("--seed", type=click.IntRange(min=0), help="Of the draws.  [default: another one each time]")
+@namespace_option
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=1),
+    help="Seconds that a cluster may take.  [default: activeDeadlineSeconds of both stages]",
+)
 def command(
+    name: str | None,
     files: tuple[Path, ...],
     claims: tuple[str, ...],
     secrets: tuple[str, ...],
     state: Path | None,
     seed: int | None,
+    namespace: str | None,
+    timeout: int | None,
 ) -> None:
     """Measure the noise: what the gates see when the incumbent is compared with itself (an A/A run).
 
-    Nothing is trained or promoted, no iteration is counted, and what the stages make is deleted.
+    Of the cycle NAME on a cluster, or with -f of a manifest, here. Nothing is trained or promoted, no iteration is
+    counted, and what the stages make is deleted.
+
+    On a cluster a Job of your own does it. That takes leave to create, get and delete jobs, to list pods and to get
+    their logs.
 
     Exit status: 0 no gate took the noise for more, 3 one did, 1 a stage failed or a gate could not judge, 2 invalid
     manifest or usage, 130 interrupted.
     """
-    manifests = given(files)
-    document = manifests.cycle()
-    require_worker()
-    state = state or STATE
-    folders = claims_of(claims, manifests, state)
-    keys = secrets_of(secrets, [document.value], unread=[_SIGNING_KEY])
+    here = {"-f": files, "--claim": claims, "--secret": secrets, "--state": state}
+    there = {"NAME": name, "-n": namespace, "--timeout": timeout}
+    if bool(name) == bool(files):
+        raise CommandError("name a cycle on the cluster, or give its manifest with -f", Exit.INVALID)
+    if misplaced := [option for option, value in (here if name else there).items() if value]:
+        where = "here, with -f" if name else "on a cluster, with NAME"
+        raise CommandError(f"{misplaced[0]} is for an A/A run {where}", Exit.INVALID)
     drawn = random_numbers.randbelow(_SEEDS) if seed is None else seed
     try:
-        manifest = as_it_is(document.value, state)
-        with tempfile.TemporaryDirectory(prefix="alignment-noise-") as name:
-            folder = Path(name).resolve()
-            noise = _noise(manifest, folder, drawn)
-            gates = asyncio.run(measure(noise, folders, keys, folder, _Lines()))
+        noise, gates = (
+            _on_cluster(name, namespace, drawn, timeout)
+            if name
+            else _here(files, claims, secrets, state, drawn)
+        )
     except InterruptedRunError as error:
         again = f"{program()} {shlex.join(sys.argv[1:])}"
         raise CommandError(
             f"stopped, and nothing is kept; to begin anew: {again}", Exit.INTERRUPTED
         ) from error
-    except (StageFailedError, WorkerError, CorruptFileError, OSError) as error:
+    except (StageFailedError, WorkerError, ReadingError, CorruptFileError, OSError) as error:
         raise CommandError(str(error)) from error
     _print(noise, gates)
     if any(gate.verdict is Verdict.ERROR for gate in gates):
@@ -91,24 +114,50 @@ def command(
     sys.exit(Exit.REJECTED if alarms(gates) else 0)
 
 
-def _noise(manifest: Manifest, folder: Path, seed: int) -> Noise:
-    """Raises CommandError if there is no judge yet to ask."""
+def _on_cluster(
+    name: str, namespace: str | None, seed: int, seconds: int | None
+) -> tuple[Noise, tuple[GateResult, ...]]:
+    from alignment_operator.cli.cluster_noise import measured  # noqa: PLC0415 - a folder needs no client
+
+    return asyncio.run(measured(name, namespace, seed, seconds))
+
+
+def _here(
+    files: tuple[Path, ...], claims: tuple[str, ...], secrets: tuple[str, ...], state: Path | None, seed: int
+) -> tuple[Noise, tuple[GateResult, ...]]:
+    manifests = given(files)
+    document = manifests.cycle()
+    require_worker()
+    state = state or STATE
+    folders = claims_of(claims, manifests, state)
+    keys = secrets_of(secrets, [document.value], unread=[_SIGNING_KEY])
+    manifest = as_it_is(document.value, state)
     spec, _ = parse_cycle(manifest)
     assert spec is not None
+    status = AlignmentCycleStatus.of(manifest.get("status"))
+    with tempfile.TemporaryDirectory(prefix="alignment-noise-") as name:
+        folder = Path(name).resolve()
+        noise = noise_of(owner_of(manifest), spec, status, folder.as_uri(), seed)
+        return noise, asyncio.run(measure(noise, folders, keys, folder, _Lines()))
+
+
+def noise_of(
+    owner: Owner, spec: AlignmentCycleSpec, status: AlignmentCycleStatus, output: str, seed: int
+) -> Noise:
+    """Raises CommandError if there is no judge yet to ask."""
     if spec.reward is not None and spec.evaluation.comparison is not None:
         raise CommandError(
             "spec.reward: each iteration trains its judge anew, so there is none to ask here. Name one that is there "
             "already in a copy of the manifest: spec.judge.rewardModel.uri, without spec.reward",
             Exit.INVALID,
         )
-    status = AlignmentCycleStatus.of(manifest.get("status"))
     promoted = status.promoted
     return Noise(
-        owner=owner_of(manifest),
+        owner=owner,
         spec=spec,
         incumbent=Located(uri=promoted.uri, digest=promoted.digest) if promoted else None,
         level_percent=tested.level(spec, status.tested),
-        output=folder.as_uri(),
+        output=output,
         seed=seed,
     )
 

@@ -10,15 +10,21 @@ import click
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-files_option: Decorator = click.option(
-    "-f",
-    "--filename",
-    "files",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    required=True,
-    help="A manifest, a folder of manifests (not of the folders in it), or - for stdin; may be given again.",
-)
+
+def _files(*, required: bool) -> Decorator:
+    return click.option(
+        "-f",
+        "--filename",
+        "files",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        required=required,
+        help="A manifest, a folder of manifests (not of the folders in it), or - for stdin; may be given again.",
+    )
+
+
+files_option = _files(required=True)
+files_or_name_option = _files(required=False)
 state_option: Decorator = click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),

@@ -70,6 +70,11 @@ class Cycle:
             ) from error
         return cls(where, owner_of(manifest), spec, status, await _frozen(where, metadata))
 
+    @property
+    def newest(self) -> Frozen | None:
+        """What the last iteration froze, if it is still there."""
+        return self.frozen.get(max(self.frozen, default=0))
+
     def numbers(self) -> list[int]:
         """Of the iterations that the status knows, the newest first."""
         last = [self.status.iteration.number] if self.status.iteration else []
@@ -139,14 +144,20 @@ def store_of(
     """A folder's, or a cluster's: that with the image of the iteration. Raises CommandError."""
     if here := local_store(cycle.where, claims):
         return here
-    frozen = cycle.frozen.get(number) or cycle.frozen.get(max(cycle.frozen, default=0))
+    frozen = cycle.frozen.get(number) or cycle.newest
     pods = settled_pods(frozen.spec if frozen else cycle.spec, Stage.PROMOTE)
-    if pods.image is None:
+    return cluster_store(cycle.where, cycle.owner, with_image(pods, cycle), patience)
+
+
+def with_image(pods: PodDefaults, cycle: Cycle) -> PodDefaults:
+    """Where they name none, the one that the operator gave its last iteration. Raises CommandError."""
+    image = pods.image or (cycle.newest.spec.defaults.image if cycle.newest else None)
+    if image is None:
         raise CommandError(
             f"no ControllerRevision of {cycle.owner.name} is left that says which worker image it ran; set "
             "spec.defaults.image"
         )
-    return cluster_store(cycle.where, cycle.owner, pods, patience)
+    return pods.model_copy(update={"image": image})
 
 
 async def accounts_of(cycle: Cycle, numbers: Sequence[int], claims: Mapping[str, Path]) -> list[Account]:

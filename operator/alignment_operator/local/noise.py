@@ -43,7 +43,7 @@ async def measure(
     node = Node(api, noise.owner.namespace, noise.owner.uid, worker, claims, secrets)
     results: dict[Stage, StageResult] = {}
     try:
-        with interruptible(worker):
+        with interruptible(worker.kill):
             for stage in noise.stages:
                 results[stage] = await _ran(noise, stage, results, api, node, watch)
     except asyncio.CancelledError:

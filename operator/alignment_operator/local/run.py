@@ -80,7 +80,7 @@ async def run(
     with run_lock(state):
         worker = WarmWorker(state / "worker.log")
         try:
-            with interruptible(worker):
+            with interruptible(worker.kill):
                 return await _Runner(Directory(state), worker, claims, secrets, watch).run(cycle, datasets)
         except asyncio.CancelledError:
             raise InterruptedRunError from None
@@ -245,7 +245,7 @@ class _Runner:
 
 
 @contextmanager
-def interruptible(worker: WarmWorker) -> Iterator[None]:
+def interruptible(kill: Callable[[], None]) -> Iterator[None]:
     """The first signal ends the run in order; a second one does not wait for the stage to end."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -258,7 +258,7 @@ def interruptible(worker: WarmWorker) -> Iterator[None]:
         if len(received) == 1:
             task.cancel()
         else:
-            worker.kill()
+            kill()
 
     for number in signals:
         loop.add_signal_handler(number, on_signal, number)

@@ -5,18 +5,21 @@ It is no iteration: nothing is sampled for training, trained or promoted, and no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from alignment_api import digests
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import Iteration, StageStatus
 from alignment_api.gates import Gate, GateResult, Verdict
+from alignment_api.pods import PodDefaults, Resources, settled
+from alignment_api.quantities import Quantity, amount
 from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageConfig, StageResult
 from alignment_api.uris import join
 from alignment_operator.gates.judge import judge_all
 from alignment_operator.observed import Frozen, Owner
 from alignment_operator.plan import pipeline
+from alignment_operator.plan.iteration import settled_pods
 
 _LEFT_OUT = (Gate.CONTAMINATION, Gate.DIVERGENCE)
 _NOT_KNOWN_YET = digests.of_bytes(b"")
@@ -49,6 +52,31 @@ class Noise:
             inputs["candidate"] = inputs["policy"]
         output = join(self.output, "iterations", "1", stage.value)
         return config.model_copy(update={"inputs": inputs, "output": output, "seed": self.seed})
+
+    @property
+    def configs(self) -> list[StageConfig]:
+        """For one pod that runs all stages in turn: compare finds what evaluate will have made, and its digest."""
+        evaluate = self.config(Stage.EVALUATE, {})
+        if Stage.COMPARE not in self.stages:
+            return [evaluate]
+        to_come = StageResult(manifest=Located(uri=evaluate.output, digest=_NOT_KNOWN_YET))
+        compare = self.config(Stage.COMPARE, {Stage.EVALUATE: to_come})
+        answers = compare.inputs["answers"].model_copy(update={"digest": None})
+        return [evaluate, compare.model_copy(update={"inputs": {**compare.inputs, "answers": answers}})]
+
+    @property
+    def pods(self) -> PodDefaults:
+        """Of that pod: evaluate's settings over compare's, the most that either asks for, and the time of both."""
+        each = [settled_pods(self.spec, stage) for stage in self.stages]
+        asked = [pods.resources for pods in each if pods.resources is not None]
+        resources = Resources(
+            requests=_most(given.requests for given in asked), limits=_most(given.limits for given in asked)
+        )
+        changes = {
+            "resources": resources if asked else None,
+            "active_deadline_seconds": sum(pods.active_deadline_seconds for pods in each),
+        }
+        return settled(each[-1], each[0]).model_copy(update=changes)
 
     def verdicts(self, results: Mapping[Stage, StageResult]) -> tuple[GateResult, ...]:
         """What each gate says of the equal model. `results`: of all stages."""
@@ -110,6 +138,13 @@ class Noise:
 def alarms(gates: tuple[GateResult, ...]) -> list[GateResult]:
     """Where noise alone would have decided: an equal model refused as harmful, or preferred."""
     return [gate for gate in gates if gate.verdict is _wrong(gate)]
+
+
+def _most(each: Iterable[Mapping[str, Quantity] | None]) -> dict[str, Quantity] | None:
+    found: dict[str, Quantity] = {}
+    for name, asked in (item for amounts in each for item in (amounts or {}).items()):
+        found[name] = max(found.get(name, asked), asked, key=amount)
+    return found or None
 
 
 def _wrong(gate: GateResult) -> Verdict:

@@ -54,13 +54,14 @@ def render_job(owner: Owner, start: StartJob, settings: Settings) -> dict[str, A
                     "labels": {**(pods.pod_labels or {}), **labels},
                     "annotations": {**(pods.pod_annotations or {}), **annotations},
                 },
-                "spec": _pod_spec(owner, start, settings),
+                "spec": pod_spec(owner, start, settings),
             },
         },
     }
 
 
-def _pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
+def pod_spec(owner: Owner, start: StartJob, settings: Settings) -> dict[str, Any]:
+    """Of the pod that runs one attempt of one stage."""
     pods = start.pods
     mounts = mounts_of(start.config, pods.shared_memory)
     meeting = meeting_of(owner, start)

@@ -1,7 +1,4 @@
-"""The Job that reads the folder of a cycle or a dataset in the store for a person, and prints what it found.
-
-It is no stage: the person who asks makes it, with their own rights, and the operator does not see it.
-"""
+"""The Job that reads the folder of a cycle or a dataset in the store for a person, and prints what it found."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ from alignment_operator.render.mounts import (
     config_volume,
     scratch,
 )
-from alignment_operator.render.ownership import owner_reference
+from alignment_operator.render.own_job import own_job
 
 SECONDS = 600  # a report takes a few
-_TTL_SECONDS = 60  # should nobody be left to delete it
+_TTL_SECONDS = 60
 MAX_CONFIG_BYTES = 250_000  # of the 256 KiB that all annotations of an object may take
 
 
@@ -48,36 +45,17 @@ def render_reading(owner: Owner, reading: Reading) -> dict[str, Any]:
         raise ValueError(
             f"the status takes {len(text.encode())} bytes, of which an annotation holds {MAX_CONFIG_BYTES}"
         )
-    pods = reading.pods
-    labels = {
-        "app.kubernetes.io/name": "alignment-worker",
-        "app.kubernetes.io/component": "report",
-        "app.kubernetes.io/instance": owner.name,
-        "app.kubernetes.io/part-of": "alignment-operator",
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": reading.name,
-            "namespace": owner.namespace,
-            "labels": labels | ({names.LABEL_QUEUE: pods.queue_name} if pods.queue_name else {}),
-            "ownerReferences": [owner_reference(reading.kind, owner)],
-        },
-        "spec": {
-            **({"suspend": True} if pods.queue_name else {}),  # Kueue admits it
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": SECONDS,
-            "ttlSecondsAfterFinished": _TTL_SECONDS,
-            "template": {
-                "metadata": {
-                    "labels": {**(pods.pod_labels or {}), **labels},
-                    "annotations": {**(pods.pod_annotations or {}), names.ANNOTATION_REPORT_CONFIG: text},
-                },
-                "spec": _pod_spec(reading),
-            },
-        },
-    }
+    return own_job(
+        owner,
+        reading.name,
+        "report",
+        reading.pods,
+        _pod_spec(reading),
+        {names.ANNOTATION_REPORT_CONFIG: text},
+        seconds=SECONDS,
+        ttl_seconds=_TTL_SECONDS,
+        kind=reading.kind,
+    )
 
 
 def _pod_spec(reading: Reading) -> dict[str, Any]:
