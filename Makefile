@@ -12,10 +12,10 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/.installed: constraints.txt pyproject.toml
-	@test -x $(BIN)/alignctl || echo "setting up .venv: several gigabytes, torch with CUDA most of them; then it stays"
+	@test -x $(BIN)/alignctl || echo "setting up .venv: several gigabytes, torch with CUDA most of them, some minutes; then it stays"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ]*' constraints.txt)"
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --build-constraints constraints.txt -r constraints.txt
+	@$(BIN)/uv pip install $$(test -t 2 || echo --quiet) --compile-bytecode --python $(BIN)/python --require-hashes --build-constraints constraints.txt -r constraints.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 

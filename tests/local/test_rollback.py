@@ -49,3 +49,21 @@ def test_what_cannot_be_gone_back_to_is_an_error_at_once(alignctl: Alignctl, sta
     done = alignctl.ended("rollback", "assistant")
     assert "assistant: rollback 0@" in done.stdout
     assert promoted(alignctl)["iteration"] == 0
+    assert "M_0 serves now" in done.stdout
+    planned = alignctl.ended("plan", "-f", str(alignctl.manifest)).stdout
+    assert "It is promoted once a person approves it" in " ".join(planned.split())
+
+
+def test_a_second_one_goes_further_back_and_never_to_what_was_rolled_back(
+    alignctl: Alignctl, stand_in: StandIn
+) -> None:
+    for _ in range(2):
+        assert run(alignctl).returncode == 0
+    for serves in (1, 0):
+        assert alignctl.ended("rollback", "assistant").returncode == 0
+        assert promoted(alignctl)["iteration"] == serves
+    refused = alignctl.ended("rollback", "assistant")
+    assert refused.returncode != 0
+    assert "assistant: M_0 is what is promoted; choose of: 1" in refused.stderr
+    assert alignctl.ended("rollback", "assistant", "--to", "1").returncode == 0
+    assert promoted(alignctl)["iteration"] == 1

@@ -140,7 +140,7 @@ def test_it_is_heard_while_the_cycle_is_suspended() -> None:
     ("value", "said"),
     [
         ("7@a", "iteration 7 promoted nothing that is known and kept; choose of: 0, 1"),
-        ("2@a", "what iteration 2 promoted is what is promoted"),
+        ("2@a", "what iteration 2 promoted is what is promoted; choose of: 0, 1"),
         ("the last one", "write NUMBER@WHY, as in 5@ticket-123; 0 is M_0"),
         ("1@", "write NUMBER@WHY, as in 5@ticket-123; 0 is M_0"),
     ],

@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from alignment_api.cycle import AlignmentCycleSpec, Gates, Training
+from alignment_api.cycle_status import AlignmentCycleStatus, Promoted
 from alignment_api.judges import ComparisonJudge, trained_here
 from alignment_api.stage import (
     CollectParameters,
@@ -54,10 +55,11 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...], state: Path | None
     for dataset in datasets:
         _print_stages(f"dataset {dataset['metadata']['name']}", simulate_dataset(dataset), counting)
     for document in manifests.cycles:
-        simulated = simulate_cycle(as_it_is(document.value, state), datasets)
+        manifest = as_it_is(document.value, state)
+        simulated = simulate_cycle(manifest, datasets)
         iteration = simulated.frozen.number
         _print_stages(f"cycle {simulated.owner.name}, iteration {iteration}", simulated, counting)
-        _print_decision(simulated)
+        _print_decision(simulated, AlignmentCycleStatus.of(manifest.get("status")).promoted)
         console_for().print(Text(f"Started by {started_by(simulated.frozen.spec, datetime.now(UTC))}."))
 
 
@@ -135,15 +137,15 @@ def _print_stages(heading: str, simulated: Simulated, counting: Counting) -> Non
     console.print()
 
 
-def _print_decision(simulated: SimulatedCycle) -> None:
+def _print_decision(simulated: SimulatedCycle, promoted: Promoted | None) -> None:
     console = console_for()
     spec = simulated.frozen.spec
     print_table(console, ("GATE", "PASSES"), list(limits(spec.gates)))
     inconclusive = "is held for a person" if spec.gates.on_inconclusive == "Hold" else "is rejected"
     console.print(Text(f"A candidate that no gate fails and some gate cannot pass {inconclusive}."))
-    who = (
-        "as soon as every gate passed" if spec.promotion.mode == "Automatic" else "once a person approves it"
-    )
+    who = "as soon as every gate passed"
+    if spec.promotion.mode == "Manual" or (promoted and promoted.rolled_back):
+        who = "once a person approves it"
     console.print(
         Text(f"It is promoted {who}; then these follow: {targets(spec) or 'nothing, no targets are named'}")
     )

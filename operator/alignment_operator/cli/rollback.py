@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_operator.api import Manifest
 from alignment_operator.cli import verbs
 from alignment_operator.cli.options import namespace_option, state_option
@@ -37,4 +38,8 @@ def command(
             f"{verbs.to_go_back_to(cycle, number)}@{why or datetime.now(UTC).isoformat(timespec='seconds')}"
         )
 
-    asyncio.run(verbs.say("rollback", name, state, namespace, value))
+    where, cycle = asyncio.run(verbs.say("rollback", name, state, namespace, value))
+    promoted = AlignmentCycleStatus.of(cycle.get("status")).promoted
+    if where.state is not None and promoted is not None and promoted.rolled_back:
+        what = f"what iteration {promoted.iteration} promoted" if promoted.iteration else "M_0"
+        click.echo(f"{what} serves now: {promoted.uri}; the next promotion waits for an approval")

@@ -37,9 +37,14 @@ def unfinished(cycle: Manifest) -> Iteration:
 
 
 def to_go_back_to(cycle: Manifest, wanted: int | None) -> int:
-    """The iteration of a rollback: the last promoted before this one, or M_0. Raises CommandError if there is none."""
+    """The iteration of a rollback: the last promoted before this one, or M_0. Raises CommandError if there is none.
+
+    What was rolled back from comes later than what serves, and so is gone back to only by its number.
+    """
     status = _status_of(cycle)
-    number = wanted if wanted is not None else status.promotions[0].iteration if status.promotions else 0
+    serves = status.promoted.iteration if status.promoted else 0
+    earlier = [each.iteration for each in status.promotions if each.iteration < serves]
+    number = max(earlier, default=0) if wanted is None else wanted
     request = Request("rollback", str(number), number)
     if problem := rollback.problem(status, request):
         raise CommandError(f"{cycle['metadata']['name']}: {problem}")

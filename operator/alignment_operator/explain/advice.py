@@ -35,7 +35,9 @@ BY_REASON: Mapping[GateReason, str] = {
     GateReason.NOT_PREFERRED: (
         "read the losses: is the training judge (spec.judge) after something else than the comparison's?"
     ),
-    GateReason.WIN_RATE_UNDECIDED: "add held-out prompts and raise evaluation.comparison.maxComparisons",
+    GateReason.WIN_RATE_UNDECIDED: (
+        "add held-out prompts; if there are more of them than evaluation.comparison.maxComparisons, raise that"
+    ),
     GateReason.JUDGE_NOT_INDEPENDENT: "name another judge in evaluation.comparison.judge, or enlarge the gold set",
     GateReason.JUDGE_MAY_BE_SWAYED: (
         "read the answers that share the phrase: does it speak to the judge? If not, approve, or compare by a verifier"

@@ -20,7 +20,9 @@ def problem(status: AlignmentCycleStatus, request: Request) -> str:
     if promoted is None:
         return "nothing was promoted yet"
     if number == promoted.iteration:
-        return f"what iteration {number} promoted is what is promoted"
+        others = ", ".join(map(str, _choices(status))) or "none"
+        what = f"what iteration {number} promoted" if number else "M_0"
+        return f"{what} is what is promoted; choose of: {others}"
     if _target(status, request) is None:
         there = ", ".join(str(each) for each in _choices(status))
         return f"iteration {number} promoted nothing that is known and kept; choose of: {there or 'none'}"
