@@ -107,7 +107,8 @@ class Endpoint:
             except openai.APIConnectionError as error:
                 cause = error.__cause__ or error
                 raise JudgeSilentError(
-                    f"{self._field}: {self._llm.base_url} does not answer, asked {RETRIES + 1} times: {cause!r}"
+                    f"{self._field}: {self._llm.base_url} does not answer, asked {RETRIES + 1} times: {cause!r}; is "
+                    "baseURL right, and does the server run? What was judged stays"
                 ) from error
             except openai.OpenAIError as error:
                 raise self._strange(str(error)) from error

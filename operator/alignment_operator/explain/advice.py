@@ -68,7 +68,10 @@ _ENDED: Mapping[str, str] = {
         "see the scheduler's or kubelet's words in the message: node, image, quota or input"
     ),
     Reason.TOO_MANY_DISRUPTIONS: "give the stage a quieter node or a higher priority",
-    "Crashed": "see the stage's log for the traceback; if it is not memory or disk, report it",
+    "Crashed": (
+        "start the server that the message names; if it names none, the stage's log has the traceback: if it is not "
+        "memory or disk, report it"
+    ),
     "TrainingDiverged": _GENTLER,
     "TooFewPairs": "sample more prompts, or lower spec.judge.minMargin",
     "JudgeStale": "train a new reward model: docs/reward-model.md",
