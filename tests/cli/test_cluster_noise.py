@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,16 @@ from tests.cluster.client import Namespace
 from tests.cluster.manifests import claim
 from tests.cluster.processes import Child
 from tests.cluster.waiting import wait_until
-from tests.e2e.test_cluster_quickstart import CYCLES, EXAMPLE, MINUTES, operator_of
+from tests.e2e.test_cluster_quickstart import CYCLES, EXAMPLE, MINUTES, operator, status
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
+
+__all__ = ["operator"]  # the fixture
 
 NAME = "quickstart"
 ASSETS, STORE = "quickstart-assets", "quickstart-store"
 CUT = {"gold.jsonl": 45, "heldout.jsonl": 15}  # of so many rows one is kept
 CALLED = "/usr/local/bin/kubectl-align"
-
-
-@pytest.fixture
-def operator(namespace: Namespace, crds: None, tmp_path: Path) -> Iterator[Child]:
-    child = operator_of(namespace, tmp_path)
-    child.start()
-    yield child
-    child.stop()
 
 
 @pytest.fixture
@@ -74,12 +67,6 @@ def jobs(namespace: Namespace) -> list[str]:
     return [job["metadata"]["name"] for job in found if "deletionTimestamp" not in job["metadata"]]
 
 
-def status(namespace: Namespace) -> Any:
-    cycle = namespace.get(*CYCLES, NAME)
-    assert cycle is not None
-    return cycle["status"]
-
-
 def noise(namespace: Namespace, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     words = ("noise", NAME, "-n", namespace.name, *arguments)
     return ended(folder, *words, kubeconfig=namespace.client.kubeconfig, called=CALLED, timeout=300)
@@ -93,7 +80,7 @@ def files(folder: Path) -> set[Path]:
 def test_two_equal_models_are_measured_and_nothing_is_left(
     namespace: Namespace, claims: Path, tmp_path: Path
 ) -> None:
-    before, stored = status(namespace), files(claims)
+    before, stored = status(namespace, NAME), files(claims)
     done = noise(namespace, tmp_path, "--seed", "1")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -106,7 +93,7 @@ def test_two_equal_models_are_measured_and_nothing_is_left(
     assert "No gate took the noise for more." in lines
     assert "# evaluate and compare, by Job quickstart-noise-" in done.stderr
     assert jobs(namespace) == []
-    assert status(namespace) == before
+    assert status(namespace, NAME) == before
     assert files(claims) == stored
 
 

@@ -19,9 +19,8 @@ from tests.e2e.test_cluster_flywheel import (
     annotate,
     manifests,
     operator,
-    said_in,
     site,
-    traffic,
+    used,
 )
 from tests.e2e.test_cluster_quickstart import ROOT, until
 from tests.label_studio.server import EMAIL, PASSWORD, Server
@@ -67,13 +66,7 @@ def a_task(browser: Browser, studio: Server, project: int) -> bytes:
 
 @pytest.mark.timeout(1800)
 def test_screenshots(starting_label_studio: Server, site: Site, operator: Child, tmp_path: Path) -> None:
-    namespace = site.namespace
-    site.ready()
-    said = traffic(site.endpoint)
-    studio = starting_label_studio.ready()
-    project = studio.new_project()
-    namespace.kubectl("create", "secret", "generic", "label-studio", f"--from-literal=token={studio.token}")
-    wait_until(lambda: said_in(site.log()) == said or None, "the log is complete", 120)
+    namespace, (studio, project) = site.namespace, used(site, starting_label_studio)
     replaced = {"http://label-studio:8080": studio.url, "projectID: 1": f"projectID: {project}"}
     namespace.apply(*manifests("cycle.yaml"), *manifests("dataset.yaml", **replaced))
     site.refreshed(1)

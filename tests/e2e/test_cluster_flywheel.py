@@ -184,18 +184,23 @@ def annotate(studio: Server, project: int) -> int:
     return told
 
 
+def used(site: Site, starting: Server) -> tuple[Server, int]:
+    """A day's traffic is in the log; Label Studio, its empty project and the Secret are there."""
+    site.ready()
+    said = traffic(site.endpoint)
+    studio = starting.ready()
+    project = studio.new_project()
+    token = f"--from-literal=token={studio.token}"
+    site.namespace.kubectl("create", "secret", "generic", "label-studio", token)
+    wait_until(lambda: said_in(site.log()) == said or None, "the log is complete", 120)
+    return studio, project
+
+
 @pytest.mark.timeout(900)
 def test_what_users_say_of_answers_becomes_the_model_that_answers_them(
     starting_label_studio: Server, site: Site, operator: Child
 ) -> None:
-    namespace = site.namespace
-    site.ready()
-    said = traffic(site.endpoint)
-
-    studio = starting_label_studio.ready()
-    project = studio.new_project()
-    namespace.kubectl("create", "secret", "generic", "label-studio", f"--from-literal=token={studio.token}")
-    wait_until(lambda: said_in(site.log()) == said or None, "the log is complete", 120)
+    namespace, (studio, project) = site.namespace, used(site, starting_label_studio)
     assert {row["digest"] for row in site.log() if row["kind"] == "chat"} == {None}
 
     replaced = {"http://label-studio:8080": studio.url, "projectID: 1": f"projectID: {project}"}
