@@ -103,10 +103,16 @@ def stage_config(stage: Stage, context: Context) -> StageConfig:
     )
 
 
+def least_held_out(spec: AlignmentCycleSpec) -> int:
+    """How many held-out prompts the win rate needs."""
+    comparison = spec.evaluation.comparison
+    return comparison.min_comparisons if comparison and spec.gates.win_rate else 0
+
+
 def _expected(spec: AlignmentCycleSpec) -> Expected:
-    comparison, limits = spec.evaluation.comparison, spec.gates.gold_set.categories
+    limits = spec.gates.gold_set.categories
     return Expected(
-        held_out_prompts=comparison.min_comparisons if comparison and spec.gates.win_rate else 0,
+        held_out_prompts=least_held_out(spec),
         gold_categories=[category.name for category in limits or []],
         lora=spec.training.lora,
         python_grader=spec.evaluation.python_grader is not None,
