@@ -93,7 +93,8 @@ def _of_source(field: str, source: Source) -> Iterator[Named]:
     if source.files:
         yield f"{field}.files.uri", source.files.uri
     if log := source.inference_log:
-        yield f"{field}.inferenceLog.uri", log.uri
+        if "*" not in log.uri:  # a log may have no files yet
+            yield f"{field}.inferenceLog.uri", log.uri
         judge = log.judge
         if judge and judge.reward_model and judge.reward_model.uri:
             yield f"{field}.inferenceLog.judge.rewardModel.uri", judge.reward_model.uri
