@@ -298,7 +298,7 @@ def test_what_is_wrong_with_the_inputs_in_a_given_claim_is_told_at_once(
     of_gold = f"{manifest}:16: spec.evaluation.goldSet.uri: pvc://models/gold.jsonl: {gold}"
     needs = "each row needs `prompt`, `answer`, `grader`"
     assert told[0] == (
-        f"{of_gold}: line 3: `answer` and `grader` are missing; {needs}, `category` (and 1 more rows like it)"
+        f"{of_gold}: line 3: `answer` and `grader` are missing; {needs}, `category` (rows like it: 2)"
     )
     assert told[1].startswith(f"{of_gold}: line 5: is not JSON (")
     assert told[2] == f"{of_gold}: line 6: is not an object; give one object a line"

@@ -75,7 +75,7 @@ def _of_rows(path: Path, rows: Sequence[Row], columns: Sequence[str]) -> Iterato
         if fault := row.problem or _missing(row, columns):
             lines.setdefault(fault, []).append(row.number)
     for fault, numbers in lines.items():
-        further = f" (and {len(numbers) - 1} more rows like it)" if len(numbers) > 1 else ""
+        further = f" (rows like it: {len(numbers)})" if len(numbers) > 1 else ""
         yield f"{path}: line {numbers[0]}: {fault}{further}"
 
 
