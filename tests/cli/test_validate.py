@@ -259,9 +259,73 @@ def test_it_says_what_the_gold_set_can_show(alignctl: Alignctl, tmp_path: Path) 
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "gold.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in gold))
+    (folder / "m0").mkdir()
+    for name in ("prompts", "heldout"):
+        (folder / f"{name}.jsonl").write_text('{"prompt": "p"}\n')
     done = alignctl("validate", "-f", manifest, "--claim", f"models={folder}")
     assert "goldSet, facts, 60 items: a drop of 10.2 points is found four times of five" in done.stdout
     assert "goldSet: an equal candidate is held in " in done.stdout
     assert "if 10 % of its answers change, half of them for the worse" in done.stdout
-    (folder / "gold.jsonl").write_text("{")
-    assert alignctl("validate", "-f", manifest, "--claim", f"models={folder}").stdout.count("\n") == 1
+
+
+COMPARED = with_spec("gates: {winRate: {}}").replace(
+    "      uri: pvc://models/heldout.jsonl\n",
+    "      uri: pvc://models/heldout.jsonl\n    comparison: {judge: {verifier: {}}, minComparisons: 3}\n",
+)
+
+
+def test_what_is_wrong_with_the_inputs_in_a_given_claim_is_told_at_once(
+    alignctl: Alignctl, tmp_path: Path
+) -> None:
+    item = {"prompt": "p", "answer": "a", "grader": "Exact", "category": "facts"}
+    folder = tmp_path / "data"
+    (folder / "m0").mkdir(parents=True)
+    (folder / "prompts.jsonl").touch()
+    manifest = write(tmp_path / "m.yaml", COMPARED)
+    gold, held_out = folder / "gold.jsonl", folder / "heldout.jsonl"
+    gold.write_text(json.dumps(item) + "\n")
+    held_out.write_text((json.dumps(item) + "\n") * 3)
+    claim = ("--claim", f"models={folder}")
+    assert alignctl("validate", "-f", manifest, *claim).returncode == 0
+
+    bare = json.dumps({"prompt": "p", "category": "facts"})
+    gold.write_text(f"{json.dumps(item)}\n\n{bare}\n{bare}\n{{\n[1]\n")
+    held_out.write_text(json.dumps({"prompt": "p"}) + "\n" + json.dumps(item) + "\n")
+    (folder / "prompts.jsonl").unlink()
+    done = alignctl("validate", "-f", manifest, *claim)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = done.stderr.splitlines()
+    of_gold = f"{manifest}:16: spec.evaluation.goldSet.uri: pvc://models/gold.jsonl: {gold}"
+    needs = "each row needs `prompt`, `answer`, `grader`"
+    assert told[0] == (
+        f"{of_gold}: line 3: `answer` and `grader` are missing; {needs}, `category` (rows like it: 2)"
+    )
+    assert told[1].startswith(f"{of_gold}: line 5: is not JSON (")
+    assert told[2] == f"{of_gold}: line 6: is not an object; give one object a line"
+    assert told[3] == (
+        f"{manifest}:18: spec.evaluation.heldOutPrompts.uri: pvc://models/heldout.jsonl: {held_out}: line 1: "
+        f"`answer` and `grader` are missing; {needs}"
+    )
+    assert told[4] == (
+        f"{manifest}:19: spec.evaluation.comparison.minComparisons: 3: {held_out} has 2 prompts, and each is compared "
+        "once. Add held-out prompts, or lower minComparisons"
+    )
+    assert told[5].startswith(
+        f"{manifest}:11: spec.prompts.uri: pvc://models/prompts.jsonl: is not there (looked for "
+    )
+    assert len(told) == 6
+    assert "2 comparisons, fewer than minComparisons (3)" in alignctl("plan", "-f", manifest, *claim).stdout
+
+
+def test_what_is_only_on_a_cluster_is_not_looked_for(alignctl: Alignctl, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    assert alignctl("validate", "-f", write(tmp_path / "m.yaml", CYCLE)).returncode == 0
+
+
+def test_a_dataset_whose_source_is_not_in_a_given_claim_is_told(alignctl: Alignctl, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "m.yaml", DATASET)
+    done = alignctl("validate", "-f", manifest, "--claim", f"models={tmp_path}")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"{manifest}:11: spec.sources[0].files.uri: pvc://models/pairs.jsonl: is not there (looked for {tmp_path}/pairs"
+    )

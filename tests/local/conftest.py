@@ -89,5 +89,9 @@ def cycle() -> Manifest:
 def alignctl(tmp_path: Path, state: Path, cycle: Manifest) -> Iterator[Alignctl]:
     started = Alignctl(tmp_path, state)
     started.manifest.write_text(yaml.safe_dump(cycle))
+    models = tmp_path / "models"  # what its URIs name is there, though the stand-in reads none of it
+    (models / "m0").mkdir(parents=True)
+    for name in ("prompts", "gold", "heldout", "pairs"):
+        (models / f"{name}.jsonl").touch()
     yield started
     started.end()

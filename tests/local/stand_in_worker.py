@@ -113,6 +113,7 @@ def result(config: StageConfig, output: Path, length_ratio: float) -> StageResul
     measured = digests.of_bytes(b"candidate")
     model = Located(uri=candidate.uri, digest=candidate.digest or measured) if candidate else None
     if config.stage == Stage.TRAIN:
+        (output / "model").mkdir(exist_ok=True)
         model = Located(uri=config.output + "/model", digest=digest)
     return StageResult(
         manifest=Located(uri=config.output, digest=digest),

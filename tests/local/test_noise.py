@@ -44,7 +44,7 @@ def test_an_equal_model_is_measured_and_nothing_is_left(alignctl: Alignctl, stan
     assert "No gate took the noise for more." in done.stdout
     assert done.stderr.splitlines() == ["evaluate: started"]
     assert not (alignctl.state / "objects").exists()
-    assert not (alignctl.state / "claims" / "models" / "cycles").exists()
+    assert not (alignctl.manifest.parent / "models" / "cycles").exists()
     assert sorted(path.name for path in stand_in().glob("*.ran")) == ["evaluate.ran"]
 
 

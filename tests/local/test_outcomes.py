@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,90 @@ def test_a_missing_input_names_the_claim_that_may_be_given(alignctl: Alignctl, s
     done = run(alignctl)
     assert "Or give the folder that is pvc://models: --claim models=DIR" in done.stdout
     assert "\n\n\n" not in done.stdout
+
+
+def test_inputs_that_are_not_there_are_told_at_once_and_no_iteration_is_counted(
+    alignctl: Alignctl, stand_in: StandIn, cycle: Manifest, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "models")
+    (models := tmp_path / "elsewhere").mkdir()
+    (models / "gold.jsonl").touch()
+    change(alignctl, cycle, judge={"rewardModel": {"uri": f"file://{tmp_path}/judge"}})
+    done = run(alignctl, "--claim", f"models={models}")
+    lines = alignctl.manifest.read_text().splitlines()
+
+    def told(field: str, uri: str, path: Path, what_to_do: str) -> str:
+        line = next(number for number, text in enumerate(lines, 1) if text.endswith(uri))
+        where = f"{alignctl.manifest}:{line}: {field}: {uri}"
+        return f"{where}: is not there (looked for {path}). Put it there, {what_to_do}"
+
+    claimed = "correct the URI, or give the folder that is pvc://models: --claim models=DIR"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        told("spec.policy.model", "pvc://models/m0", models / "m0", claimed),
+        told("spec.prompts.uri", "pvc://models/prompts.jsonl", models / "prompts.jsonl", claimed),
+        told(
+            "spec.evaluation.heldOutPrompts.uri",
+            "pvc://models/heldout.jsonl",
+            models / "heldout.jsonl",
+            claimed,
+        ),
+        told(
+            "spec.judge.rewardModel.uri",
+            f"file://{tmp_path}/judge",
+            tmp_path / "judge",
+            "or correct the URI",
+        ),
+    ]
+    assert not alignctl.state.exists()
+
+
+def test_a_stopped_iteration_goes_on_though_an_input_went_away(
+    alignctl: Alignctl, stand_in: StandIn, cycle: Manifest, tmp_path: Path
+) -> None:
+    change(alignctl, cycle, promotion={"mode": "Manual"})
+    assert run(alignctl).returncode == 4
+    (tmp_path / "models" / "prompts.jsonl").unlink()
+    alignctl.ended("approve", "assistant")
+    assert run(alignctl).returncode == 0
+    done = run(alignctl)
+    assert done.returncode == 2
+    assert "spec.prompts.uri" in done.stderr
+    assert alignctl.cycle()["status"]["iteration"]["number"] == 1
+
+
+def test_what_is_promoted_must_be_there_and_the_initial_model_need_not(
+    alignctl: Alignctl, stand_in: StandIn, tmp_path: Path
+) -> None:
+    run(alignctl)
+    (tmp_path / "models" / "m0").rmdir()
+    assert run(alignctl).returncode == 0
+    shutil.rmtree(tmp_path / "models" / "cycles")
+    done = run(alignctl)
+    assert done.returncode == 2
+    assert f"{alignctl.manifest}: status.promoted.uri: pvc://models/cycles/" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_sources_may_be_patterns_and_folders_of_logs_without_any_yet(
+    alignctl: Alignctl, stand_in: StandIn, dataset: Manifest, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    (models / "logs").mkdir()
+    (models / "pairs-1.jsonl").touch()
+    sources = [
+        {"name": "annotations", "files": {"uri": "pvc://models/pairs-*.jsonl"}},
+        {"name": "bucket", "files": {"uri": "s3://bucket/pairs.jsonl"}},
+        {"name": "logs", "inferenceLog": {"uri": "pvc://models/logs", "format": "OpenAI"}},
+    ]
+    file = tmp_path / "dataset.yaml"
+    file.write_text(yaml.safe_dump({**dataset, "spec": {**dataset["spec"], "sources": sources}}))
+    assert alignctl.ended("run", "-f", str(file)).returncode == 0
+    (models / "pairs-1.jsonl").unlink()
+    done = alignctl.ended("run", "-f", str(file))
+    assert done.returncode == 2
+    assert "spec.sources[0].files.uri: pvc://models/pairs-*.jsonl: is not there (looked for " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_claim_that_no_uri_names_is_refused(alignctl: Alignctl, tmp_path: Path) -> None:

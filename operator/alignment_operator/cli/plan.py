@@ -171,8 +171,11 @@ def amount(config: StageConfig, counting: Counting) -> str:
             judged = named(comparison.judge or judge)
             least, most = comparison.min_comparisons, comparison.max_comparisons
             held_out = counting.rows(config, "heldOutPrompts")
-            most = most if held_out is None else min(most, held_out)
-            return f"candidate against incumbent, {least} to {most} comparisons by {judged}"
+            if held_out is not None and held_out < least:
+                many = f"{held_out} comparisons, fewer than minComparisons ({least}),"
+            else:
+                many = f"{least} to {most if held_out is None else min(most, held_out)} comparisons"
+            return f"candidate against incumbent, {many} by {judged}"
         case PromoteParameters() | CollectParameters() | IngestParameters() as chores:
             return _done(chores)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from alignment_operator.api import CYCLE
-from alignment_operator.cli import html_report
+from alignment_operator.cli import html_report, not_there
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, given, remember
 from alignment_operator.cli.manifests import Located
@@ -92,6 +92,7 @@ def _run(manifests: Given, claims: Claims, secrets: Secrets, state: Path, again:
     cycle = manifests.cycles[0].value if manifests.cycles else None
     datasets = [document.value for document in manifests.datasets]
     try:
+        complain(asyncio.run(not_there.before_a_run(manifests, claims, state)))
         _log_to(state / "alignctl.log")
         remember(claims, manifests, state)
         with watching(state) as watch:

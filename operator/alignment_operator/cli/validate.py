@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import click
 
+from alignment_api import names, uris
 from alignment_api.cycle import AlignmentCycleSpec
+from alignment_api.dataset import PreferenceDatasetSpec
+from alignment_api.validation import Problem
+from alignment_operator.cli import data_rows, not_there
 from alignment_operator.cli.errors import Exit
-from alignment_operator.cli.inputs import STATE, folders_of
+from alignment_operator.cli.inputs import STATE, complain, folders_of
 from alignment_operator.cli.manifests import STDIN, Document, read
 from alignment_operator.cli.options import claims_option, files_option
 from alignment_operator.gates import gold_power
@@ -27,20 +29,27 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...]) -> None:
     """Check AlignmentCycles and PreferenceDatasets; other kinds are passed over.
 
     Prints each problem as FILE:LINE: FIELD: VALUE: what is wrong and what to do; of a cycle whose gold set is on this
-    machine (JSON Lines), what the gate goldSet can notice with it. Exit status 0, or 2 if there is a problem.
+    machine (JSON Lines), what the gate goldSet can notice with it. Inputs are looked for in the claims that are given,
+    and rows of gold sets and held-out prompts are read where they are on this machine. Exit status 0, or 2 if there is
+    a problem.
     """
     documents, problems = read(files)
     for document in documents:
         problems += document.problems()
-    for problem in problems:
-        click.echo(str(problem), err=True)
-    if problems:
-        sys.exit(Exit.INVALID)
+    complain(problems)
     ours = [document for document in documents if document.is_ours]
     if not ours:
         click.echo("error: no AlignmentCycle or PreferenceDataset in these files", err=True)
         sys.exit(Exit.INVALID)
-    places = Claims(folders_of(claims), [path if path.is_dir() else path.parent for path in files], STATE)
+    folders = folders_of(claims)
+    places = Claims(folders, [path if path.is_dir() else path.parent for path in files], STATE)
+    complain(
+        [
+            document.located(problem)
+            for document in ours
+            for problem in _of_the_inputs(document, places, folders)
+        ]
+    )
     for document in ours:
         file = "(stdin)" if document.file == STDIN else document.file
         click.echo(f"{file}: {document.kind} {document.name or 'without a name'} is valid")
@@ -48,11 +57,26 @@ def command(files: tuple[Path, ...], claims: tuple[str, ...]) -> None:
             click.echo(f"  {line}")
 
 
+def _of_the_inputs(document: Document, places: Claims, given: Container[str]) -> Iterator[Problem]:
+    """What is not in a claim that was given, and what is wrong with the rows of those that are here."""
+    if document.kind == names.DATASET_KIND:
+        named = not_there.of_dataset(PreferenceDatasetSpec.from_wire(document.value["spec"]))
+    else:
+        spec = AlignmentCycleSpec.from_wire(document.value["spec"])
+        named = not_there.of_cycle(spec)
+        yield from data_rows.problems(spec, places)
+    looked_for = [
+        (field, uri) for field, uri in named if not uris.in_bucket(uri) and uris.parse(uri).claim in given
+    ]
+    yield from not_there.problems(looked_for, places)
+
+
 def _of_the_gold_set(document: Document, places: Claims) -> Iterator[str]:
-    if document.kind != "AlignmentCycle":
+    if document.kind != names.CYCLE_KIND:
         return
     spec = AlignmentCycleSpec.from_wire(document.value["spec"])
-    items = _items(spec, places)
+    rows = data_rows.read(spec.evaluation.gold_set.uri, places)
+    items = Counter(str(row.columns["category"]) for row in rows or [])
     if not items:
         return
     confidence = spec.evaluation.confidence_percent / 100
@@ -68,13 +92,3 @@ def _of_the_gold_set(document: Document, places: Claims) -> Iterator[str]:
         f"{100 * (1 - refused):.1f} % of the iterations, if {100 * gold_power.DISCORDANT:.0f} % of its answers "
         "change, half of them for the worse"
     )
-
-
-def _items(spec: AlignmentCycleSpec, places: Claims) -> Counter[str]:
-    """By category; none where the file is not here, or no JSON Lines. What is wrong with it the first stage says."""
-    with suppress(OSError, ValueError, AttributeError):
-        path = places.path(spec.evaluation.gold_set.uri)
-        if path.suffix == ".jsonl":
-            rows = (json.loads(line) for line in path.read_bytes().splitlines() if line.strip())
-            return Counter(str(row.get("category")) for row in rows)
-    return Counter()

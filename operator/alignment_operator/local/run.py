@@ -99,18 +99,45 @@ async def decide(state: Path, cycle: Manifest, now: datetime) -> Manifest:
 
 def is_ready(dataset: Manifest) -> bool:
     """Whether its newest refresh succeeded."""
-    condition = find(_dataset_status(dataset).conditions, ConditionType.READY)
+    condition = find(dataset_status(dataset).conditions, ConditionType.READY)
     return condition is not None and condition.status == "True"
 
 
 def is_suspended(cycle: Manifest) -> bool:
     """Whether its spec lets nothing start."""
-    return _holds(_status_of(cycle), ConditionType.SUSPENDED)
+    return _holds(cycle_status(cycle), ConditionType.SUSPENDED)
 
 
 def is_held(cycle: Manifest) -> bool:
     """Whether its iteration waits for a person."""
-    return _holds(_status_of(cycle), ConditionType.WAITING_FOR_APPROVAL)
+    return _holds(cycle_status(cycle), ConditionType.WAITING_FOR_APPROVAL)
+
+
+def is_unfinished(cycle: Manifest) -> bool:
+    """Whether the next run goes on with its iteration."""
+    iteration = cycle_status(cycle).iteration
+    return iteration is not None and iteration.outcome is None
+
+
+def is_running(status: PreferenceDatasetStatus) -> bool:
+    """Whether the next run goes on with its refresh."""
+    return status.ingest is not None and status.ingest.state in ("Pending", "Running")
+
+
+def cycle_status(cycle: Manifest) -> AlignmentCycleStatus:
+    """Empty if it cannot be read: the next pass says why, and ends the run."""
+    try:
+        return AlignmentCycleStatus.of(cycle.get("status"))
+    except ValidationError:
+        return AlignmentCycleStatus()
+
+
+def dataset_status(dataset: Manifest) -> PreferenceDatasetStatus:
+    """The same of a dataset."""
+    try:
+        return PreferenceDatasetStatus.from_wire(dataset.get("status") or {})
+    except ValidationError:
+        return PreferenceDatasetStatus()
 
 
 class _Runner:
@@ -127,14 +154,14 @@ class _Runner:
     async def run(self, cycle: Manifest | None, datasets: Sequence[Manifest]) -> list[Snapshot]:
         put = [self._api.put(DATASET, _without_run(dataset)) for dataset in datasets]
         live = self._api.put(CYCLE, _without_run(cycle)) if cycle else None
-        going_on = live is not None and _unfinished(live)
+        going_on = live is not None and is_unfinished(live)
         ended: list[Snapshot] = []
         suspended = live is not None and bool(live["spec"]["suspend"])
         if not going_on and not suspended:
             wanted = [*put, *(await self._named(live, put) if live else [])]
             ended = [Snapshot(DATASET, await self._refreshed(dataset)) for dataset in wanted]
         if live is not None and all(is_ready(snapshot.manifest) for snapshot in ended):
-            iteration = _status_of(live).iteration
+            iteration = cycle_status(live).iteration
             if iteration is not None and going_on:
                 self._edited = await unseen(self._api, live, iteration)
             ended.append(Snapshot(CYCLE, await self._iterated(live), edited=self._edited))
@@ -156,25 +183,25 @@ class _Runner:
 
     async def _refreshed(self, dataset: Manifest) -> Manifest:
         generation = dataset["metadata"]["generation"]
-        before = _dataset_status(dataset)
-        going_on = before.ingest_generation == generation and _running(before)
+        before = dataset_status(dataset)
+        going_on = before.ingest_generation == generation and is_running(before)
         asked = dataset if going_on else self._asked(DATASET, dataset)
         request = asked["metadata"].get("annotations", {}).get(_RUN)
 
         def done(manifest: Manifest) -> bool:
-            status = _dataset_status(manifest)
+            status = dataset_status(manifest)
             current = status.handled.get("run") == request and status.ingest_generation == generation
-            ended = current and not _running(status) and not _collecting(status)
+            ended = current and not is_running(status) and not _collecting(status)
             return ended or _holds(status, ConditionType.STALLED)
 
         return await self._settled(DATASET, asked, done)
 
     async def _iterated(self, cycle: Manifest) -> Manifest:
-        asked = cycle if _unfinished(cycle) or cycle["spec"]["suspend"] else self._asked(CYCLE, cycle)
-        before = None if _unfinished(cycle) else _iteration_number(cycle)
+        asked = cycle if is_unfinished(cycle) or cycle["spec"]["suspend"] else self._asked(CYCLE, cycle)
+        before = None if is_unfinished(cycle) else _iteration_number(cycle)
 
         def done(manifest: Manifest) -> bool:
-            status = _status_of(manifest)
+            status = cycle_status(manifest)
             ends = (ConditionType.WAITING_FOR_APPROVAL, ConditionType.STALLED, ConditionType.SUSPENDED)
             if any(_holds(status, type_) for type_ in ends):
                 return True
@@ -276,26 +303,6 @@ def _without_run(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": {**metadata, "annotations": kept}}
 
 
-def _status_of(cycle: Manifest) -> AlignmentCycleStatus:
-    """Empty if it cannot be read: the next pass says why, and ends the run."""
-    try:
-        return AlignmentCycleStatus.of(cycle.get("status"))
-    except ValidationError:
-        return AlignmentCycleStatus()
-
-
-def _dataset_status(dataset: Manifest) -> PreferenceDatasetStatus:
-    """The same of a dataset."""
-    try:
-        return PreferenceDatasetStatus.from_wire(dataset.get("status") or {})
-    except ValidationError:
-        return PreferenceDatasetStatus()
-
-
-def _running(status: PreferenceDatasetStatus) -> bool:
-    return status.ingest is not None and status.ingest.state in ("Pending", "Running")
-
-
 def _collecting(status: PreferenceDatasetStatus) -> bool:
     return status.collection is not None and status.collection.stage.state in ("Pending", "Running")
 
@@ -305,13 +312,8 @@ def _holds(status: AlignmentCycleStatus | PreferenceDatasetStatus, type_: Condit
     return condition is not None and condition.status == "True"
 
 
-def _unfinished(cycle: Manifest) -> bool:
-    iteration = _status_of(cycle).iteration
-    return iteration is not None and iteration.outcome is None
-
-
 def _iteration_number(cycle: Manifest) -> int | None:
-    iteration = _status_of(cycle).iteration
+    iteration = cycle_status(cycle).iteration
     return iteration.number if iteration else None
 
 

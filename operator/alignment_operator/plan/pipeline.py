@@ -103,10 +103,16 @@ def stage_config(stage: Stage, context: Context) -> StageConfig:
     )
 
 
+def least_held_out(spec: AlignmentCycleSpec) -> int:
+    """How many held-out prompts the win rate needs."""
+    comparison = spec.evaluation.comparison
+    return comparison.min_comparisons if comparison and spec.gates.win_rate else 0
+
+
 def _expected(spec: AlignmentCycleSpec) -> Expected:
-    comparison, limits = spec.evaluation.comparison, spec.gates.gold_set.categories
+    limits = spec.gates.gold_set.categories
     return Expected(
-        held_out_prompts=comparison.min_comparisons if comparison and spec.gates.win_rate else 0,
+        held_out_prompts=least_held_out(spec),
         gold_categories=[category.name for category in limits or []],
         lora=spec.training.lora,
         python_grader=spec.evaluation.python_grader is not None,
@@ -312,18 +318,9 @@ def beta(spec: AlignmentCycleSpec) -> float | None:
     return spec.training.beta or _BETA.get(spec.training.method)
 
 
-def _all_inputs(context: Context) -> dict[str, Input]:
-    """Everything that the iteration reads and did not make, by role, with the digests known so far."""
-    spec, frozen, iteration, initial = context.spec, context.frozen, context.iteration, context.initial
-    known = dict(iteration.inputs)
-    if initial:
-        known["initial"] = initial.digest
-    known["policy"] = (
-        frozen.incumbent.digest if frozen.incumbent else known.get("initial", known.get("policy", ""))
-    )
-    found: dict[str, tuple[str, InputKind]] = {
-        "policy": (frozen.incumbent.uri if frozen.incumbent else spec.policy.model, InputKind.MODEL)
-    }
+def named_inputs(spec: AlignmentCycleSpec, incumbent: Located | None) -> dict[str, tuple[str, InputKind]]:
+    """What an iteration reads that neither its own stages nor datasets make, by role."""
+    found = {"policy": (incumbent.uri if incumbent else spec.policy.model, InputKind.MODEL)}
     if _needs_initial(spec):
         found["initial"] = (spec.policy.model, InputKind.MODEL)
     if spec.reward:
@@ -339,9 +336,21 @@ def _all_inputs(context: Context) -> dict[str, Input]:
         spec.evaluation.held_out_prompts.uri,
         InputKind.CHECKABLE_PROMPTS if _verifies_held_out(spec) else InputKind.PROMPTS,
     )
-    found |= _reward_models(spec)
+    return found | _reward_models(spec)
+
+
+def _all_inputs(context: Context) -> dict[str, Input]:
+    """Everything that the iteration reads and did not make, by role, with the digests known so far."""
+    spec, frozen, iteration, initial = context.spec, context.frozen, context.iteration, context.initial
+    known = dict(iteration.inputs)
+    if initial:
+        known["initial"] = initial.digest
+    known["policy"] = (
+        frozen.incumbent.digest if frozen.incumbent else known.get("initial", known.get("policy", ""))
+    )
     inputs = {
-        role: Input(uri=uri, kind=kind, digest=known.get(role) or None) for role, (uri, kind) in found.items()
+        role: Input(uri=uri, kind=kind, digest=known.get(role) or None)
+        for role, (uri, kind) in named_inputs(spec, frozen.incumbent).items()
     }
     for revision in frozen.datasets:
         held = Input(uri=revision.uri, kind=InputKind.STAGE, digest=revision.digest)
