@@ -28,6 +28,7 @@ LABEL_KEY_PATTERN = f"^({DOMAIN}/)?{QUALIFIED}$"
 ANNOTATION_KEY_PATTERN = f"^({DOMAIN.replace('a-z', 'A-Za-z')}/)?{QUALIFIED}$"
 MAX_KEY_LENGTH = 253 + 1 + 63
 
+REJECTED_ROWS = "rejected.jsonl"  # in a revision's folder: every row that was left out
 VERBS = ("run", "approve", "reject", "cancel", "rollback", "adopt")
 
 LABEL_OWNER_UID = f"{GROUP}/owner-uid"

@@ -26,7 +26,9 @@ class Prompts(Model):
         description="True: the prompts of spec.datasets, labelled or not, production's among them (docs/data.md).",
     )
     per_iteration: int | None = Field(
-        None, ge=1, description="Prompts of one iteration, drawn without replacement. Absent: all."
+        None,
+        ge=1,
+        description="Prompts of one iteration, drawn without replacement. Absent, or more than there are: all.",
     )
     spread: Spread | None = Field(
         None,

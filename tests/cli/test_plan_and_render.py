@@ -27,6 +27,14 @@ def test_the_plan_counts_what_is_on_this_machine(alignctl: Alignctl, tmp_path: P
     assert "prompts: pvc://models/prompts.jsonl (2 rows)" in done.stdout
 
 
+def test_the_plan_tells_that_there_are_fewer_prompts_than_wanted(alignctl: Alignctl, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "prompts.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    text = CYCLE.replace("prompts.jsonl\n", "prompts.jsonl\n    perIteration: 500\n", 1)
+    shown = alignctl("plan", "-f", write(tmp_path / "cycle.yaml", text)).stdout
+    assert "2 prompts × 4 = 8 completions (perIteration is 500)" in shown
+
+
 def test_the_plan_names_what_is_not_there(alignctl: Alignctl, tmp_path: Path, manifest: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "prompts.jsonl").write_text('{"prompt": "a"}\n')

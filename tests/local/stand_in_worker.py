@@ -31,7 +31,7 @@ from alignment_api.stage import (
 
 
 def main() -> None:
-    if sys.argv[1:] != ["serve"]:
+    if sys.argv[1:2] != ["serve"]:
         sys.exit(stage(sys.argv[1:]))
     requests = iter(sys.stdin.readline, "")
     for line in requests:

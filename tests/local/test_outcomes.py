@@ -278,12 +278,23 @@ def test_a_held_candidate_can_be_refused(alignctl: Alignctl, stand_in: StandIn, 
     assert alignctl.cycle()["status"]["iteration"]["outcome"] == "Rejected"
 
 
+def test_an_approved_candidate_can_be_refused_until_it_is_promoted(
+    alignctl: Alignctl, stand_in: StandIn, cycle: Manifest
+) -> None:
+    change(alignctl, cycle, promotion={"mode": "Manual"})
+    run(alignctl)
+    alignctl.ended("approve", "assistant")
+    assert alignctl.ended("reject", "assistant").returncode == 0
+    assert run(alignctl).returncode == 4
+    assert [row["outcome"] for row in alignctl.cycle()["status"]["history"]] == ["Rejected"]
+
+
 def test_a_verb_without_anything_to_decide_says_how_it_stands(alignctl: Alignctl, stand_in: StandIn) -> None:
     run(alignctl)
     done = alignctl.ended("approve", "assistant")
     assert done.returncode == 1
     assert "error: iteration 1 of assistant is Promoted; nothing waits for a person" in done.stderr
-    assert "nothing to cancel" in alignctl.ended("cancel", "assistant").stderr
+    assert "1 of assistant is Promoted; none is running" in alignctl.ended("cancel", "assistant").stderr
     assert "no AlignmentCycle nobody in folder" in alignctl.ended("reject", "nobody").stderr
 
 

@@ -60,6 +60,14 @@ def test_without_its_artifacts_only_the_row_is_left(tmp_path: Path) -> None:
     assert any("not in the store any more" in line for line in earlier.unknown)
 
 
+def test_one_that_ended_early_is_not_said_to_have_lost_measurements(tmp_path: Path) -> None:
+    stored = two(tmp_path)
+    del stored.world.status["history"][-1]["candidateDigest"]
+    earlier, _ = accounts(stored, artifacts=False)
+    assert any("before it had a candidate" in line for line in earlier.unknown)
+    assert not any("not in the store any more" in line for line in earlier.unknown)
+
+
 def test_another_candidate_in_the_store_is_not_taken_for_it(tmp_path: Path) -> None:
     stored = two(tmp_path)
     stored.world.status["history"][-1]["candidateDigest"] = "sha256:" + "0" * 64

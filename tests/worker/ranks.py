@@ -48,7 +48,7 @@ def _serve() -> int:
         return main(words)
 
     vars(serve)["main"] = rank
-    return serve.serve()
+    return serve.serve([])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alignment_api import names
 from alignment_api.stage import Digest, IngestParameters, InputKind
 from alignment_worker import exclusion, rows
 from alignment_worker.artifacts import PAIRS, PROMPTS
@@ -32,7 +33,7 @@ from alignment_worker.ingestion.deciding import Decided
 from alignment_worker.ingestion.open_pairs import OpenPairs
 from alignment_worker.ingestion.ordinals import ORDINALS, Known, Numbers
 from alignment_worker.ingestion.reading import Reading
-from alignment_worker.ingestion.rejected import REJECTED, Rejected
+from alignment_worker.ingestion.rejected import Rejected
 from alignment_worker.ingestion.sources import Sources
 from alignment_worker.ingestion.staging import Staging
 from alignment_worker.ingestion.writing import Writing
@@ -55,7 +56,7 @@ def run(workspace: Workspace) -> Outcome:
     folder = workspace.run_folder / "staging"
     redact = parameters.pii in ("Drop", "Redact")
     with (
-        Rejected(workspace.run_folder / REJECTED, redact=redact) as rejected,
+        Rejected(workspace.run_folder / names.REJECTED_ROWS, redact=redact) as rejected,
         _personal(workspace, parameters, rejected) as personal,
         Staging(folder) as staging,
         Asked(folder / "asked") as asked,

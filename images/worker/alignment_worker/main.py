@@ -47,10 +47,10 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0, an `ExitCode`, 1 for a crash, 143 for SIGTERM."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words == ["serve"]:
-        from alignment_worker.serve import serve  # noqa: PLC0415 - loads torch for the stages to come
+    if words[:1] == ["serve"]:
+        from alignment_worker.serve import serve  # noqa: PLC0415 - for a local run alone
 
-        return serve()
+        return serve([Stage(word) for word in words[1:]])
     arguments = parse_arguments(words)
     signal.signal(signal.SIGTERM, interrupt)
     try:

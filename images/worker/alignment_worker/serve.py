@@ -1,6 +1,6 @@
-"""`python -m alignment_worker serve`: the warm process of a local run.
+"""`python -m alignment_worker serve [STAGE …]`: the warm process of a local run.
 
-It imports torch, transformers and trl once, and forks a child for every stage. On stdin, JSON lines
+It imports once what those stages need, by default all of them, and forks a child for every stage. On stdin, JSON lines
 `{"id", "argv", "log"}`; on stdout, `{"id", "pid"}` when the child starts and `{"id", "exit"}` when it ends: its exit
 code, or the signal's negative number. At the end of stdin it ends, and its children with it.
 """
@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from alignment_api.stage import Stage
@@ -26,9 +27,13 @@ from alignment_worker.processes import die_with_parent
 _GRACE_SECONDS = 3.0
 
 
-def serve() -> int:
+def serve(stages: Sequence[Stage]) -> int:
     """Until the end of stdin. No tensor operation runs before a fork: thread pools do not survive one."""
-    _import_all()
+    for stage in stages or Stage:
+        importlib.import_module(f"alignment_worker.{stage.value}")
+    if not stages:
+        _import_models()
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command that started this process
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not mix with the replies
@@ -36,9 +41,7 @@ def serve() -> int:
     return 0
 
 
-def _import_all() -> None:
-    for stage in Stage:
-        importlib.import_module(f"alignment_worker.{stage.value}")
+def _import_models() -> None:
     for name in ("torch", "transformers", "trl"):
         importlib.import_module(name)
     from transformers import (  # noqa: PLC0415, F401 - loaded on first use otherwise, in every child anew
@@ -46,8 +49,6 @@ def _import_all() -> None:
         AutoModelForSequenceClassification,
         AutoTokenizer,
     )
-
-    gc.freeze()
 
 
 class _Server:

@@ -215,6 +215,8 @@ def _sampled(sample: SampleParameters, rows: int | None) -> str:
         if prompts
         else f"every prompt × {each} completions"
     )
+    if prompts and wanted and prompts < wanted:
+        many += f" (perIteration is {wanted})"
     if sample.spread == "Clusters":
         many += ", spread over the clusters of the datasets' prompts"
     by = f", by the server {sampling.server.image}" if sampling.server else ""

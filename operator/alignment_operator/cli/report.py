@@ -11,14 +11,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from alignment_api import digests
+from alignment_api import digests, names
+from alignment_api.conditions import ConditionType, find
 from alignment_api.gates import Verdict
 from alignment_operator.api import CYCLE, Manifest
 from alignment_operator.cli.printing import console_for, print_table
 from alignment_operator.cli.program import command
 from alignment_operator.cli.watching import edit_that_waits, seconds_of, spelled_seconds
 from alignment_operator.local.claims import Claims
-from alignment_operator.local.run import Snapshot, is_held, is_suspended
+from alignment_operator.local.run import Snapshot, dataset_status, is_held, is_suspended
+from alignment_operator.plan.dataset_result import left_out
 
 STYLES = {
     Verdict.PASSED: "green",
@@ -37,7 +39,7 @@ def print_report(
         if snapshot.kind == CYCLE:
             _Report(console, snapshot, claims, state, again, page).print()
         else:
-            _print_dataset(console, snapshot.manifest, state)
+            _print_dataset(console, snapshot.manifest, claims, state)
 
 
 def print_gates(console: Console, gates: Sequence[Mapping[str, Any]]) -> None:
@@ -149,9 +151,7 @@ class _Report:
         return [pod / "log" for pod in pods[-1:]]
 
     def _path(self, uri: str) -> str:
-        with suppress(ValueError, OSError):
-            return _from_here(self._claims.path(uri))
-        return uri
+        return _path(uri, self._claims)
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
@@ -161,11 +161,30 @@ def _from_here(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _print_dataset(console: Console, dataset: Manifest, state: Path) -> None:
-    ready = next((item for item in dataset["status"]["conditions"] if item["type"] == "Ready"), None)
-    name, revision = dataset["metadata"]["name"], dataset["status"].get("revision", {}).get("number")
-    if ready and ready["status"] == "True":
-        console.print(Text(f"dataset {name}: revision {revision}, {ready['message']}"), soft_wrap=True)
+def _path(uri: str, claims: Claims) -> str:
+    with suppress(ValueError, OSError):
+        return _from_here(claims.path(uri))
+    return uri
+
+
+def _print_dataset(console: Console, dataset: Manifest, claims: Claims, state: Path) -> None:
+    status = dataset_status(dataset)
+    ready, name, revision = (
+        find(status.conditions, ConditionType.READY),
+        dataset["metadata"]["name"],
+        status.revision,
+    )
+
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    if ready and ready.status == "True" and revision:
+        say(f"dataset {name}: revision {revision.number}, {ready.message}")
+        if status.rows and left_out(status.rows):
+            folder = _path(revision.uri, claims)
+            say(
+                f"what was left out, and why: {next(Path(folder).glob(f'run-*/{names.REJECTED_ROWS}'), folder)}"
+            )
     elif ready:
-        console.print(Text(f"dataset {name}: {ready['reason']}: {ready['message']}"), soft_wrap=True)
-        console.print(Text(f"logs: {state / 'jobs'}"), soft_wrap=True)
+        say(f"dataset {name}: {ready.reason}: {ready.message}")
+        say(f"logs: {state / 'jobs'}")

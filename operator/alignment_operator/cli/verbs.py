@@ -32,7 +32,7 @@ def unfinished(cycle: Manifest) -> Iteration:
     """The iteration that has no outcome. Raises CommandError that says how it ended."""
     iteration = _status_of(cycle).iteration
     if iteration is None or iteration.outcome is not None:
-        raise CommandError(f"{_standing(cycle, iteration)}; there is nothing to cancel")
+        raise CommandError(f"{_standing(cycle, iteration)}; none is running")
     return iteration
 
 

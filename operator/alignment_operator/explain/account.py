@@ -58,7 +58,11 @@ def of_an_earlier(
         )
         results, candidate = {}, None
     elif not results:
-        unknown.append("Its measurements are not in the store any more, or could not be read.")
+        unknown.append(
+            "Its measurements are not in the store any more, or could not be read."
+            if row.candidate_digest
+            else "It ended before it had a candidate, and the store has no result of its stages."
+        )
     if frozen is None:
         name = f"iteration {row.number}"
         unknown.append(

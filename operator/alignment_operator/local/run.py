@@ -18,7 +18,7 @@ from alignment_api import names
 from alignment_api.conditions import ConditionType, find
 from alignment_api.cycle_status import AlignmentCycleStatus
 from alignment_api.dataset import PreferenceDatasetStatus
-from alignment_api.stage import STORE_FULL
+from alignment_api.stage import STORE_FULL, Stage
 from alignment_api.validation import Problem
 from alignment_operator.api import CYCLE, DATASET, ConflictError, Kind, Manifest
 from alignment_operator.local.admission import InvalidObjectError
@@ -78,7 +78,7 @@ async def run(
     WorkerError, CorruptFileError, OSError.
     """
     with run_lock(state):
-        worker = WarmWorker(state / "worker.log")
+        worker = WarmWorker(state / "worker.log", () if cycle else (Stage.INGEST,))
         try:
             with interruptible(worker.kill):
                 return await _Runner(Directory(state), worker, claims, secrets, watch).run(cycle, datasets)

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from alignment_api.stage import Stage
+
 COMMAND = (sys.executable, "-m", "alignment_worker", "serve")
 _KILLED = 128 + signal.SIGKILL
 
@@ -38,9 +40,10 @@ def threads() -> int:
 class WarmWorker:
     """Runs one stage at a time. `log` gets what the process itself says."""
 
-    def __init__(self, log: Path, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, log: Path, stages: Sequence[Stage] = ()) -> None:
+        """`stages` are those that it imports for; none: all."""
         self._log = log
-        self._command = command
+        self._command = (*COMMAND, *stages)
         self._process: asyncio.subprocess.Process | None = None
         self._environment: Mapping[str, str] = {}
         self._requests = 0

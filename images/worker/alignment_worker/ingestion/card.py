@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from alignment_api import names
 from alignment_api.measurements import JUDGE_ACCURACY, Measurement
 from alignment_api.sources import LogJudge
 from alignment_api.stage import Digest, IngestedSource, IngestParameters, StageConfig
@@ -16,7 +17,6 @@ from alignment_worker.ingestion.languages import Languages
 from alignment_worker.ingestion.measured import Groups
 from alignment_worker.ingestion.near_gold import NEAR_GOLD
 from alignment_worker.ingestion.ordinals import ORDINALS
-from alignment_worker.ingestion.rejected import REJECTED
 from alignment_worker.store import DERIVED
 
 CARD = "README.md"
@@ -24,7 +24,7 @@ _MOST_LANGUAGES = 10
 
 _REASONS = {
     "invalid": "no pair and no unpaired row",
-    "contaminated": "asks, or holds 13 words in a row of, a gold or held-out prompt",
+    "contaminated": "asks, or shares 13 consecutive words with, a gold or held-out prompt",
     "duplicate": "equal, up to white space and Unicode's NFKC, to one that is kept",
     "nearDuplicate": "prompt and answers are alike to those of one that is kept, by embedding",
     "conflicting": "the same answers are judged both ways",
@@ -114,8 +114,8 @@ def card(
             f"- `{PAIRS}`: a line each: `ordinal` (never changes), `prompt`, then `chosen` and `rejected`, or "
             "`completion` and `label`; `source`, `file`, `line` say where it was read first",
             f"- `{PROMPTS}`: what was asked, a line each: `prompt`; `source`, `file`, `line` say where first",
-            f"- `{REJECTED}`: every row that is left out: `source`, `file`, `line`, `reason`, `problem`, and the "
-            "beginning of the `row`",
+            f"- `{names.REJECTED_ROWS}`: every row that is left out: `source`, `file`, `line`, `reason`, `problem` and "
+            "the beginning of the `row`",
             f"- `{ORDINALS}`: the ordinal of every key that any revision had; the next one goes on from it",
             "",
         ]

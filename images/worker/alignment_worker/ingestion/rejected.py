@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from alignment_worker.ingestion.staging import as_line
 
-REJECTED = "rejected.jsonl"
 MAX_CHARACTERS = 2000  # of a row that is kept aside
 
 
