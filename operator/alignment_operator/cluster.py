@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,15 +70,23 @@ async def login() -> Configuration:
         if _in_cluster():
             config.load_incluster_config(client_configuration=configuration)
         else:
-            await config.load_kube_config(
+            loader = await config.load_kube_config(
                 _kubeconfig(), client_configuration=configuration, persist_config=False
             )
+            if hasattr(loader, "exec_plugin_expiry"):
+                configuration.refresh_api_key_hook = partial(_renew, loader)
     except (config.ConfigException, OSError) as error:
         raise NoClusterError(
             f"no cluster to talk to: {error}; set KUBECONFIG, or run in a pod with a ServiceAccount"
         ) from error
     _heed_proxy_variables(configuration)
     return configuration
+
+
+async def _renew(loader: config.kube_config.KubeConfigLoader, configuration: Configuration) -> None:
+    """Before each request: asks the kubeconfig's plugin for another token once the last one has expired."""
+    await loader.load_from_exec_plugin()
+    configuration.api_key["BearerToken"] = loader.token
 
 
 def _in_cluster() -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from alignment_operator import cluster as cluster_module
 from alignment_operator.api import (
@@ -18,10 +20,17 @@ from alignment_operator.api import (
     RefusedError,
 )
 from alignment_operator.cluster import Cluster, ExpiredError, NoClusterError, connect
-from tests.cluster.client import Namespace
+from tests.cluster.client import Client, Namespace
 from tests.operator.edges import OnApi, cycle
 
 pytest_plugins = ["tests.cluster.fixtures", "tests.operator.edges_fixtures"]
+
+
+PLUGIN = """\
+#!/bin/sh
+echo '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {{'
+echo "\\"token\\": \\"$(cat {folder}/token)\\", \\"expirationTimestamp\\": \\"2000-01-01T00:00:00Z\\"}}}}"
+"""
 
 
 def config_map(namespace: Namespace, name: str, **labels: str) -> Manifest:
@@ -201,3 +210,30 @@ def test_without_a_cluster_the_message_says_what_to_set(
 
     with pytest.raises(NoClusterError, match="KUBECONFIG"):
         asyncio.run(reach())
+
+
+def test_a_token_of_a_plugin_that_has_expired_is_asked_for_again(
+    cluster: Client, crds: None, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
+    (user,) = kubeconfig["users"]
+    (tmp_path / "token").write_text("no longer valid")
+    plugin = tmp_path / "plugin"
+    plugin.write_text(PLUGIN.format(folder=tmp_path))
+    plugin.chmod(0o755)
+    valid = user["user"]["token"]
+    exec_ = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(plugin),
+        "interactiveMode": "Never",
+    }
+    user["user"] = {"exec": exec_}
+    (tmp_path / "config").write_text(yaml.safe_dump(kubeconfig))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+
+    async def read() -> None:
+        async with connect() as api:
+            (tmp_path / "token").write_text(valid)
+            assert await api.list(CONFIG_MAP, namespace.name, {"none": "such"}) == []
+
+    asyncio.run(read())
