@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.e2e.small import assets, least
+
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
-ASSETS = QUICKSTART / "quickstart-assets"
 MANIFEST = QUICKSTART / "cycle.yaml"
 STAGES = ["sample", "judge", "train", "evaluate", "compare"]
 DECIDED = {0, 3, 4}
@@ -71,15 +71,12 @@ class Run:
             self.process.communicate()
 
 
-def small(assets: Path) -> dict[str, Any]:
+def small(folder: Path) -> dict[str, Any]:
     """The quickstart with little data; what it decides does not matter here."""
-    shutil.copytree(ASSETS, assets)
-    for name, rows in (("gold", 12), ("heldout", 12), ("prompts", 24)):
-        lines = (ASSETS / f"{name}.jsonl").read_text().splitlines()[:rows]
-        (assets / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    assets(folder, gold=12, heldout=12, prompts=24)
     cycle: dict[str, Any] = yaml.safe_load(MANIFEST.read_text())
     cycle["spec"]["training"] |= {"epochs": 2, "perDeviceBatchSize": 4, "checkpointEverySteps": 1}
-    cycle["spec"]["evaluation"]["comparison"]["minComparisons"] = 5
+    least(cycle["spec"])
     return cycle
 
 

@@ -16,29 +16,15 @@ from alignment_api import digests
 from alignment_api.iteration_report import FILE
 from alignment_operator import verification
 from alignment_worker.signatures import FILE as SIGNATURE
+from tests.e2e.small import ASSETS, assets, least
 from tests.report.markup import Page
 from tests.worker import keys
 
 ROOT = Path(__file__).parents[2]
 ALIGNCTL = str(Path(sys.prefix) / "bin" / "alignctl")
-ASSETS = ROOT / "examples" / "quickstart" / "quickstart-assets"
 STAGES = ["sample", "judge", "train", "evaluate", "compare"]
 
 pytestmark = pytest.mark.timeout(1800)
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """`--claim` of the quickstart's assets with a third of the rows that are asked or measured: for what needs no
-    verdict of its own."""
-    folder = tmp_path_factory.mktemp("few")
-    for asset in ASSETS.iterdir():
-        if asset.name in {"prompts.jsonl", "gold.jsonl", "heldout.jsonl"}:
-            rows = asset.read_text().splitlines(keepends=True)
-            (folder / asset.name).write_text("".join(rows[::3]))
-        else:
-            (folder / asset.name).symlink_to(asset)
-    return f"quickstart-assets={folder}"
 
 
 def run(manifest: str | Path, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -50,10 +36,17 @@ def run(manifest: str | Path, state: Path, *options: str) -> subprocess.Complete
     return done
 
 
-def run_with_few(manifest: str | Path, state: Path, few: str) -> None:
-    """To a verdict, whichever it is."""
-    done = run(manifest, state, "--claim", few)
+def run_small(example: str, tmp_path: Path, **training: Any) -> Path:
+    """An example with few rows, to a verdict, whichever it is; the state's folder."""
+    assets(tmp_path / "assets", gold=12, heldout=12, prompts=24)
+    *datasets, manifest = yaml.safe_load_all((ROOT / "examples" / example).read_text())
+    least(manifest["spec"])
+    manifest["spec"]["training"] |= training
+    file, state = tmp_path / "cycle.yaml", tmp_path / "state"
+    file.write_text(yaml.safe_dump_all([*datasets, manifest]))
+    done = run(file, state, "--claim", f"quickstart-assets={tmp_path / 'assets'}")
     assert done.returncode in {0, 3, 4}, done.stdout + done.stderr
+    return state
 
 
 def cycle(name: str, state: Path) -> dict[str, Any]:
@@ -201,9 +194,8 @@ def test_a_refused_iteration_leaves_nothing_behind_for_the_next(
     assert "SignatureNotVerified" in run(file, state, *given).stdout
 
 
-def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: Path, few: str) -> None:
-    run_with_few("offline/cycle.yaml", tmp_path, few)
-    iteration = cycle("offline", tmp_path)["status"]["iteration"]
+def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: Path) -> None:
+    iteration = cycle("offline", run_small("offline/cycle.yaml", tmp_path, epochs=1))["status"]["iteration"]
     assert [stage["name"] for stage in iteration["stages"]][:3] == ["train", "evaluate", "compare"]
     (revision,) = iteration["datasets"]
     assert (revision["name"], revision["revision"]) == ("recorded-pairs", 1)
@@ -213,51 +205,47 @@ def test_recorded_pairs_are_ingested_and_trained_on_without_sampling(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["ipo", "kto", "best-of-n", "ppo"])
-def test_every_method_comes_to_a_verdict(tmp_path: Path, few: str, name: str) -> None:
-    manifest = yaml.safe_load((ROOT / "examples" / "methods" / f"{name}.yaml").read_text())
-    if name == "ppo":
-        manifest["spec"]["training"]["ppo"]["totalEpisodes"] = 256
-    file = tmp_path / "cycle.yaml"
-    file.write_text(yaml.safe_dump(manifest))
-    run_with_few(file, tmp_path, few)
-    iteration = cycle(name, tmp_path)["status"]["iteration"]
+def test_every_method_comes_to_a_verdict(tmp_path: Path, name: str) -> None:
+    few = {"ppo": {"totalEpisodes": 128}} if name == "ppo" else {"epochs": 1}
+    iteration = cycle(name, run_small(f"methods/{name}.yaml", tmp_path, **few))["status"]["iteration"]
     assert {"winRate", "goldSet"} <= verdicts(iteration).keys()
     assert "Error" not in verdicts(iteration).values()
 
 
-def test_ppo_by_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path, few: str) -> None:
+def test_ppo_by_a_judge_that_likes_long_answers_is_found_out(tmp_path: Path) -> None:
+    assets(tmp_path / "assets", gold=300, heldout=100, prompts=115)
     manifest = yaml.safe_load((ROOT / "examples" / "methods" / "ppo.yaml").read_text())
     manifest["spec"]["judge"]["rewardModel"]["uri"] = "pvc://quickstart-assets/reward-length-biased"
     manifest["spec"]["training"]["ppo"]["totalEpisodes"] = 1024
     file = tmp_path / "cycle.yaml"
     file.write_text(yaml.safe_dump(manifest))
-    done = run(file, tmp_path / "state", "--claim", few)
+    done = run(file, tmp_path / "state", "--claim", f"quickstart-assets={tmp_path / 'assets'}")
     assert done.returncode == 3, done.stdout + done.stderr
     found = verdicts(cycle("ppo", tmp_path / "state")["status"]["iteration"])
     assert [found[gate] for gate in ("rewardHacking", "lengthDrift", "goldSet")] == ["Failed"] * 3
 
 
-def test_sampled_and_recorded_pairs_are_mixed_by_weight(tmp_path: Path, few: str) -> None:
+def test_sampled_and_recorded_pairs_are_mixed_by_weight(tmp_path: Path) -> None:
     """The sampled ones bring the reference's log-probabilities with them, and every row says where it is from."""
-    run_with_few("mixed/cycle.yaml", tmp_path, few)
-    iteration = cycle("mixed", tmp_path)["status"]["iteration"]
+    state = run_small("mixed/cycle.yaml", tmp_path, epochs=1)
+    iteration = cycle("mixed", state)["status"]["iteration"]
     result = next(stage["result"] for stage in iteration["stages"] if stage["name"] == "train")
     counts = result["counts"]
     assert counts["pairsFromDatasets"] == round(counts["pairsOnPolicy"] / 2)
     assert (counts["referenceFromSampling"], counts["referenceRecomputed"]) == (counts["pairsOnPolicy"], 0)
     assert 0 < result["measurements"]["referenceDifference"]["estimate"] < 1e-5
-    rows = (local(result["model"]["uri"], tmp_path).parent / "rows.jsonl").read_text().splitlines()
+    rows = (local(result["model"]["uri"], state).parent / "rows.jsonl").read_text().splitlines()
     origins = [json.loads(row)["origin"] for row in rows]
     assert origins == ["sampled"] * counts["pairsOnPolicy"] + ["dataset"] * counts["pairsFromDatasets"]
 
 
-def test_a_reward_model_is_trained_on_recorded_pairs_and_judges(tmp_path: Path, few: str) -> None:
-    run_with_few("methods/reward-model.yaml", tmp_path, few)
-    iteration = cycle("reward-model", tmp_path)["status"]["iteration"]
+def test_a_reward_model_is_trained_on_recorded_pairs_and_judges(tmp_path: Path) -> None:
+    state = run_small("methods/reward-model.yaml", tmp_path, epochs=1)
+    iteration = cycle("reward-model", state)["status"]["iteration"]
     assert [stage["name"] for stage in iteration["stages"]][: len(STAGES) + 1] == ["reward", *STAGES]
     results = {stage["name"]: stage["result"] for stage in iteration["stages"]}
     model = results["reward"]["model"]
-    assert digests.of_folder(local(model["uri"], tmp_path)) == model["digest"] == iteration["inputs"]["judge"]
+    assert digests.of_folder(local(model["uri"], state)) == model["digest"] == iteration["inputs"]["judge"]
     held_out = results["reward"]["measurements"]["heldOutAccuracy"]
     assert held_out == results["judge"]["measurements"]["judgeAccuracy"]
     assert held_out["low"] > 55

@@ -78,11 +78,8 @@ def exit_of(script: str, moment: str, made: StageConfig, folder: Path) -> int:
     [
         ("DPO", "behind", None),
         ("DPO", "inside", LORA),
-        ("IPO", "behind", None),
-        ("KTO", "behind", None),
         ("KTO", "inside", LORA),
         ("BestOfN", "behind", None),
-        ("BestOfN", "inside", LORA),
     ],
 )
 def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
