@@ -157,10 +157,17 @@ def test_a_refused_iteration_leaves_nothing_behind_for_the_next(
     key = keys.pair(tmp_path / "key.pem")
     monkeypatch.setenv("SIGNING_KEY", key.private.read_text())
     manifest = yaml.safe_load((ROOT / "examples" / "quickstart" / "cycle.yaml").read_text())
-    manifest["spec"]["prompts"]["perIteration"] = 115
+    assets(tmp_path / "assets", gold=300, heldout=100, prompts=115)
+    # Limits that no sound candidate comes near, however few it is measured on.
+    manifest["spec"]["gates"] |= {"goldSet": {"maxDropPoints": 20}, "winRate": {"minPercent": 35}}
     manifest["spec"]["gates"]["onInconclusive"] = "Reject"
     manifest["spec"]["promotion"]["signature"] = keys.signature(key, unsigned="Allow").to_wire()
-    given = ["--claim", f"quickstart-assets={ASSETS}", "--secret", "signing/key.pem=env:SIGNING_KEY"]
+    given = [
+        "--claim",
+        f"quickstart-assets={tmp_path / 'assets'}",
+        "--secret",
+        "signing/key.pem=env:SIGNING_KEY",
+    ]
     file, state = tmp_path / "cycle.yaml", tmp_path / "state"
     iterations, first_steps = [], []
     for judge in ("sound", "length-biased", "sound"):
