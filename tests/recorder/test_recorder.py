@@ -139,6 +139,11 @@ def test_a_servers_refusal_is_passed_on(recorder: Recorder) -> None:
 def test_what_is_not_json_passes_and_is_counted(recorder: Recorder) -> None:
     assert chat(recorder, "nonsense")[2] == b"\xff not JSON"
     recorder.wait_for("left_out_total", "unreadable")
+    nested: list[Any] = []
+    for _ in range(500):
+        nested = [nested]
+    assert chat(recorder, "hello", extra=nested)[0] == 200
+    recorder.wait_for("left_out_total", "unreadable", 2)
     status, _, _ = chat(recorder, "hello \ud800")
     assert status == 200
     recorder.end()
@@ -277,8 +282,13 @@ def test_what_a_killed_recorder_left_is_completed(upstream: Upstream, tmp_path: 
             (part,) = (tmp_path / "log").glob("*/*.part")  # it may still be written
         old = part.stat().st_mtime - 3600
         os.utime(part, (old, old))
+        later = part.with_name("later.jsonl.part")
         with Recorder(upstream.port, tmp_path / "log") as recorder:
             (row,) = logged(recorder.folder)
+            later.touch()
+            os.utime(later, (old, old))
+            chat(recorder, "hello again")
+        assert later.with_suffix("").exists()  # with a segment of its own
         killed.end = lambda: None  # type: ignore[method-assign]
     assert row["request"]["messages"][0]["content"] == "hello"
 
