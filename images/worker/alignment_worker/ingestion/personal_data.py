@@ -173,10 +173,9 @@ def redacted_row(row: bytes | dict[str, Any] | None) -> bytes | dict[str, Any] |
         return None
     if isinstance(row, bytes):
         try:
-            value = json.loads(row)
+            return json.dumps(_value(json.loads(row)), ensure_ascii=False).encode(errors="replace")
         except (ValueError, RecursionError):
             return redacted_source(row.decode(errors="replace")).encode()
-        return json.dumps(_value(value), ensure_ascii=False).encode(errors="replace")
     cleaned: dict[str, Any] = _value(row)
     return cleaned
 
