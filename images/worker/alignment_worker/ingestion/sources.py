@@ -123,10 +123,10 @@ class Sources:
         return opened is not None and self.opened.add(name, replace(found, open=opened))
 
     def _record(self, known: InferenceLog, log: IngestedLog, raw: Raw, file_index: int) -> None:
-        """Raises RowProblemError."""
+        """Raises RowProblemError; what of the row can be read is known then."""
         if raw.columns is None:
             raise RowProblemError(raw.problem)
-        for record in list(records(log.format, raw.columns)):
+        for record in records(log.format, raw.columns):
             if isinstance(record, Said) or _in_sample(record, log.sample_percent):
                 known.add(record, file_index * _LINES + raw.number)
 
