@@ -299,6 +299,16 @@ def test_a_damaged_file_costs_what_cannot_be_read_of_it(
         assert said in done.rows("rejected.jsonl")[0]["problem"]
 
 
+def test_a_link_to_the_pods_secrets_is_not_quoted(dataset: Dataset) -> None:
+    file = dataset.file("p.jsonl", PAIRS)
+    file.with_name("z.jsonl").symlink_to("/proc/self/environ")
+    done = dataset.refresh(file.with_name("*.jsonl"))
+    assert counted(done, "kept", "invalid") == (3, 1)
+    (row,) = done.rows("rejected.jsonl")
+    assert (row["file"], row["row"]) == ("z.jsonl", "")
+    assert "is a link to" in row["problem"]
+
+
 def test_a_cell_may_hold_messages_labels_and_lists(dataset: Dataset) -> None:
     chat = json.dumps(CHAT).replace('"', '""')
     ranked = b'prompt,completions,ranks\np,"[""a"", ""b""]","[1, 2]"\n'

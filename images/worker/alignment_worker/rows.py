@@ -6,6 +6,7 @@ A row that is no row is one error with file, line, what is wrong and what to do.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ def read_pairs(path: Path) -> Iterator[Pair]:
 
 def raw_rows(path: Path) -> Iterator[Raw]:
     """Raises InvalidRowError if the file as a whole cannot be read as rows, InputMissingError."""
+    check_link(path)
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -404,6 +406,18 @@ def parquet_rows(path: Path) -> Iterator[Raw]:
                     yield raw
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InvalidRowError(f"{path}: row {number + 1}: cannot be read as Parquet: {error}") from error
+
+
+_SECRET = ("/proc", "/run/secrets", "/var/run/secrets")
+
+
+def check_link(path: Path) -> None:
+    """What cannot be read as rows is quoted, and a link may lead to this pod's secrets. Raises InvalidRowError."""
+    real = Path(os.path.realpath(path))  # which a link to itself does not end
+    if any(real.is_relative_to(folder) for folder in _SECRET):
+        raise InvalidRowError(
+            f"{path}: is a link to {real.parts[1]}, where no data is; put a file in its place"
+        )
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:

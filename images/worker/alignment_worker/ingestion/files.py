@@ -76,6 +76,7 @@ def _broken_off(number: int, why: str) -> Raw:
 
 
 def _rows(path: Path) -> Iterator[tuple[Raw, bytes]]:
+    rows.check_link(path)
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(_PARQUET) or path.suffix == ".parquet":
