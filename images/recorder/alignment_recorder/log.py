@@ -75,7 +75,7 @@ class Log:
 
     def offer(self, item: Exchange | Feedback) -> bool:
         """Whether there was room in the queue."""
-        size = len(item.request) + len(item.response) if isinstance(item, Exchange) else 256
+        size = _size(item)
         with self._lock:
             if self._queued + size > self._options.queue_bytes:
                 metrics.LEFT_OUT.labels("full").inc()
@@ -208,6 +208,12 @@ def in_sample(request: Mapping[str, Any], percent: float) -> bool:
     """The same for the same prompt, here and in every other recorder."""
     prompt = json.dumps(request.get("messages", request.get("prompt")), sort_keys=True)
     return int.from_bytes(sha256(prompt.encode()).digest()[:8]) < percent / 100 * 2**64
+
+
+def _size(item: Exchange | Feedback) -> int:
+    if isinstance(item, Exchange):
+        return len(item.request) + len(item.response)
+    return 256 + len(item.edit or "")
 
 
 def _feedback(given: Feedback) -> dict[str, Any]:
