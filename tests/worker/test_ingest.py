@@ -283,7 +283,7 @@ def test_a_row_of_ten_megabytes_is_kept(dataset: Dataset) -> None:
         ("cut.arrow", b"no arrow", 0, "cannot be read as Arrow"),
         ("p.jsonl", "x".encode("utf-16"), 0, "is UTF-16"),
         ("p.zip", b"PK\x03\x04", 0, "is zip"),
-        ("twice.csv", b"prompt,p\xff,p\xff\na,b,c\n", 0, 'names the column "p?" twice'),
+        ("twice.CSV", b"prompt,p\xff,p\xff\na,b,c\n", 0, 'names the column "p?" twice'),
         ("p.csv", b'prompt,chosen,rejected\np,a,b\nq,c\nr,"d"e,f\ns,g,h\n', 2, "has 2 cells"),
         ("open.csv", b'prompt,chosen,rejected\np,a,b\nq,"c,d\nr,e,f\n', 1, "is not CSV, up to line 4: "),
         ("empty.jsonl", b"", 0, ""),

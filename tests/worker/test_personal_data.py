@@ -105,7 +105,7 @@ def pair(prompt: str, chosen: str, rejected: str) -> dict[str, Any]:
 
 ROWS = [
     pair("plain", "yes", "no"),
-    pair("I am jane@example.org", "Hello", "Bye"),
+    pair("I am jane@example.org", "Hello", "Bye") | {"category": "joe@example.org"},
     pair("who?", "Call +49 30 901820", "jane@example.org"),
     pair("same?", "jane@example.org", "joe@example.org"),
 ]

@@ -90,7 +90,7 @@ def _rows(path: Path) -> Iterator[tuple[Raw, bytes]]:
 
 
 def _text_rows(path: Path, start: bytes) -> Iterator[tuple[Raw, bytes]]:
-    name = re.sub(r"\.(gz|zst|zstd)$", "", path.name)
+    name = re.sub(r"\.(gz|zst|zstd)$", "", path.name.lower())
     with _opened(path, start) as file:
         yield from _csv_rows(path, file) if name.endswith(".csv") else _json_rows(file)
 
