@@ -68,8 +68,9 @@ class LabelStudio:
             query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
             path = f"/api/tasks/?project={self._project}&page=1&page_size={PAGE}&fields=all&query="
             page = self._call("GET", path + quote(json.dumps(query))).get("tasks")
-            ids = [_id(task) for task in page] if isinstance(page, list) else [0]
-            if ids and min(ids) <= last:  # else a server that heeds no filter would be read for ever
+            ids = [_id(task) for task in page] if isinstance(page, list) else []
+            # A server that heeds no filter would be read for ever.
+            if not isinstance(page, list) or any(found <= last for found in ids):
                 raise self._said(f"a list of tasks with ids above {last} was expected")
             yield from page
             if len(page) < PAGE:
