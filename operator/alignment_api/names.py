@@ -126,5 +126,14 @@ def refresh_of(folder: str) -> tuple[int, str] | None:
     return (int(found[1]), found[2]) if found else None
 
 
+_DATASET = re.compile(r"/([^/]+)/revisions/[^/]+")
+
+
+def dataset_of(revision: str) -> str | None:
+    """The uid of the PreferenceDataset whose revision's URI that is; None if it does not say."""
+    found = _DATASET.search(revision)
+    return found[1] if found else None
+
+
 def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:
     return join(iterations_prefix(cycle_prefix(store, namespace, name, uid)), str(iteration), stage)

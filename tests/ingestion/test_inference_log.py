@@ -168,3 +168,14 @@ def test_time_does_not_grow_with_the_square_of_how_often_a_question_is_asked(tmp
     start = time.process_time()
     assert told(tmp_path, records) == []
     assert time.process_time() - start < 20  # with the square: minutes
+
+
+def test_nor_with_the_square_of_a_conversations_turns(tmp_path: Path) -> None:
+    turns: list[Message] = []
+    for _ in range(4000):
+        turns += [{"role": "user", "content": "more"}, {"role": "assistant", "content": "a\n" * 40}]
+    start = time.process_time()
+    with InferenceLog(tmp_path / "log.sqlite") as log:
+        log.add(answered("a", "Paris", prompt=[*turns, *ASKED]), 0)
+        assert log.answers() == 1
+    assert time.process_time() - start < 15  # with the square: minutes

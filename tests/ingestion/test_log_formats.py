@@ -175,6 +175,19 @@ def test_other_spans_are_passed_over() -> None:
     assert list(records("OTelGenAI", spans({**OTEL, "gen_ai.operation.name": "embeddings"}))) == []
 
 
+def test_a_span_that_cannot_be_read_costs_no_other_of_its_batch() -> None:
+    tool = {**OTEL, "gen_ai.input.messages": json.dumps([message("tool", "x")])}
+    cut = {
+        **OTEL,
+        "gen_ai.output.messages": json.dumps([message("assistant", "Par") | {"finish_reason": "length"}]),
+    }
+    batch = [spans(values)["resourceSpans"][0] for values in (tool, OTEL, cut)]
+    found = records("OTelGenAI", {"resourceSpans": batch})
+    assert next(found) == Answered("chatcmpl-1", SERVED.at, "c7", ASKED, "Paris", DIGEST)
+    with pytest.raises(RowProblemError, match=r"^1 of its 3 spans cannot be read, the first: "):
+        next(found)
+
+
 @pytest.mark.parametrize(
     "span",
     [

@@ -65,7 +65,12 @@ def test_a_personal_token_that_was_revoked_is_told() -> None:
             studio.count()
 
 
-@pytest.mark.parametrize("body", [b"<html>welcome</html>", [1], {"tasks": 3}])
+PAGE = {"tasks": [{"id": number} for number in range(1, 101)]}
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>welcome</html>", [1], {"tasks": 3}, {"tasks": [3]}, {"tasks": [{"id": "x"}]}, PAGE]
+)
 def test_what_is_no_label_studio_is_told(body: object) -> None:
     with Faulty((200, body)) as server, pytest.raises(LabelStudioError, match=r"labelStudio\.url"):
         list(client(server).tasks())

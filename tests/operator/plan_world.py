@@ -132,6 +132,7 @@ class World:
     jobs: dict[str, Job] = field(default_factory=dict)
     frozen: dict[int, Frozen] = field(default_factory=dict)
     datasets: dict[str, int | None] = field(default_factory=dict)  # pairs of each; None while it is not ready
+    folders: dict[str, str] = field(default_factory=dict)  # of their revisions
     target: TargetView = field(default_factory=lambda: TargetView("served", "uri", exists=False))
     manifests: dict[str, tuple[str, StageResult]] = field(default_factory=dict)
     models: dict[int, Located] = field(default_factory=dict)
@@ -154,7 +155,9 @@ class World:
                 RevisionView(frozen.name, f"revision-{number}", number)
                 for number, frozen in self.frozen.items()
             ),
-            datasets=tuple(_dataset(name, pairs) for name, pairs in self.datasets.items()),
+            datasets=tuple(
+                _dataset(name, pairs, self.folders.get(name, name)) for name, pairs in self.datasets.items()
+            ),
             targets=(self.target,) if self.spec.promotion.targets else (),
             has_turn=self.has_turn,
         )
@@ -327,11 +330,11 @@ class World:
         return found
 
 
-def _dataset(name: str, pairs: int | None) -> DatasetView:
+def _dataset(name: str, pairs: int | None, folder: str) -> DatasetView:
     if pairs is None:
         return DatasetView(name, None, "refresh 2 is running")
     digest = digests.of_json([name, pairs])
-    revision = DatasetRevision(name=name, revision=1, uri=f"pvc://data/{name}", digest=digest, pairs=pairs)
+    revision = DatasetRevision(name=name, revision=1, uri=f"pvc://data/{folder}", digest=digest, pairs=pairs)
     return DatasetView(name, revision, kept=frozenset([revision.uri]))
 
 

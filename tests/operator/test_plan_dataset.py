@@ -26,6 +26,7 @@ from alignment_operator.plan import dataset
 from alignment_operator.planned import DatasetPlan, StartJob, SuspendJob
 from alignment_operator.render.api_keys import api_keys
 from alignment_operator.render.job import render_job
+from tests.operator.dataset_world import DatasetWorld, dataset_spec
 from tests.operator.edges import SETTINGS, owner
 
 NOW = datetime(2026, 11, 23, 3, 0, tzinfo=UTC)
@@ -263,6 +264,22 @@ def test_a_slot_that_comes_while_a_refresh_runs_starts_the_next_one() -> None:
     assert found.status.next_refresh_at == "2026-11-23T04:00:00Z"
     assert found.wake_at is not None
     assert planned(found.status, NOW + 61 * MINUTE).status.ingest_number == 2
+
+
+def test_between_refreshes_that_take_longer_than_the_schedules_step_a_cycle_finds_it_ready() -> None:
+    world = DatasetWorld(spec=dataset_spec(refresh={"schedule": "* * * * *"}))
+    for _ in range(2):
+        world.pass_()
+        world.pass_()
+        world.now += 5 * MINUTE
+        world.work(Stage.INGEST)
+        world.pass_()
+        world.now += MINUTE / 2
+        plan = world.pass_()
+        ready = next(each for each in plan.status.conditions if each.type == "Ready")
+        assert (ready.status, plan.wake_at) == ("True", world.now + MINUTE / 2)
+        world.now += MINUTE / 2
+    assert world.pass_().status.ingest_number == 3
 
 
 def test_where_nobody_heeds_triggers_nothing_is_due() -> None:

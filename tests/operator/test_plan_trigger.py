@@ -475,6 +475,23 @@ def test_a_dataset_that_shrank_has_no_new_pairs_and_is_counted_from_there() -> N
     assert (world.iteration["number"], world.iteration["trigger"]) == (3, "NewPairs")
 
 
+def test_a_dataset_that_was_deleted_and_made_again_has_new_pairs_alone() -> None:
+    world = World(
+        spec=cycle_spec(datasets=[{"name": "feedback"}], trigger={"newPairs": 100}),
+        datasets={"feedback": 500},
+        folders={"feedback": "uid-1/revisions/1-20261123T000000Z"},
+    )
+    until_ended(world)
+    world.datasets, world.folders = {"feedback": 99}, {"feedback": "uid-2/revisions/1-20261123T010000Z"}
+    until_ended(world)
+    assert world.status["datasets"] == [{"name": "feedback", "newPairs": 99}]
+    assert ready(world) == "99 of 100 new pairs are there"
+    world.datasets, world.folders = {"feedback": 100}, {"feedback": "uid-2/revisions/2-20261123T020000Z"}
+    until_ended(world)
+    assert (world.iteration["number"], world.iteration["trigger"]) == (2, "NewPairs")
+    assert world.status["datasets"] == [{"name": "feedback", "newPairs": 0}]
+
+
 def test_a_refresh_changes_no_count_and_a_due_slot_waits_for_it() -> None:
     world = paired(500, {"newPairs": 1000, **HOURLY})
     world.datasets["feedback"] = None

@@ -86,6 +86,21 @@ def test_plain_completions_are_put_together() -> None:
     }
 
 
+def test_null_says_nothing() -> None:
+    same = {"id": "c-1", "object": "chat.completion.chunk"}
+    calls = [{"index": 0, "id": "t1"}]
+    chunks = [
+        {**same, "choices": [{"index": 0, "delta": {"content": "a", "tool_calls": None, "audio": None}}]},
+        {**same, "choices": [{"index": 0, "delta": None, "text": None}]},
+        {
+            **same,
+            "choices": [{"index": 0, "delta": {"content": None, "tool_calls": calls, "audio": {"id": "u"}}}],
+        },
+    ]
+    (choice,) = assembled(stream(chunks))["choices"]
+    assert choice["message"] == {"content": "a", "tool_calls": calls, "audio": {"id": "u"}}
+
+
 @pytest.mark.parametrize(
     "response",
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -120,6 +122,26 @@ def test_other_paths_pass_untouched(recorder: Recorder) -> None:
     assert logged(recorder.folder) == []
 
 
+def test_a_body_passes_in_chunks_or_compressed(recorder: Recorder) -> None:
+    def sent(body: Any, **headers: str) -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", recorder.port, timeout=30)
+        connection.request("POST", "/v1/chat/completions", body, headers)
+        with contextlib.closing(connection), connection.getresponse() as answer:
+            assert answer.status == 200
+            return answer.read()
+
+    body = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
+    long = json.dumps({"messages": [{"role": "user", "content": "x" * (9 << 20)}]}).encode()
+    assert b"you said hello" in sent(iter([body[:9], body[9:]]))
+    assert b"you said hello" in sent(gzip.compress(body), **{"Content-Encoding": "gzip"})
+    assert b"you said xxx" in sent(iter([long[:9], long[9:]]))
+    recorder.wait_for("left_out_total", "unreadable")
+    recorder.wait_for("left_out_total", "too_long")
+    recorder.end()
+    (row,) = logged(recorder.folder)
+    assert row["request"] == json.loads(body)
+
+
 def test_a_path_cannot_name_another_server(recorder: Recorder) -> None:
     with Upstream() as other:
         connection = http.client.HTTPConnection("127.0.0.1", recorder.port, timeout=30)
@@ -139,6 +161,11 @@ def test_a_servers_refusal_is_passed_on(recorder: Recorder) -> None:
 def test_what_is_not_json_passes_and_is_counted(recorder: Recorder) -> None:
     assert chat(recorder, "nonsense")[2] == b"\xff not JSON"
     recorder.wait_for("left_out_total", "unreadable")
+    nested: list[Any] = []
+    for _ in range(500):
+        nested = [nested]
+    assert chat(recorder, "hello", extra=nested)[0] == 200
+    recorder.wait_for("left_out_total", "unreadable", 2)
     status, _, _ = chat(recorder, "hello \ud800")
     assert status == 200
     recorder.end()
@@ -239,6 +266,8 @@ def feedback(recorder: Recorder, **said: Any) -> tuple[int, Message, bytes]:
 
 def test_feedback_is_logged(recorder: Recorder, upstream: Upstream) -> None:
     before = len(upstream.seen)
+    assert feedback(recorder, id="chatcmpl-1", edit="x" * (9 << 20))[0] == 413
+    assert asked(f"{recorder.url}/v1/feedback", b"[" * 100_000)[0] == 400
     assert feedback(recorder, id="chatcmpl-1", rating="down", edit="better")[0] == 202
     assert len(upstream.seen) == before
     recorder.end()
@@ -255,6 +284,7 @@ def test_feedback_is_logged(recorder: Recorder, upstream: Upstream) -> None:
     ("said", "told"),
     [
         ({"rating": "up"}, "`id`"),
+        ({"id": " ", "rating": "up"}, "`id`"),
         ({"id": "a"}, "neither `rating` nor `edit`"),
         ({"id": "a", "rating": 5}, "`rating` is 5"),
         ({"id": "a", "edit": ["x"]}, "`edit` is not text"),
@@ -277,8 +307,13 @@ def test_what_a_killed_recorder_left_is_completed(upstream: Upstream, tmp_path: 
             (part,) = (tmp_path / "log").glob("*/*.part")  # it may still be written
         old = part.stat().st_mtime - 3600
         os.utime(part, (old, old))
+        later = part.with_name("later.jsonl.part")
         with Recorder(upstream.port, tmp_path / "log") as recorder:
             (row,) = logged(recorder.folder)
+            later.touch()
+            os.utime(later, (old, old))
+            chat(recorder, "hello again")
+        assert later.with_suffix("").exists()  # with a segment of its own
         killed.end = lambda: None  # type: ignore[method-assign]
     assert row["request"]["messages"][0]["content"] == "hello"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 from pathlib import Path
@@ -208,6 +209,14 @@ def test_columns_are_renamed_source_name_first(dataset: Dataset) -> None:
     assert [row["prompt"] for row in done.rows("pairs.jsonl")] == ["p0", "p1", "p2"]
 
 
+def far_away() -> bytes:
+    """Two pairs of Parquet, the first of a year that Python does not know."""
+    written, years = io.BytesIO(), pyarrow.array([2**62, 1], pyarrow.timestamp("us"))
+    table = pyarrow.Table.from_pylist([pair("p", "a", "b"), pair("q", "a", "b")])
+    parquet.write_table(table.append_column("at", years), written)
+    return written.getvalue()
+
+
 GOOD = lines([pair("p", "good", "bad")]).strip()
 BAD_LINES = {
     "broken": (b'{"prompt": "x", "chosen', "is not JSON"),
@@ -227,6 +236,10 @@ BAD_LINES = {
     "equal answers": (lines([pair("x", "a", "a")]).strip(), "`chosen` equals `rejected`"),
     "equal but for space": (lines([pair("x", "a b", "a  b\n")]).strip(), "differ in white space alone"),
     "nested": (b"[" * 100_000, "is nested too deeply"),
+    "a number that no float holds": (
+        b'{"prompt": "x", "completions": ["a", "b"], "ranks": [1%b, 2]}' % (b"0" * 400),
+        "give a number for each",
+    ),
     "too long": (b'{"prompt": "' + b"x" * (17 << 20) + b'"}', "a row has at most 16777216"),
 }
 
@@ -266,12 +279,13 @@ def test_a_row_of_ten_megabytes_is_kept(dataset: Dataset) -> None:
             "all that follows cannot be read",
         ),
         ("cut.parquet", b"PAR1 and then nothing", 0, "cannot be read as Parquet"),
+        ("far.parquet", far_away(), 1, "holds what cannot be read: date value out of range"),
         ("cut.arrow", b"no arrow", 0, "cannot be read as Arrow"),
         ("p.jsonl", "x".encode("utf-16"), 0, "is UTF-16"),
         ("p.zip", b"PK\x03\x04", 0, "is zip"),
-        ("twice.csv", b"prompt,prompt\na,b\n", 0, "names a column twice"),
+        ("twice.CSV", b"prompt,p\xff,p\xff\na,b,c\n", 0, 'names the column "p?" twice'),
         ("p.csv", b'prompt,chosen,rejected\np,a,b\nq,c\nr,"d"e,f\ns,g,h\n', 2, "has 2 cells"),
-        ("open.csv", b'prompt,chosen,rejected\np,a,b\nq,"c,d\n', 1, "is not CSV"),
+        ("open.csv", b'prompt,chosen,rejected\np,a,b\nq,"c,d\nr,e,f\n', 1, "is not CSV, up to line 4: "),
         ("empty.jsonl", b"", 0, ""),
     ],
 )
@@ -283,6 +297,16 @@ def test_a_damaged_file_costs_what_cannot_be_read_of_it(
     assert done.result.counts["source/b"] == 1
     if said:
         assert said in done.rows("rejected.jsonl")[0]["problem"]
+
+
+def test_a_link_to_the_pods_secrets_is_not_quoted(dataset: Dataset) -> None:
+    file = dataset.file("p.jsonl", PAIRS)
+    file.with_name("z.jsonl").symlink_to("/proc/self/environ")
+    done = dataset.refresh(file.with_name("*.jsonl"))
+    assert counted(done, "kept", "invalid") == (3, 1)
+    (row,) = done.rows("rejected.jsonl")
+    assert (row["file"], row["row"]) == ("z.jsonl", "")
+    assert "is a link to" in row["problem"]
 
 
 def test_a_cell_may_hold_messages_labels_and_lists(dataset: Dataset) -> None:

@@ -160,6 +160,18 @@ def test_a_key_that_is_not_there_is_said_with_its_secret(tmp_path: Path) -> None
     assert "spec.judge.llm.apiKeySecretRef: judge/api-key" in done.failure.message
 
 
+@pytest.mark.parametrize("key", ["sk-a\nsecret", "sk-a secret", "sk-\u200bsecret"])
+def test_a_key_that_no_header_takes_is_refused_and_not_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("ALIGNMENT_JUDGE_API_KEY", key)
+    with judge_server(longer) as server:
+        done = judged(tmp_path, samples("a", "bb"), an_llm(server, apiKeySecretRef=SECRET))
+    assert (done.code, len(server.asked)) == (64, 0)
+    assert "spec.judge.llm.apiKeySecretRef: " in done.failure.message
+    assert "secret" not in done.failure.message
+
+
 @pytest.mark.parametrize(
     ("text", "means"),
     [

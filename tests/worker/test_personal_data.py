@@ -92,6 +92,7 @@ def test_time_does_not_grow_with_the_square_of_what_is_found() -> None:
             b'{"who": "jane\\u0040example.org", "at": "\\u002B49 30 901820',
             b'{"who": "[email]", "at": "[phone number]',
         ),
+        (b"[" * 700 + b'"jane@example.org"' + b"]" * 700, b"[" * 700 + b'"[email]"' + b"]" * 700),
     ],
 )
 def test_a_row_that_is_kept_aside_holds_none_whatever_its_columns_are(row: Any, kept: Any) -> None:
@@ -104,7 +105,7 @@ def pair(prompt: str, chosen: str, rejected: str) -> dict[str, Any]:
 
 ROWS = [
     pair("plain", "yes", "no"),
-    pair("I am jane@example.org", "Hello", "Bye"),
+    pair("I am jane@example.org", "Hello", "Bye") | {"category": "joe@example.org"},
     pair("who?", "Call +49 30 901820", "jane@example.org"),
     pair("same?", "jane@example.org", "joe@example.org"),
 ]

@@ -50,6 +50,8 @@ BROKEN = [
     (b'{"prompt": "x"', "is not JSON"),
     (b'["x"]', 'is not an object: ["x"]'),
     (b"[" * 100_000, "is nested too deeply"),
+    (b'{"prompt": ' + b"[" * 200 + b"]" * 200 + b"}", "is nested too deeply"),
+    (b'{"\\ud800\\u001b": "x"}', "(here is: ?\\u001b)"),
 ]
 
 

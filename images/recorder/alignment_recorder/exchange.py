@@ -70,15 +70,15 @@ def _chunks(stream: bytes) -> Iterable[dict[str, Any]]:
 def _add_choice(whole: dict[str, Any], choice: Mapping[str, Any]) -> None:
     for name, value in choice.items():
         if name == "delta":
-            _add(whole.setdefault("message", {}), value)
+            _add(whole.setdefault("message", {}), value or {})
         elif name == "text":
-            whole["text"] = whole.get("text", "") + value
+            whole["text"] = whole.get("text", "") + (value or "")
         elif value is not None or name not in whole:
             whole[name] = value
 
 
 def _add(whole: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """Texts go on, lists by their items' `index`, anything else replaces."""
+    """Texts go on, lists by their items' `index`, anything else replaces; null says nothing."""
     for name, value in delta.items():
         before = whole.get(name)
         if value is None:
@@ -86,9 +86,11 @@ def _add(whole: dict[str, Any], delta: Mapping[str, Any]) -> None:
         elif isinstance(value, str) and isinstance(before, str) and name not in ("role", "id", "type"):
             whole[name] = before + value
         elif isinstance(value, dict):
-            _add(whole.setdefault(name, {}), value)
+            whole[name] = before or {}
+            _add(whole[name], value)
         elif isinstance(value, list):
-            _add_items(whole.setdefault(name, []), value)
+            whole[name] = before or []
+            _add_items(whole[name], value)
         else:
             whole[name] = value
 

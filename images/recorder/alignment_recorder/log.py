@@ -1,7 +1,7 @@
 """The log: JSON Lines in a folder, in segments that appear under their name when they are complete.
 
-A writer's open segment ends with `.part`. What a killed writer left is renamed by the next that starts, its last line
-broken perhaps, which readers set aside.
+A writer's open segment ends with `.part`. What a killed writer left is renamed by one that starts, or that completes a
+segment of that day; its last line may be broken, which readers set aside.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignment_recorder import metrics
-from alignment_recorder.exchange import Exchange, UnreadableError, interaction
+from alignment_recorder.exchange import Exchange, interaction
 from alignment_recorder.redaction import redacted
 
 PART = ".part"
@@ -70,12 +70,12 @@ class Log:
         probe = self._options.folder / f".{_unique()}"
         probe.touch()
         probe.unlink()
-        self._complete_what_was_left()
+        self._complete_what_was_left(self._options.folder.glob(f"*/*{PART}"))
         self._thread.start()
 
     def offer(self, item: Exchange | Feedback) -> bool:
         """Whether there was room in the queue."""
-        size = len(item.request) + len(item.response) if isinstance(item, Exchange) else 256
+        size = _size(item)
         with self._lock:
             if self._queued + size > self._options.queue_bytes:
                 metrics.LEFT_OUT.labels("full").inc()
@@ -100,17 +100,17 @@ class Log:
             if item is None:
                 self._end_segment()
                 return
-            self._write(item)
+            try:
+                self._write(item)
+            except Exception:  # noqa: BLE001 - whatever shape one answer has, those that follow are logged
+                metrics.LEFT_OUT.labels("unreadable").inc()
             with self._lock:
                 self._queued -= size
             metrics.QUEUED.dec(size)
 
     def _write(self, item: Exchange | Feedback) -> None:
-        try:
-            found = interaction(item) if isinstance(item, Exchange) else _feedback(item)
-        except UnreadableError:
-            metrics.LEFT_OUT.labels("unreadable").inc()
-            return
+        """Raises UnreadableError, and what comes of a shape that the API does not have."""
+        found = interaction(item) if isinstance(item, Exchange) else _feedback(item)
         if isinstance(item, Exchange) and not in_sample(found["request"], self._options.sample_percent):
             metrics.LEFT_OUT.labels("sampling").inc()
             return
@@ -149,10 +149,12 @@ class Log:
         if segment is not None:
             with suppress(OSError):
                 segment.complete()
+            with suppress(OSError):
+                self._complete_what_was_left(segment.folder.glob(f"*{PART}"))
 
-    def _complete_what_was_left(self) -> None:
+    def _complete_what_was_left(self, parts: Iterable[Path]) -> None:
         """Of writers that are gone: a living one completes its segment in time."""
-        for part in self._options.folder.glob(f"*/*{PART}"):
+        for part in parts:
             with suppress(OSError):
                 if time.time() - part.stat().st_mtime > 10 * self._options.segment_seconds:
                     part.rename(part.with_suffix(""))
@@ -167,6 +169,7 @@ class _Segment:
         self._name.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = self._part.open("xb", buffering=0)
         self._size = 0
+        self.folder = self._name.parent
         self.opened = time.monotonic()
 
     @property
@@ -205,6 +208,12 @@ def in_sample(request: Mapping[str, Any], percent: float) -> bool:
     """The same for the same prompt, here and in every other recorder."""
     prompt = json.dumps(request.get("messages", request.get("prompt")), sort_keys=True)
     return int.from_bytes(sha256(prompt.encode()).digest()[:8]) < percent / 100 * 2**64
+
+
+def _size(item: Exchange | Feedback) -> int:
+    if isinstance(item, Exchange):
+        return len(item.request) + len(item.response)
+    return 256 + len(item.edit or "")
 
 
 def _feedback(given: Feedback) -> dict[str, Any]:

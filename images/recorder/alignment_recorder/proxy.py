@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _HOP_BY_HOP = frozenset(  # RFC 9110, 7.6.1
 )
 # Below the 5 s after which uvicorn, and so vLLM, ends an idle connection.
 _IDLE_SECONDS = 2.0
+_Body = bytes | aiohttp.StreamReader | AsyncIterator[bytes]
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,13 @@ class Proxy:
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         recording = self._recording(request)
-        body: bytes | aiohttp.StreamReader = request.content
+        body: _Body = request.content
         if recording is not None and recording.lost is None:
-            body = recording.request = await request.read()
+            body = await _read(request.content, self._options.max_bytes)
+            if isinstance(body, bytes):
+                recording.request = body
+            else:
+                recording.lost = "too_long"
         try:
             upstream = await self._asked(request, body)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -92,13 +98,11 @@ class Proxy:
         if request.method != "POST" or request.path not in RECORDED:
             return None
         recording = _Recording(request.path, self._digest.text(), self._options.max_bytes)
-        if request.content_length is None or request.content_length > self._options.max_bytes:
+        if (request.content_length or 0) > self._options.max_bytes:
             recording.lost = "too_long"
         return recording
 
-    async def _asked(
-        self, request: web.Request, body: bytes | aiohttp.StreamReader
-    ) -> aiohttp.ClientResponse:
+    async def _asked(self, request: web.Request, body: _Body) -> aiohttp.ClientResponse:
         """Once more if an idle connection was closed under us, which before any answer leaves nothing half done."""
         headers = _end_to_end(request.headers)
         headers.popall("Host", None)
@@ -115,14 +119,17 @@ class Proxy:
         try:
             return await ask()
         except aiohttp.ServerDisconnectedError:
-            if isinstance(data, aiohttp.StreamReader):
+            if data is not None and not isinstance(data, bytes):
                 raise
             return await ask()
 
     async def _feedback(self, request: web.Request) -> web.Response:
+        body = await _read(request.content, self._options.max_bytes)
+        if not isinstance(body, bytes):
+            return _failed(413, f"feedback has at most {self._options.max_bytes} bytes")
         try:
-            said = await request.json()
-        except ValueError:
+            said = json.loads(body)
+        except (ValueError, RecursionError):
             said = None
         problem = _problem(said)
         if problem:
@@ -130,6 +137,24 @@ class Proxy:
         if not self._log.offer(Feedback(said["id"], _now(), said.get("rating"), said.get("edit"))):
             return _failed(503, "the log is behind; try again")
         return web.Response(status=202)
+
+
+async def _read(content: aiohttp.StreamReader, most: int) -> _Body:
+    """All of it, or what gives all of it if it is longer; a client that sends chunks does not say."""
+    parts, size = [], 0
+    async for part in content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            return _chained(parts, content)
+    return b"".join(parts)
+
+
+async def _chained(parts: list[bytes], content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+    async for part in content.iter_any():
+        yield part
 
 
 class _Recording:
@@ -213,7 +238,7 @@ class _File:
 
 
 def _problem(said: object) -> str:
-    if not isinstance(said, dict) or not isinstance(said.get("id"), str):
+    if not isinstance(said, dict) or not isinstance(said.get("id"), str) or not said["id"].strip():
         return 'give a JSON object with the `id` of the answer, as {"id": "chatcmpl-…", "rating": "up"}'
     if unknown := set(said) - {"id", "rating", "edit"}:
         return f"`{min(unknown)}` is not known; there are `id`, `rating` and `edit`"

@@ -53,7 +53,11 @@ class Server:
     async def _serve(self, log: Log) -> None:
         proxy = Proxy(ProxyOptions(URL(self.upstream), self.digest_file), log)
         runner = web.AppRunner(
-            proxy.application(), access_log=None, handler_cancellation=True, shutdown_timeout=_GRACE_SECONDS
+            proxy.application(),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=_GRACE_SECONDS,
+            auto_decompress=False,  # a body goes on as its headers say that it is
         )
         metrics = web.AppRunner(_metrics(), access_log=None)
         stop = asyncio.Event()

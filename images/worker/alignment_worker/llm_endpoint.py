@@ -5,7 +5,6 @@ https://platform.openai.com/docs/api-reference/chat/create
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +15,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
 from alignment_api.judges import LLM
 from alignment_worker import llm_question
+from alignment_worker.api_keys import api_key
 from alignment_worker.failures import InvalidConfigError, JudgeRefusedError, JudgeSilentError
 from alignment_worker.llm_question import Message
 
@@ -171,7 +171,7 @@ def _key(llm: LLM, key_variable: str, field: str) -> str:
     """Raises InvalidConfigError if there should be one and is none."""
     if llm.api_key_secret_ref is None:
         return ""
-    found = os.environ.get(key_variable, "").strip()
+    found = api_key(key_variable, f"{field}.apiKeySecretRef")
     if not found:
         secret = llm.api_key_secret_ref
         raise InvalidConfigError(

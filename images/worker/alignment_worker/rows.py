@@ -6,8 +6,9 @@ A row that is no row is one error with file, line, what is wrong and what to do.
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from alignment_worker.failures import (
 
 MAX_CATEGORIES = 16
 MAX_CATEGORY_LENGTH = 63
+_MOST_LEVELS = 100  # of one row's JSON
 MAX_CATEGORY_BYTES = 320  # of all names together: sixteen of 20 characters fit the fullest report
 
 Message = dict[str, str]
@@ -161,6 +163,7 @@ def read_pairs(path: Path) -> Iterator[Pair]:
 
 def raw_rows(path: Path) -> Iterator[Raw]:
     """Raises InvalidRowError if the file as a whole cannot be read as rows, InputMissingError."""
+    check_link(path)
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -365,9 +368,27 @@ def json_row(number: int, line: bytes) -> Raw:
         return Raw(number, None, f"is not JSON ({error}): {shown(line.decode())}; give one object a line")
     except RecursionError:
         return Raw(number, None, "is nested too deeply; give one flat object a line")
+    if line.count(b"[") + line.count(b"{") > _MOST_LEVELS and is_deep(value):
+        return Raw(number, None, "is nested too deeply; give one flat object a line")
     if not isinstance(value, dict):
         return Raw(number, None, f"is not an object: {shown(value)}; give one object a line")
     return Raw(number, value)
+
+
+def is_deep(value: object) -> bool:
+    """Whether it holds so many levels that what takes them one in another might fail."""
+    level = _nested([value])
+    for _ in range(_MOST_LEVELS):
+        if not level:
+            return False
+        level = _nested(
+            item for each in level for item in (each.values() if isinstance(each, dict) else each)
+        )
+    return True
+
+
+def _nested(values: Iterable[object]) -> list[dict[str, Any] | list[Any]]:
+    return [value for value in values if isinstance(value, dict | list)]
 
 
 def parquet_rows(path: Path) -> Iterator[Raw]:
@@ -378,12 +399,47 @@ def parquet_rows(path: Path) -> Iterator[Raw]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            check_names(path, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Raw(number, row)
+                for raw in batch_rows(batch, number):
+                    number = raw.number
+                    yield raw
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         raise InvalidRowError(f"{path}: row {number + 1}: cannot be read as Parquet: {error}") from error
+
+
+_SECRET = ("/proc", "/run/secrets", "/var/run/secrets")
+
+
+def check_link(path: Path) -> None:
+    """What cannot be read as rows is quoted, and a link may lead to this pod's secrets. Raises InvalidRowError."""
+    real = Path(os.path.realpath(path))  # which a link to itself does not end
+    if any(real.is_relative_to(folder) for folder in _SECRET):
+        raise InvalidRowError(
+            f"{path}: is a link to {real.parts[1]}, where no data is; put a file in its place"
+        )
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Of a table's columns. Raises InvalidRowError."""
+    if len({*names}) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise InvalidRowError(f"{path}: names the column {shown(twice)} twice; keep one")
+
+
+def batch_rows(batch: Any, before: int) -> Iterator[Raw]:
+    """Of Arrow's, behind so many; one with a value that Python cannot hold, as the year 300,000, has a problem."""
+    try:
+        found = batch.to_pylist()
+    except (ValueError, ArithmeticError) as error:
+        if batch.num_rows == 1:
+            yield Raw(before + 1, None, f"holds what cannot be read: {error}")
+            return
+        for place in range(batch.num_rows):
+            yield from batch_rows(batch.slice(place, 1), before + place)
+        return
+    for number, row in enumerate(found, before + 1):
+        yield Raw(number, row)
 
 
 def _columns(raw: Raw) -> Mapping[str, Any]:
@@ -413,7 +469,7 @@ def _message(name: str, position: int, message: object) -> Message:
 def _text(columns: Mapping[str, Any], key: str, kind: str = "a string", name: str = "") -> str:
     name, value = name or key, columns.get(key)
     if value is None:
-        there = ", ".join(str(column)[:40] for column in list(columns)[:10]) or "nothing"
+        there = ", ".join(shown(str(column)[:40]).strip('"') for column in list(columns)[:10]) or "nothing"
         raise RowProblemError(f"`{name}` is missing; give {kind} (here is: {there})")
     if not isinstance(value, str):
         raise RowProblemError(f"`{name}` is {shown(value)}, not {kind}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from alignment_api import names
 from alignment_api.conditions import ConditionType, Reason, updated
@@ -24,6 +24,8 @@ from alignment_operator.plan import (
     verbs,
 )
 from alignment_operator.planned import DatasetPlan
+
+_APART = timedelta(minutes=1)
 
 
 def plan(observed: ObservedDataset, now: datetime) -> DatasetPlan:
@@ -55,7 +57,7 @@ def _refresh(observed: ObservedDataset, now: datetime) -> DatasetPlan:
         return DatasetPlan((), _settled(observed, begun, now), told, now)
     ttl = spec.defaults.ttl_seconds_after_finished
     actions = housekeeping.tidy(observed.jobs, None, status.ingest_number, None, lambda _: ttl)
-    settled = _settled(observed, status.model_copy(update=_announced(observed, now)), now)
+    settled = _settled(observed, status.model_copy(update=_still_announced(observed, now)), now)
     return DatasetPlan(actions, settled, told, None if held else _instant(settled.next_refresh_at))
 
 
@@ -90,6 +92,7 @@ def _followed(observed: ObservedDataset, spec: PreferenceDatasetSpec, now: datet
     status, events = dataset_result.after(status.model_copy(update={"ingest": progress.status}), spec, now)
     wake_at = progress.wake_at
     if not _running(status):
+        status = status.model_copy(update=_apart(status, now))
         wake_at = instants.earliest(wake_at, _instant(status.next_refresh_at))
     actions = (*follow, *progress.actions, *tidied)
     return DatasetPlan(actions, _settled(observed, status, now), (*told, *events), wake_at)
@@ -120,6 +123,19 @@ def _announced(observed: ObservedDataset, now: datetime) -> dict[str, str | None
         return {"next_refresh_at": None}
     following = schedules.around(refresh.schedule, refresh.time_zone, now)[1]
     return {"next_refresh_at": instants.spell(following) if following else None}
+
+
+def _still_announced(observed: ObservedDataset, now: datetime) -> dict[str, str | None]:
+    """While nothing is due: the same, or what was announced before and comes earlier."""
+    told, following = observed.status.next_refresh_at, _announced(observed, now)["next_refresh_at"]
+    return {"next_refresh_at": min(told, following) if told and following else following}
+
+
+def _apart(status: PreferenceDatasetStatus, now: datetime) -> dict[str, str | None]:
+    """After a refresh: a slot that has come meanwhile waits, or no cycle ever finds Ready what takes longer than its
+    schedule's step."""
+    at = _instant(status.next_refresh_at)
+    return {"next_refresh_at": instants.spell(now + _APART)} if at and at <= now else {}
 
 
 def _instant(spelled: str | None) -> datetime | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from alignment_api.conditions import ConditionType, Reason, find
-from alignment_api.cycle_status import StartedBy
+from alignment_api.cycle_status import LearnedFrom, StartedBy
 from alignment_api.trigger import Trigger
 from alignment_operator import schedules
 from alignment_operator.observed import ObservedCycle
@@ -44,7 +44,7 @@ class _Past:
     """The newest iteration that counts as started."""
 
     started_at: datetime | None
-    pairs: Mapping[str, int]
+    datasets: Mapping[str, LearnedFrom]
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ def _past(observed: ObservedCycle, now: datetime) -> _Past:
     counted = [number for number in observed.frozen if number <= (status.iterations or 0)]
     last = max(counted, default=0)
     if iteration and iteration.number >= last:
-        return _Past(_believed(iteration.started_at, now), lineage.pairs_of(iteration.datasets))
+        return _Past(_believed(iteration.started_at, now), lineage.worked_from(iteration.datasets))
     if not counted:
         return _Past(None, {})
     frozen = observed.frozen[last]
-    return _Past(_believed(frozen.started_at, now), lineage.pairs_of(frozen.datasets))
+    return _Past(_believed(frozen.started_at, now), lineage.worked_from(frozen.datasets))
 
 
 def _believed(started_at: str, now: datetime) -> datetime | None:
@@ -144,12 +144,8 @@ def _first_to_come(observed: ObservedCycle) -> datetime | None:
 
 def _new_pairs(observed: ObservedCycle, past: _Past) -> int:
     """Newer than what the last iteration worked from, however that ended."""
-    known = {**lineage.known(observed.status.promoted), **past.pairs}
-    return sum(
-        max(0, (view.revision.pairs or 0) - known.get(view.name, 0))
-        for view in observed.datasets
-        if view.revision
-    )
+    known = {**lineage.known(observed.status.promoted), **past.datasets}
+    return sum(lineage.new_pairs(view.revision, known) for view in observed.datasets if view.revision)
 
 
 def _wake_at(

@@ -13,6 +13,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -75,6 +76,7 @@ def _broken_off(number: int, why: str) -> Raw:
 
 
 def _rows(path: Path) -> Iterator[tuple[Raw, bytes]]:
+    rows.check_link(path)
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(_PARQUET) or path.suffix == ".parquet":
@@ -88,9 +90,9 @@ def _rows(path: Path) -> Iterator[tuple[Raw, bytes]]:
 
 
 def _text_rows(path: Path, start: bytes) -> Iterator[tuple[Raw, bytes]]:
-    name = re.sub(r"\.(gz|zst|zstd)$", "", path.name)
+    name = re.sub(r"\.(gz|zst|zstd)$", "", path.name.lower())
     with _opened(path, start) as file:
-        yield from _csv_rows(file) if name.endswith(".csv") else _json_rows(file)
+        yield from _csv_rows(path, file) if name.endswith(".csv") else _json_rows(file)
 
 
 def _opened(path: Path, start: bytes) -> IO[bytes]:
@@ -148,8 +150,8 @@ def _json_rows(file: IO[bytes]) -> Iterator[tuple[Raw, bytes]]:
             yield rows.json_row(number, line), line
 
 
-def _csv_rows(file: IO[bytes]) -> Iterator[tuple[Raw, bytes]]:
-    """The first row names the columns; a cell may hold JSON where a column needs a list."""
+def _csv_rows(path: Path, file: IO[bytes]) -> Iterator[tuple[Raw, bytes]]:
+    """The first row names the columns; a cell may hold JSON where a column needs a list. Raises InvalidRowError."""
     csv.field_size_limit(MAX_ROW_BYTES)
     # A byte that is not UTF-8 becomes half a surrogate pair, which the row's check names.
     reader = csv.reader((line.decode(errors="surrogateescape") for _, line, _ in _lines(file)), strict=True)
@@ -161,14 +163,15 @@ def _csv_rows(file: IO[bytes]) -> Iterator[tuple[Raw, bytes]]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Raw(number, None, f"is not CSV: {error}; put quotes around a cell, and twice in it"), b""
+            rest = f", up to line {reader.line_num}" if reader.line_num > number else ""
+            problem = f"is not CSV{rest}: {error}; put quotes around a cell, and twice in it"
+            yield Raw(number, None, problem), b""
             continue
         if not cells:
             continue
         if header is None:
             header = cells
-            if len({*cells}) < len(cells):
-                raise InvalidRowError(f"names a column twice: {', '.join(cells)[:200]}; keep one")
+            rows.check_names(path, header)
         elif len(cells) != len(header):
             problem = f"has {len(cells)} cells, and the first line {len(header)}"
             yield Raw(number, None, problem), ",".join(cells)[:_BUFFER_BYTES].encode(errors="replace")
@@ -189,10 +192,9 @@ def _value(name: str, cell: str) -> Any:
     if name == "label":
         return _LABELS.get(cell.strip().lower(), cell)
     if cell.startswith("[{" if name not in _LISTS else "["):
-        try:
-            return json.loads(cell)
-        except ValueError:
-            return cell
+        with suppress(ValueError, RecursionError):
+            found = json.loads(cell)
+            return cell if rows.is_deep(found) else found
     return cell
 
 
@@ -204,11 +206,12 @@ def _arrow_rows(path: Path, *, as_file: bool) -> Iterator[Raw]:
     try:
         with pyarrow.OSFile(str(path)) as file:
             reader = ipc.open_file(file) if as_file else ipc.open_stream(file)
+            rows.check_names(path, reader.schema.names)
             batches = map(reader.get_batch, range(reader.num_record_batches)) if as_file else reader
             for batch in batches:
                 for start in range(0, batch.num_rows, 1024):
-                    for row in batch.slice(start, 1024).to_pylist():
-                        number += 1
-                        yield Raw(number, row)
+                    for raw in rows.batch_rows(batch.slice(start, 1024), number):
+                        number = raw.number
+                        yield raw
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InvalidRowError(f"{path}: row {number + 1}: cannot be read as Arrow: {error}") from error

@@ -6,7 +6,7 @@ https://huggingface.co/docs/trl/dataset_formats
 from __future__ import annotations
 
 import itertools
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -133,7 +133,8 @@ def _goodness(columns: Mapping[str, Any], count: int) -> Sequence[float]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """That a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _better(goodness: Sequence[float]) -> Iterator[tuple[int, int]]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from alignment_worker.ingestion.log_formats import Answered, Record, Said
 from alignment_worker.rows import Message, Pair, Preference, Prompt, Unpaired
@@ -110,7 +111,7 @@ class InferenceLog:
             ),
         )
         for asked, answer in _earlier_turns(record.prompt):
-            turn = (record.who, _key(asked), _key(answer), record.at)
+            turn = (record.who, asked, _key(answer), record.at)
             self._database.execute("INSERT INTO went_on VALUES (?, ?, ?, ?)", turn)
 
     def answers(self) -> int:
@@ -209,13 +210,13 @@ def as_asked(prompt: Prompt, answer: str) -> Prompt:
     return answer if isinstance(prompt, str) else [{"role": "assistant", "content": answer}]
 
 
-def _earlier_turns(prompt: Prompt) -> Iterator[tuple[list[Message], str]]:
-    """What a conversation was asked before, and the answers that it went on with."""
+def _earlier_turns(prompt: Prompt) -> Iterator[tuple[bytes, str]]:
+    """Keys of what a conversation was asked before, and the answers that it went on with."""
     if isinstance(prompt, str):
         return
-    for index, message in enumerate(prompt):
-        if message["role"] == "assistant" and index:
-            yield prompt[:index], message["content"]
+    for key, message in zip(_keys(prompt), prompt, strict=True):
+        if key is not None and message["role"] == "assistant":
+            yield key, message["content"]
 
 
 def _is_soon(one: str, other: str) -> bool:
@@ -226,7 +227,29 @@ def _is_soon(one: str, other: str) -> bool:
 
 
 def _key(value: Prompt) -> bytes:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:16]
+    return _short(hashlib.sha256(_spelled(value)))
+
+
+def _keys(messages: list[Message]) -> Iterator[bytes | None]:
+    """Of each message the key of those before it, None of the first: in one go, however many there are."""
+    digest = hashlib.sha256(b"[")
+    for index, message in enumerate(messages):
+        if index:
+            before = digest.copy()
+            before.update(b"]")
+            yield _short(before)
+            digest.update(b", ")
+        else:
+            yield None
+        digest.update(_spelled(message))
+
+
+def _spelled(value: Prompt | Message) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _short(digest: Any) -> bytes:
+    return bytes(digest.digest()[:16])
 
 
 def _sqlite(text: str | None) -> str | None:

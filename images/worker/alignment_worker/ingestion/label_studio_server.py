@@ -19,6 +19,7 @@ from alignment_worker.failures import InvalidConfigError, LabelStudioError
 
 PAGE = 100
 _SECONDS = urllib3.Timeout(connect=10, read=120)  # pages of long tasks are slow
+_LONGEST_SECONDS = 120  # of what a server asks to wait: a pod that sleeps for hours looks as if it hung
 _BUSY = (429, 500, 502, 503, 504)
 # The clock of the database may be a little behind that of the web server.
 _OVERLAP = timedelta(seconds=5)
@@ -36,7 +37,12 @@ class LabelStudio:
         self._http = urllib3.PoolManager(
             timeout=_SECONDS,
             retries=urllib3.Retry(
-                6, redirect=0, status_forcelist=_BUSY, backoff_factor=backoff_seconds, raise_on_status=False
+                6,
+                redirect=0,
+                status_forcelist=_BUSY,
+                backoff_factor=backoff_seconds,
+                raise_on_status=False,
+                retry_after_max=_LONGEST_SECONDS,
             ),
         )
         self._access: str | None = None
@@ -62,12 +68,14 @@ class LabelStudio:
             query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
             path = f"/api/tasks/?project={self._project}&page=1&page_size={PAGE}&fields=all&query="
             page = self._call("GET", path + quote(json.dumps(query))).get("tasks")
-            if not isinstance(page, list):
-                raise self._said("a list of tasks was expected")
+            ids = [_id(task) for task in page] if isinstance(page, list) else []
+            # A server that heeds no filter would be read for ever.
+            if not isinstance(page, list) or any(found <= last for found in ids):
+                raise self._said(f"a list of tasks with ids above {last} was expected")
             yield from page
             if len(page) < PAGE:
                 return
-            last = max(int(task["id"]) for task in page)
+            last = max(ids)
 
     def count(self) -> int:
         """Tasks of the project."""
@@ -147,6 +155,12 @@ class LabelStudio:
 
 def _condition(field: str, operator: str, kind: str, value: object) -> dict[str, object]:
     return {"filter": f"filter:tasks:{field}", "operator": operator, "type": kind, "value": value}
+
+
+def _id(task: object) -> int:
+    """0 for what is no task."""
+    found = task.get("id") if isinstance(task, dict) else None
+    return found if isinstance(found, int) else 0
 
 
 def _dated(header: str | None) -> datetime:

@@ -58,11 +58,17 @@ Record = Answered | Said
 def records(log_format: str, columns: Mapping[str, Any]) -> Iterator[Record]:
     """Those of one row: none for a call that failed or that is no chat, several for a batch of spans.
 
-    Raises RowProblemError, for texts that no later stage would read as well.
+    Raises RowProblemError, for texts that no later stage would read as well; of a batch after the spans that are good.
     """
-    for record in _FORMATS[log_format](columns):
+    return _FORMATS[log_format](columns)
+
+
+def _checked(found: Iterator[Record]) -> list[Record]:
+    """All of one call. Raises RowProblemError."""
+    known = list(found)
+    for record in known:
         _check_texts(record)
-        yield record
+    return known
 
 
 def _check_texts(record: Record) -> None:
@@ -124,12 +130,29 @@ def _otel(row: Mapping[str, Any]) -> Iterator[Record]:
         raise RowProblemError(
             "has no `resourceSpans`; give OTLP JSON, as the collector's file exporter writes it"
         )
+    count, problems = 0, []
+    for span, common in list(_spans(row)):
+        count += 1
+        try:
+            yield from _checked(_span(span, common))
+        except RowProblemError as problem:
+            problems.append(problem)
+    if problems and count == 1:
+        raise problems[0]
+    if problems:
+        raise RowProblemError(
+            f"{len(problems)} of its {count} spans cannot be read, the first: {problems[0]}"
+        )
+
+
+def _spans(row: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each with its resource's attributes. Raises RowProblemError."""
     for resource in _objects(row, "resourceSpans"):
         said = resource.get("resource")
         common = _attributes(said.get("attributes") if isinstance(said, Mapping) else None)
         for scope in _objects(resource, "scopeSpans"):
             for span in _objects(scope, "spans"):
-                yield from _span(span, common)
+                yield span, common
 
 
 def _span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Iterator[Record]:
@@ -145,7 +168,8 @@ def _span(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Iterator[Reco
         who = str(attributes.get("gen_ai.conversation.id") or "")
         digest = attributes.get("alignment.model.digest", resource.get("alignment.model.digest"))
         name = attributes.get("gen_ai.response.id", span.get("spanId"))
-        yield _answered(name, at, who, prompt, answer["content"], {"digest": digest})
+        if _json(output)[0].get("finish_reason", "stop") == "stop":  # and not cut off
+            yield _answered(name, at, who, prompt, answer["content"], {"digest": digest})
     for event in _objects(span, "events"):
         if event.get("name") == "gen_ai.evaluation.result":
             yield from _evaluation(event, attributes, span)
@@ -164,8 +188,8 @@ def _evaluation(
 
 
 _FORMATS: dict[str, Callable[[Mapping[str, Any]], Iterator[Record]]] = {
-    "OpenAI": _openai,
-    "LiteLLM": _litellm,
+    "OpenAI": lambda row: iter(_checked(_openai(row))),
+    "LiteLLM": lambda row: iter(_checked(_litellm(row))),
     "OTelGenAI": _otel,
 }
 

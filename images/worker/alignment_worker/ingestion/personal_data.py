@@ -138,7 +138,7 @@ def redacted(text: str) -> tuple[str, set[str]]:
 
 
 def without(preference: Preference) -> tuple[Preference, set[str]]:
-    """Its prompt and answers redacted, and the kinds of what was found."""
+    """Its prompt, answers and category redacted, and the kinds of what was found."""
     kinds: set[str] = set()
 
     def clean(said: Prompt) -> Prompt:
@@ -153,12 +153,18 @@ def without(preference: Preference) -> tuple[Preference, set[str]]:
             messages.append(message | {"content": text})
         return messages
 
+    def category_of(said: str | None) -> str | None:
+        text, there = redacted(said or "")
+        kinds.update(there)
+        return text or None
+
     if isinstance(preference, Pair):
         cleaned: Preference = replace(
             preference,
             prompt=clean(preference.prompt),
             chosen=clean(preference.chosen),
             rejected=clean(preference.rejected),
+            category=category_of(preference.category),
         )
     else:
         cleaned = replace(
@@ -173,10 +179,9 @@ def redacted_row(row: bytes | dict[str, Any] | None) -> bytes | dict[str, Any] |
         return None
     if isinstance(row, bytes):
         try:
-            value = json.loads(row)
+            return json.dumps(_value(json.loads(row)), ensure_ascii=False).encode(errors="replace")
         except (ValueError, RecursionError):
             return redacted_source(row.decode(errors="replace")).encode()
-        return json.dumps(_value(value), ensure_ascii=False).encode(errors="replace")
     cleaned: dict[str, Any] = _value(row)
     return cleaned
 

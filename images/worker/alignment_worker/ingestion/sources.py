@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignment_api.sources import token_variable
 from alignment_api.stage import IngestedLog, IngestedProject, IngestedSource
+from alignment_worker.api_keys import api_key
 from alignment_worker.failures import InvalidConfigError
 from alignment_worker.ingestion import files, label_studio
 from alignment_worker.ingestion.files import File
@@ -123,16 +123,16 @@ class Sources:
         return opened is not None and self.opened.add(name, replace(found, open=opened))
 
     def _record(self, known: InferenceLog, log: IngestedLog, raw: Raw, file_index: int) -> None:
-        """Raises RowProblemError."""
+        """Raises RowProblemError; what of the row can be read is known then."""
         if raw.columns is None:
             raise RowProblemError(raw.problem)
-        for record in list(records(log.format, raw.columns)):
+        for record in records(log.format, raw.columns):
             if isinstance(record, Said) or _in_sample(record, log.sample_percent):
                 known.add(record, file_index * _LINES + raw.number)
 
     def _project(self, index: int, name: str, project: IngestedProject) -> Iterator[Given]:
         where = f"spec.sources[{index}].labelStudio"
-        token = os.environ.get(token_variable(index), "").strip()
+        token = api_key(token_variable(index), f"{where}.tokenSecretRef")
         if not token:
             raise InvalidConfigError(
                 f"{where}.tokenSecretRef: the token is not there; without a cluster, name what stands for it: "
