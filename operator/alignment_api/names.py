@@ -126,5 +126,5 @@ def refresh_of(folder: str) -> tuple[int, str] | None:
     return (int(found[1]), found[2]) if found else None
 
 
-def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:
-    return join(iterations_prefix(cycle_prefix(store, namespace, name, uid)), str(iteration), stage)
+def stage_prefix(cycle_prefix: str, iteration: int, stage: str) -> str:
+    return join(iterations_prefix(cycle_prefix), str(iteration), stage)

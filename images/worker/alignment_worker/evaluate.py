@@ -282,8 +282,6 @@ def _answer_rows(held_out: Sequence[Row], said: Mapping[str, Answers]) -> list[d
         }
 
     return [
-        rows.to_wire(row)
-        | {"line": row.number}
-        | {name: of(name, index) for name in said}
+        rows.to_wire(row) | {"line": row.number} | {name: of(name, index) for name in said}
         for index, row in enumerate(held_out)
     ]
