@@ -20,7 +20,7 @@ from alignment_api.judges import ComparisonJudge, reads_answers
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located, Stage, StageConfig, StageResult
 from alignment_operator.gates.decision import DecisionKind, decide
-from alignment_operator.gates.judge import judge_all
+from alignment_operator.gates.verdicts import judge_all
 from alignment_worker import rows
 from alignment_worker.answers import Answers, Questions
 from alignment_worker.artifacts import ANSWERS, GOLD_ANSWERS

@@ -15,7 +15,7 @@ from alignment_api.gates import Gate, GateResult, Verdict
 from alignment_api.pods import PodDefaults, Resources, settled
 from alignment_api.quantities import Quantity, amount
 from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageConfig, StageResult
-from alignment_operator.gates.judge import judge_all
+from alignment_operator.gates.verdicts import judge_all
 from alignment_operator.observed import Frozen, Owner
 from alignment_operator.plan import pipeline
 from alignment_operator.plan.iteration import settled_pods
