@@ -395,6 +395,11 @@ class GoldSetGate(Model):
         None, description="Limits by category."
     )
 
+    def max_drop_of(self, category: str) -> float:
+        """Its own limit against the incumbent, or the one of all."""
+        own = {each.name: each.max_drop_points for each in self.categories or []}
+        return own.get(category, self.max_drop_points)
+
 
 class LengthDriftGate(Model):
     """Are answers getting longer, or much shorter?"""

@@ -26,6 +26,14 @@ class Measurement(Model):
     )
 
 
+def accuracy_before(after: float, change: Measurement) -> float:
+    """In percent, of the items of which `change` is. Both figures come rounded; of n items it is a whole number."""
+    assert change.estimate is not None
+    before = after - change.estimate
+    whole = 100 * round(before * change.n / 100) / change.n
+    return whole if abs(whole - before) < 0.1 else before
+
+
 # Of the gate contamination: how many are left out of training, of `n` that would be in it.
 LEAKED_PROMPTS = "leakedPrompts"
 LEAKED_ROWS = "leakedRows"  # of datasets
@@ -90,14 +98,14 @@ DIVERGENCE_FROM_INITIAL = "divergenceFromInitial"
 WIN_RATE = (
     "winRate"  # percent, by the comparison judge; low and high are an anytime-valid confidence sequence
 )
+WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
 WIN_RATE_LENGTH_CONTROLLED = (
-    "winRateLengthControlled"  # the same as it would be at equal length; decides nothing
+    "winRateLengthControlled"  # what winRate would be at equal length; decides nothing
 )
 WIN_RATE_EVIDENCE = (
     "winRateEvidence"  # natural logarithm of the smaller e-value of both win rates, against minPercent
 )
 WIN_RATE_EVIDENCE_NEEDED = "winRateEvidenceNeeded"  # the same of what it takes
-WIN_RATE_NOT_LONGER = "winRateNotLonger"  # the same, where the candidate's answer is at most a fifth longer
 NEW_PHRASE = (
     "newPhrase"  # points by which the share of answers with some phrase rose, of all phrases the most
 )

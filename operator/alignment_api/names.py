@@ -135,5 +135,5 @@ def dataset_of(revision: str) -> str | None:
     return found[1] if found else None
 
 
-def stage_prefix(store: str, namespace: str, name: str, uid: str, iteration: int, stage: str) -> str:
-    return join(iterations_prefix(cycle_prefix(store, namespace, name, uid)), str(iteration), stage)
+def stage_prefix(cycle_prefix: str, iteration: int, stage: str) -> str:
+    return join(iterations_prefix(cycle_prefix), str(iteration), stage)

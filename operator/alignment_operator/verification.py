@@ -20,7 +20,7 @@ from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.evidence import Evidence
 from alignment_api.gates import Verdict
 from alignment_api.stage import CONTRACT_VERSION, SIGNED, Located, Stage, StageReport, StageResult
-from alignment_operator.gates.judge import judge_all
+from alignment_operator.gates.verdicts import judge_all
 from alignment_operator.local import signatures
 
 _MANIFEST = "manifest.json"

@@ -57,7 +57,9 @@ def test_a_stage_hash_tells_owners_and_configs_apart() -> None:
 
 
 def test_a_cycle_made_again_gets_another_folder() -> None:
-    first = names.stage_prefix("pvc://models/cycles/", "alignment", "support", _UID, 7, "train")
+    first = names.stage_prefix(
+        names.cycle_prefix("pvc://models/cycles/", "alignment", "support", _UID), 7, "train"
+    )
     assert first == f"pvc://models/cycles/alignment/support/{_UID}/iterations/7/train"
     assert first.startswith(names.cycle_prefix("pvc://models/cycles", "alignment", "support", _UID) + "/")
     assert names.cycle_prefix("pvc://models", "alignment", "support", "other") not in first
@@ -65,7 +67,8 @@ def test_a_cycle_made_again_gets_another_folder() -> None:
 
 def test_the_longest_uri_of_a_store_leaves_room_for_what_comes_behind_it() -> None:
     store = "pvc://m/" + "a" * (uris.MAX_LENGTH - len("pvc://m/"))
-    prefix = names.stage_prefix(store, "n" * 63, "c" * names.MAX_NAME_LENGTH, _UID, 9999, "evaluate")
+    cycle = names.cycle_prefix(store, "n" * 63, "c" * names.MAX_NAME_LENGTH, _UID)
+    prefix = names.stage_prefix(cycle, 9999, "evaluate")
     assert len(uris.join(prefix, "run-01234567", "model")) <= uris.MAX_STORED_LENGTH
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alignment_operator.cli.plan import limits
 from tests.cli.conftest import Alignctl
 from tests.cli.manifests import CYCLE, DATASET, with_spec, write
+from tests.operator.plan_world import cycle_spec
 
 
 @pytest.fixture
@@ -115,6 +117,12 @@ def test_an_offline_cycle_has_no_stage_sample(alignctl: Alignctl, tmp_path: Path
     stages = [line.split()[0] for line in done.stdout.splitlines() if line and not line.startswith(" ")]
     assert "sample" not in stages
     assert {"ingest", "train", "evaluate", "promote"} <= set(stages)
+
+
+def test_the_plan_says_that_false_discoveries_are_controlled() -> None:
+    asked = dict(limits(cycle_spec(gates={"winRate": {"falseDiscoveryPercent": 5}}).gates))
+    assert "false ones among all that pass: 5 % at most" in asked["winRate"]
+    assert "false" not in dict(limits(cycle_spec(gates={"winRate": {}}).gates))["winRate"]
 
 
 @pytest.fixture

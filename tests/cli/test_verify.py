@@ -17,7 +17,7 @@ from alignment_api.gates import Gate, GateResult, Verdict
 from alignment_api.stage import Located
 from alignment_operator import verification
 from alignment_operator.cli.main import alignctl
-from alignment_operator.gates.judge import judge_all
+from alignment_operator.gates.verdicts import judge_all
 from alignment_worker import signatures
 from tests.worker import keys
 from tests.worker.keys import Pair

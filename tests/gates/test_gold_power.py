@@ -7,7 +7,7 @@ import random
 import pytest
 from scipy import stats
 
-from alignment_api.cycle import GoldSetGate
+from alignment_api.cycle import GoldCategory, GoldSetGate
 from alignment_api.gates import Verdict
 from alignment_api.measurements import GOLD, Measurement
 from alignment_operator.gates import gold_set
@@ -28,7 +28,7 @@ def drawn(items: int, seed: int) -> Measurement:
 @pytest.mark.parametrize(("items", "categories"), [(40, 1), (100, 1), (300, 3)])
 def test_it_foretells_how_often_an_equal_candidate_is_held_or_refused(items: int, categories: int) -> None:
     limits, runs = GoldSetGate(), 400
-    told = power(items, limits, CONFIDENCE, categories)
+    told = power("facts", items, limits, CONFIDENCE, categories)
     verdicts = []
     for run in range(runs):
         measured = {f"c{number}": {GOLD: drawn(items, 1000 * run + number)} for number in range(categories)}
@@ -41,7 +41,7 @@ def test_it_foretells_how_often_an_equal_candidate_is_held_or_refused(items: int
 
 
 def test_a_handful_of_items_holds_everything_and_many_nothing() -> None:
-    few, many = (power(items, GoldSetGate(), CONFIDENCE, 1) for items in (10, 2000))
+    few, many = (power("facts", items, GoldSetGate(), CONFIDENCE, 1) for items in (10, 2000))
     assert few.held > 0.99
     assert many.held < 0.001
     assert few.detectable > 30
@@ -50,5 +50,15 @@ def test_a_handful_of_items_holds_everything_and_many_nothing() -> None:
 
 def test_to_rule_a_drop_out_takes_many_more() -> None:
     limits = GoldSetGate(mode="NonInferior")
-    assert power(300, limits, CONFIDENCE, 1).held > 0.5
-    assert power(3000, limits, CONFIDENCE, 1).held < 0.1
+    assert power("facts", 300, limits, CONFIDENCE, 1).held > 0.5
+    assert power("facts", 3000, limits, CONFIDENCE, 1).held < 0.1
+
+
+def test_it_takes_the_limit_of_the_category_and_leaves_out_what_is_measured_against_m0() -> None:
+    strict = GoldCategory(name="facts", max_drop_points=0)
+    limits = GoldSetGate(max_drop_points=50, max_drop_from_initial_points=3, categories=[strict])
+    plain = GoldSetGate(max_drop_points=0)
+    assert power("facts", 300, limits, CONFIDENCE, 2) == power("facts", 300, plain, CONFIDENCE, 2)
+    assert (
+        power("facts", 300, limits, CONFIDENCE, 2).refused > power("code", 300, limits, CONFIDENCE, 2).refused
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from alignment_api import cycle_status
 from alignment_api.stage import CompareParameters, Stage
 from alignment_operator.explain.explanation import explained
 from tests.operator.plan_world import World, cycle_spec
@@ -85,9 +86,17 @@ def test_the_gate_says_what_is_spent() -> None:
     ran(world, 1)
     status = world.observe().status
     assert status.iteration is not None
-    told = explained(status.iteration, world.spec, "", "", status.tested)
-    (gate,) = [gate for gate in told.gates if gate.name == "winRate"]
-    assert gate.note.startswith("1 candidate was tested since M_0, and 2.5 % of α is spent")
+    year = cycle_status.Tested(candidates=52, passed=1, alpha_spent_percent=130)
+    one, many = (
+        next(
+            gate.note
+            for gate in explained(status.iteration, world.spec, "", "", tested).gates
+            if gate.name == "winRate"
+        )
+        for tested in (status.tested, year)
+    )
+    assert one.startswith("1 candidate was tested since M_0, and the α spent is 2.5 %: the chance, at most,")
+    assert many.startswith("52 candidates were tested since M_0, and the α spent is 130 %: no bound any more")
 
 
 ELOND = {"winRate": {"falseDiscoveryPercent": 6}, "onInconclusive": "Reject"}

@@ -104,7 +104,7 @@ def test_explain_leaves_out_no_warning_of_a_gate_that_passed(tmp_path: Path) -> 
     write(state, stored)
     told = alignctl(tmp_path, "explain", "support").stdout
     assert "  collapse: warning: token entropy fell by 34 %\n" in told
-    assert "  winRate: 1 candidate was tested since M_0, and 2.5 % of α is spent" in told
+    assert "  winRate: 1 candidate was tested since M_0, and the α spent is 2.5 %" in told
     assert "hacking looks like" not in told, "nothing is shown that this would explain"
 
 

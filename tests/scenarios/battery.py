@@ -14,8 +14,8 @@ from tests.scenarios.table import Ended
 from tests.scenarios.trial import ROOT, Trial, trial
 
 _EXACT = ("divergence",)  # no draw changes what it finds: without it, luck alone decides
-# What makes sets and judges them. If it is as it was, so are they.
-_CODE = ("operator/alignment_operator/gates", "operator/alignment_api", "images/worker/alignment_worker")
+# Beside what a trial is kept by. If it is as it was, so are the sets.
+_CODE = ("operator/alignment_operator/gates/*.py", "tests/scenarios/resample.py")
 
 
 def outcomes(name: str, seeds: int, sets: int, work: Path) -> tuple[list[Ended], list[Ended], list[Ended]]:
@@ -37,7 +37,7 @@ def _sets(of: Trial, count: int, without: tuple[str, ...] = ()) -> list[Ended]:
     """Kept beside the trial."""
     file = of.folder / "-without-".join(["sets", *without])
     file = file.with_suffix(".json")
-    asked = digests.of_json([of.asked, count, _code(), (Path(__file__).parent / "resample.py").read_text()])
+    asked = digests.of_json([of.asked, count, _code()])
     kept = json.loads(file.read_text()) if file.is_file() else {}
     if kept.get("asked") != asked:
         drawn = resampled(material(of), count, of.seed, without)
@@ -48,4 +48,4 @@ def _sets(of: Trial, count: int, without: tuple[str, ...] = ()) -> list[Ended]:
 
 @cache
 def _code() -> list[str]:
-    return [file.read_text() for folder in _CODE for file in sorted((ROOT / folder).rglob("*.py"))]
+    return [file.read_text() for files in _CODE for file in sorted(ROOT.glob(files))]

@@ -14,26 +14,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from alignment_api import measurements as names
 from alignment_api.cycle import AlignmentCycleSpec
-from alignment_api.judges import ComparisonJudge, reads_answers
+from alignment_api.judges import ComparisonJudge
 from alignment_api.measurements import Measurement
 from alignment_api.stage import CompareParameters, Located, Stage, StageConfig, StageResult
 from alignment_operator.gates.decision import DecisionKind, decide
-from alignment_operator.gates.judge import judge_all
-from alignment_worker import rows
+from alignment_operator.gates.verdicts import judge_all
+from alignment_worker import compare, rows
 from alignment_worker.answers import Answers, Questions
 from alignment_worker.artifacts import ANSWERS, GOLD_ANSWERS
-from alignment_worker.compare import is_longer, win_rate_of
 from alignment_worker.contests import SIDES, ByScore, Contest
 from alignment_worker.evaluate import Measured
 from alignment_worker.generate import Completion
 from alignment_worker.progress import Progress
 from alignment_worker.rows import Row
 from alignment_worker.scoring import RewardModel, Scorer, Verifier
-from alignment_worker.statistics.betting import head_to_head
 from alignment_worker.statistics.comparison_order import comparison_order
-from alignment_worker.statistics.phrases import new_phrase
 from tests.scenarios.scenarios import HELD, PROMOTED, REFUSED
 from tests.scenarios.table import Ended
 from tests.scenarios.trial import Trial
@@ -210,22 +206,10 @@ def _compared(config: StageConfig, faces: Sequence[Face], seed: int) -> dict[str
     """As the stage compare does, in an order of its own."""
     parameters = config.parameters
     assert isinstance(parameters, CompareParameters)
-    confidence = parameters.confidence_percent / 100
     order = comparison_order([face.row.get("category", "") for face in faces], seed)
     ordered = [faces[index] for index in order]
-    match = head_to_head(
-        [face.contest.won for face in ordered],
-        [not is_longer(face.row) for face in ordered],
-        parameters.min_percent,
-        parameters.comparison.min_comparisons,
-        parameters.comparison.max_comparisons,
-        confidence,
-    )
-    found = {names.WIN_RATE: match.overall, names.WIN_RATE_NOT_LONGER: match.not_longer}
-    if reads_answers(parameters.comparison.judge or parameters.judge):
-        candidate, incumbent = ([face.row[side]["ids"] for face in faces] for side in SIDES)
-        found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
-    rewards = [face.reward for face in ordered[: match.used] if face.reward is not None]
-    if rewards:
-        found[names.REWARD_WIN_RATE] = win_rate_of(rewards, confidence)
-    return found
+    answers, contests = [face.row for face in ordered], [face.contest for face in ordered]
+    result = compare.head_to_head_of(parameters, answers, contests)
+    used = result.used
+    rewards = [face.reward for face in ordered[:used] if face.reward is not None]
+    return compare.measured(parameters, answers, answers[:used], result, contests[:used], rewards or None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.scenarios.scenarios import HEALTHY, HELD, PROMOTED, REFUSED, Scenario
@@ -37,9 +37,10 @@ class Row:
     def counted(self) -> Sequence[Ended]:
         return self.sets or self.runs
 
-    def wrong(self, outcomes: Iterable[str] = _OUTCOMES) -> int:
-        """Of all runs and sets, how many ended in one of these outcomes, wrongly."""
-        return sum(ended.outcome in set(outcomes) - self.scenario.right for ended in (*self.runs, *self.sets))
+    def wrongly_promoted(self) -> int:
+        """Of all runs and sets."""
+        wrong = {PROMOTED} - self.scenario.right
+        return sum(ended.outcome in wrong for ended in (*self.runs, *self.sets))
 
     @property
     def unexpected(self) -> list[Ended]:
@@ -70,7 +71,7 @@ def problems(rows: Sequence[Row]) -> list[str]:
     found = []
     for row in rows:
         name = row.scenario.name
-        if promoted := row.wrong([PROMOTED]):
+        if promoted := row.wrongly_promoted():
             found.append(f"{name}: {promoted} wrong promotions")
         found += [f"{name}: a run was {run.outcome}, {run.reason}" for run in row.unexpected]
         if row.scenario is HEALTHY:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ PROMPTS = 115  # a third: what one iteration takes on a busy machine stays below
 _OUTCOMES = {0: PROMOTED, 1: REFUSED, 3: REFUSED, 4: HELD}
 _ALIGNCTL = [sys.executable, "-c", "from alignment_operator.cli.main import main; main()"]
 _SECONDS = 1800
+# What runs a trial. A changed gate is asked anew, without training: battery.py.
+_CODE = ("operator/**/*.py", "images/worker/**/*.py", "tests/scenarios/judges.py")
+_GATES = ROOT / "operator" / "alignment_operator" / "gates"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of it. `asked`: a digest of all that was planted.
+    """What became of it. `asked`: a digest of all that it was run with.
 
     `cycle`: the object with its status, as `alignctl run -o json` prints it.
     """
@@ -70,7 +74,12 @@ def trial(scenario: Scenario, seed: int, work: Path) -> Trial:
     if scenario.plant:
         scenario.plant(made / "planted", random.Random(zlib.crc32(scenario.name.encode()) + seed))
     documents = manifests(scenario, seed)
-    asked = digests.of_json([documents, digests.of_folder(made / "planted")])
+    script = scenario.script and [
+        scenario.script.says.__name__,
+        scenario.script.seconds,
+        scenario.script.most,
+    ]
+    asked = digests.of_json([documents, digests.of_folder(made / "planted"), script, *_common()])
     result = folder / "result.json"
     kept = json.loads(result.read_text()) if result.is_file() else {}
     if kept.get("asked") == asked:
@@ -81,6 +90,14 @@ def trial(scenario: Scenario, seed: int, work: Path) -> Trial:
         kept = {"asked": asked, **_run(scenario, documents, folder)}
         result.write_text(json.dumps(kept))
     return Trial(scenario, seed, folder, asked, kept["outcome"], kept["cycle"])
+
+
+@cache
+def _common() -> tuple[str, ...]:
+    """Digests of what all trials are run with."""
+    files = [file for pattern in _CODE for file in ROOT.glob(pattern) if not file.is_relative_to(_GATES)]
+    code = digests.of_listing({str(file.relative_to(ROOT)): digests.of_file(file) for file in files})
+    return digests.of_folder(ASSETS), code
 
 
 def manifests(scenario: Scenario, seed: int) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alignment_worker.statistics.ratios import length_ratio, share, share_change
+from alignment_worker.statistics.proportions import percent
+from alignment_worker.statistics.ratios import length_ratio, share_change
 
 
 def test_the_ratio_is_that_of_the_sums_not_the_mean_of_ratios() -> None:
@@ -75,23 +76,6 @@ def test_lengths_that_cannot_be_paired_are_an_error() -> None:
         length_ratio([-1], [1], 0.95, seed=0)
 
 
-@pytest.mark.parametrize(
-    ("set_", "of", "low", "high"),
-    [
-        # Newcombe (1998), Two-sided confidence intervals for the single proportion, Statistics in Medicine 17,
-        # 857–872, table I, method 3.
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_shares_have_wilsons_interval(set_: int, of: int, low: float, high: float) -> None:
-    result = share([True] * set_ + [False] * (of - set_), 0.95)
-    assert result.estimate == pytest.approx(100 * set_ / of)
-    assert (result.low, result.high) == pytest.approx((100 * low, 100 * high), abs=0.006)
-
-
 def test_changes_of_shares_have_tangos_interval() -> None:
     incumbent = [True] * 4 + [False] * 9 + [True] * 3 + [False] * 16
     candidate = [True] * 13 + [False] * 19
@@ -101,5 +85,5 @@ def test_changes_of_shares_have_tangos_interval() -> None:
 
 
 def test_shares_of_nothing_have_no_estimate() -> None:
-    assert share([], 0.95).estimate is None
+    assert percent(0, 0, 0.95).estimate is None
     assert share_change([], [], 0.95).estimate is None

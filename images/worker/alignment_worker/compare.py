@@ -8,7 +8,6 @@ training judge under `reward`, and `longer`, whether the candidate's answer is o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import log
 from typing import Any
 
@@ -36,34 +35,16 @@ def run(workspace: Workspace) -> Outcome:
     parameters = workspace.config.parameters
     assert isinstance(parameters, CompareParameters)
     answers = rows.load(workspace.inputs.file("answers", ANSWERS))
-    confidence = parameters.confidence_percent / 100
     order = comparison_order([row.get("category", "") for row in answers], workspace.config.seed)
     ordered = [answers[index] for index in order][: parameters.comparison.max_comparisons]
     if not ordered:
         raise NoWorkDoneError("the stage evaluate left no answers to compare")
     judging = _comparing(workspace, parameters)
     checked = _checked(workspace, parameters, judging)
-    needed = _needed(parameters)
-    match = _fought(workspace, parameters, ordered, judging, needed)
-    compared = ordered[: match.result.used]
-    contests = match.contests[: match.result.used]
-    found = {
-        names.WIN_RATE: match.result.overall,
-        names.WIN_RATE_NOT_LONGER: match.result.not_longer,
-        names.WIN_RATE_LENGTH_CONTROLLED: length_controlled.win_rate(
-            [contest.won for contest in contests], list(map(_longer_by, compared)), confidence
-        ),
-    }
-    if reads_answers(parameters.comparison.judge or parameters.judge):
-        candidate, incumbent = ([row[side]["ids"] for row in answers] for side in SIDES)
-        found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
-    if needed is not None:
-        found[names.WIN_RATE_EVIDENCE] = Measurement(estimate=match.result.evidence, n=len(contests))
-        found[names.WIN_RATE_EVIDENCE_NEEDED] = Measurement(estimate=needed, n=len(contests))
+    result, contests = _fought(workspace, parameters, ordered, judging)
+    compared = ordered[: result.used]
     reward, rewarding = _rewarded(workspace, parameters, compared, contests)
-    if reward is not None:
-        found[names.REWARD_WIN_RATE] = win_rate_of(reward, confidence)
-    said = judging.said(confidence)
+    said = judging.said(parameters.confidence_percent / 100)
     rows.write(workspace.run_folder / COMPARISONS, _rows(compared, contests, reward))
     won = [contest.won for contest in contests]
     by_category, left_out = judge_categories.reported(checked.by_category, said.by_category)
@@ -78,7 +59,11 @@ def run(workspace: Workspace) -> Outcome:
             **checked.counts,
             **left_out,
         },
-        measurements=found | said.measurements | checked.measurements,
+        measurements={
+            **measured(parameters, answers, compared, result, contests, reward),
+            **said.measurements,
+            **checked.measurements,
+        },
         by_category=by_category,
         model=candidate_of(workspace),
     )
@@ -86,12 +71,6 @@ def run(workspace: Workspace) -> Outcome:
 
 def _added(counts: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
     return {name: counts.get(name, 0) + others.get(name, 0) for name in {**counts, **others}}
-
-
-@dataclass(frozen=True)
-class _Match:
-    contests: list[Contest]
-    result: HeadToHead
 
 
 def _comparing(workspace: Workspace, parameters: CompareParameters) -> Referee:
@@ -108,6 +87,49 @@ def _checked(workspace: Workspace, parameters: CompareParameters, judging: Refer
     if parameters.comparison.judge is None:
         return Outcome({})
     return unseen.checked(workspace, judging.judge, "comparisonJudge", parameters.confidence_percent)
+
+
+def head_to_head_of(
+    parameters: CompareParameters, ordered: Sequence[dict[str, Any]], contests: Sequence[Contest]
+) -> HeadToHead:
+    """Of these rows, in this order, as far as the comparison goes."""
+    return head_to_head(
+        [contest.won for contest in contests],
+        [not is_longer(row) for row in ordered],
+        parameters.min_percent,
+        parameters.comparison.min_comparisons,
+        parameters.comparison.max_comparisons,
+        parameters.confidence_percent / 100,
+        _needed(parameters),
+    )
+
+
+def measured(
+    parameters: CompareParameters,
+    answers: Sequence[dict[str, Any]],
+    compared: Sequence[dict[str, Any]],
+    result: HeadToHead,
+    contests: Sequence[Contest],
+    reward: Sequence[Contest] | None,
+) -> dict[str, Measurement]:
+    """By the names that the gates know. `contests` and `reward`: what both judges say of the rows of `compared`."""
+    confidence, needed = parameters.confidence_percent / 100, _needed(parameters)
+    found = {
+        names.WIN_RATE: result.overall,
+        names.WIN_RATE_NOT_LONGER: result.not_longer,
+        names.WIN_RATE_LENGTH_CONTROLLED: length_controlled.win_rate(
+            [contest.won for contest in contests], list(map(_longer_by, compared)), confidence
+        ),
+    }
+    if reads_answers(parameters.comparison.judge or parameters.judge):
+        candidate, incumbent = ([row[side]["ids"] for row in answers] for side in SIDES)
+        found[names.NEW_PHRASE] = new_phrase(candidate, incumbent, confidence)
+    if needed is not None:
+        found[names.WIN_RATE_EVIDENCE] = Measurement(estimate=result.evidence, n=result.used)
+        found[names.WIN_RATE_EVIDENCE_NEEDED] = Measurement(estimate=needed, n=result.used)
+    if reward is not None:
+        found[names.REWARD_WIN_RATE] = win_rate_of(reward, confidence)
+    return found
 
 
 def is_longer(row: dict[str, Any]) -> bool:
@@ -138,28 +160,22 @@ def _fought(
     parameters: CompareParameters,
     ordered: Sequence[dict[str, Any]],
     judging: Referee,
-    needed: float | None,
-) -> _Match:
-    """In rounds, so that a judgement that is not needed is not bought; where it stops does not depend on the rounds."""
+) -> tuple[HeadToHead, list[Contest]]:
+    """What came of it, and the contests that count.
+
+    In rounds, so that a judgement that is not needed is not bought; where it stops does not depend on the rounds.
+    """
     workspace.progress.begin(len(ordered), "comparisons", "comparing")
     contests: list[Contest] = []
     result: HeadToHead | None = None
     for start, stop in _rounds(len(ordered), parameters.comparison.min_comparisons):
         contests += judging.contests(ordered[start:stop])
         workspace.progress.reach(stop)
-        result = head_to_head(
-            [contest.won for contest in contests],
-            [not is_longer(row) for row in ordered[:stop]],
-            parameters.min_percent,
-            parameters.comparison.min_comparisons,
-            parameters.comparison.max_comparisons,
-            parameters.confidence_percent / 100,
-            needed,
-        )
+        result = head_to_head_of(parameters, ordered[:stop], contests)
         if result.used < stop:
             break
     assert result is not None
-    return _Match(contests, result)
+    return result, contests[: result.used]
 
 
 def _needed(parameters: CompareParameters) -> float | None:

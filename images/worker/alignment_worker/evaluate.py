@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, TypeVar
 
 from alignment_api import measurements as names
@@ -22,7 +23,8 @@ from alignment_worker.rows import Row
 from alignment_worker.statistics.diversity import distinct2_drop, identical_change
 from alignment_worker.statistics.mean_change import mean, mean_change
 from alignment_worker.statistics.paired_accuracy import paired_accuracy
-from alignment_worker.statistics.ratios import length_ratio, per_token, share, share_change
+from alignment_worker.statistics.proportions import percent
+from alignment_worker.statistics.ratios import length_ratio, per_token, share_change
 from alignment_worker.store import Outcome
 from alignment_worker.workspace import Workspace
 
@@ -172,10 +174,9 @@ class Measured:
 
     def _gold(self, items: Sequence[int]) -> dict[str, Measurement]:
         right = _at(self._candidate.gold_right, items)
-        single = len(right[0]) == 1
         accuracy = (
-            share([flag for (flag,) in right], self._confidence)
-            if single
+            percent(sum(flag for (flag,) in right), len(right), self._confidence)
+            if len(right[0]) == 1
             else mean([100 * sum(flags) / len(flags) for flags in right], self._confidence)
         )
         found = {names.GOLD: self._change(self._incumbent, items), names.GOLD_ACCURACY: accuracy}
@@ -205,7 +206,7 @@ class Measured:
     def _lengths(self) -> dict[str, Measurement]:
         cut, cut_before = _truncated(self._candidate), _truncated(self._incumbent)
         return {
-            names.TRUNCATED_SHARE: share(cut, self._confidence),
+            names.TRUNCATED_SHARE: percent(sum(cut), len(cut), self._confidence),
             names.TRUNCATED_CHANGE: share_change(cut, cut_before, self._confidence),
             names.CANDIDATE_TOKENS: mean(_tokens(self._candidate), self._confidence),
             names.INCUMBENT_TOKENS: mean(_tokens(self._incumbent), self._confidence),
@@ -251,7 +252,7 @@ def _truncated(answers: Answers) -> list[bool]:
 
 def _entropies(answers: Answers) -> list[float]:
     """Nats a token, the mean of each answer."""
-    return [sum(completion.entropies) / len(completion.entropies) for completion in answers.held_out]
+    return [fmean(completion.entropies) for completion in answers.held_out]
 
 
 def _gold_rows(gold: Sequence[Row], said: Mapping[str, Answers]) -> list[dict[str, Any]]:
@@ -267,19 +268,20 @@ def _gold_rows(gold: Sequence[Row], said: Mapping[str, Answers]) -> list[dict[st
 
 
 def _answer_rows(held_out: Sequence[Row], said: Mapping[str, Answers]) -> list[dict[str, Any]]:
-    def of(answers: Answers, index: int) -> dict[str, Any]:
+    entropies = {name: _entropies(answers) for name, answers in said.items()}
+
+    def of(name: str, index: int) -> dict[str, Any]:
+        answers = said[name]
         completion = answers.held_out[index]
         return {
             "ids": completion.ids,
             "text": answers.held_out_texts[index],
             "truncated": completion.truncated,
-            "entropy": sum(completion.entropies) / len(completion.entropies),
+            "entropy": entropies[name][index],
             "dependence": answers.dependence[index] if answers.dependence else None,
         }
 
     return [
-        rows.to_wire(row)
-        | {"line": row.number}
-        | {name: of(answers, index) for name, answers in said.items()}
+        rows.to_wire(row) | {"line": row.number} | {name: of(name, index) for name in said}
         for index, row in enumerate(held_out)
     ]

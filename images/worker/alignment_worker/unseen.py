@@ -110,7 +110,7 @@ def checked(workspace: Workspace, judge: Scorer | LLMJudge, role: str, confidenc
     if isinstance(judge, LLMJudge):
         pairs = newest_pairs(workspace.inputs)
         leads = _leads(workspace, judge, pairs)
-        measured, limit = _agreement, CHANCE_PERCENT
+        measured, limit = agreement, CHANCE_PERCENT
         what = f"The LLM of {called.field}"
         remedy = f"Name another model in {called.field}.llm, or change the rubric."
     else:
@@ -132,23 +132,19 @@ def checked(workspace: Workspace, judge: Scorer | LLMJudge, role: str, confidenc
 
 def _leads(workspace: Workspace, judge: LLMJudge, pairs: Sequence[Labelled]) -> list[float]:
     """What the chosen answers win by, in both orders: from −½ to ½, and 0 is a tie."""
-    matchups = [
-        Matchup(
-            pair.chosen.prompt,
-            pair.chosen.text,
-            pair.rejected.text,
-            len(pair.chosen.text),
-            len(pair.rejected.text),
-            pair.category,
-        )
-        for pair in pairs
-    ]
+    matchups = [matchup(pair.chosen, pair.rejected, pair.category) for pair in pairs]
     workspace.progress.begin(len(matchups), "pairs", "comparing with people's labels")
     return [share - 0.5 for share in judge.shares(matchups, workspace.progress.advance)]
 
 
-def _agreement(leads: Sequence[float], confidence: float) -> Measurement:
-    """Percent: the chosen answer's share of the win, a tie being half of one, with Student's t interval."""
+def matchup(chosen: Question, rejected: Question, category: str | None = None) -> Matchup:
+    """Tokens are not known here: characters stand for them."""
+    lengths = len(chosen.text), len(rejected.text)
+    return Matchup(chosen.prompt, chosen.text, rejected.text, *lengths, category)
+
+
+def agreement(leads: Sequence[float], confidence: float) -> Measurement:
+    """Of an LLM, in percent: the chosen answer's share of the win, a tie being half, with Student's t interval."""
     return mean([50 + 100 * lead for lead in leads], confidence)
 
 

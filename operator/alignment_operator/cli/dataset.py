@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ from alignment_operator.cli.inputs import folders_of
 from alignment_operator.cli.options import claims_option, namespace_option, state_option
 from alignment_operator.cli.printing import console_for, print_table
 from alignment_operator.cli.revisions import Dataset, dataset_of, image_option
+from alignment_operator.plan.dataset_result import longer_chosen
 
 _COUNTS = {
     "read": "rows read",
@@ -121,7 +122,8 @@ def _revisions(dataset: Dataset, numbers: tuple[int, int]) -> tuple[Revision, Re
 def _print(console: Console, name: str, numbers: tuple[int, int], found: Diff) -> None:
     heads = [f"REVISION {number}" for number in numbers]
     rows = [(label, *_both(found, key)) for key, label in _COUNTS.items()]
-    longer = tuple(_longer_chosen(counts) for counts in (found.first, found.second))
+    percents = [longer_chosen(counts) for counts in (found.first, found.second)]
+    longer = ["not known" if percent is None else f"{percent:.1f} %" for percent in percents]
     print_table(console, (name.upper(), *heads), [*rows, ("longer answer chosen", *longer)])
     console.print()
     sources = sorted(
@@ -147,11 +149,6 @@ def _print(console: Console, name: str, numbers: tuple[int, int], found: Diff) -
 
 def _both(found: Diff, key: str) -> tuple[str, str]:
     return str(found.first.get(key, 0)), str(found.second.get(key, 0))
-
-
-def _longer_chosen(counts: Mapping[str, int]) -> str:
-    longer, shorter = counts.get("longerChosen", 0), counts.get("shorterChosen", 0)
-    return f"{100 * longer / (longer + shorter):.1f} %" if longer + shorter else "not known"
 
 
 def _cells(row: RowExample) -> tuple[str, ...]:

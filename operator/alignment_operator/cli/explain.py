@@ -14,9 +14,9 @@ from alignment_api.iteration_report import ExplainedGate, Explanation, Measured
 from alignment_operator.api import CYCLE
 from alignment_operator.cli.inputs import folders_of
 from alignment_operator.cli.options import claims_option, iteration_option, namespace_option, state_option
+from alignment_operator.cli.outcome import STYLES
 from alignment_operator.cli.place import place
 from alignment_operator.cli.printing import console_for, print_table
-from alignment_operator.cli.report import STYLES
 from alignment_operator.cli.store import Cycle, accounts_of, report_command
 from alignment_operator.explain.account import Account
 

@@ -31,8 +31,6 @@ COMMANDS = {
     "verify": "check what was promoted against its evidence, in the store's files",
 }
 
-_MODULES = {"report": "html_report"}  # `cli.report` is what `run` prints
-
 
 class LazyGroup(click.Group):
     """Imports a command's module only when that command is called; the list of commands needs none of them."""
@@ -43,7 +41,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"alignment_operator.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        module = importlib.import_module(f"alignment_operator.cli.{cmd_name}")
         command: click.Command = module.command
         return command
 

@@ -30,10 +30,10 @@ from alignment_operator.cli.options import (
     secrets_option,
     state_option,
 )
+from alignment_operator.cli.outcome import STYLES
 from alignment_operator.cli.plan import as_it_is
 from alignment_operator.cli.printing import console_for, print_table
 from alignment_operator.cli.program import program
-from alignment_operator.cli.report import STYLES
 from alignment_operator.cli.run import require_worker
 from alignment_operator.cli.secrets import secrets_of
 from alignment_operator.cli.simulation import owner_of

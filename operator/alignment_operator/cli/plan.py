@@ -316,8 +316,14 @@ def limits(gates: Gates) -> Iterator[tuple[str, str]]:
             "divergence",
             f"at most {divergence.max_nats_per_token:g} nats a token from the incumbent{initial}",
         )
-    if gates.win_rate:
-        yield "winRate", f"the win rate's lower bound is above {gates.win_rate.min_percent:g} %"
+    if wins := gates.win_rate:
+        share = wins.false_discovery_percent
+        among = (
+            ""
+            if share is None
+            else f"; false ones among all that pass: {share:g} % at most, by their e-values"
+        )
+        yield "winRate", f"the win rate's lower bound is above {wins.min_percent:g} %{among}"
     if gates.reward_hacking:
         yield "rewardHacking", "the training judge's wins come with a gain that counts"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from alignment_operator.api import CYCLE
-from alignment_operator.cli import html_report, not_there
+from alignment_operator.cli import not_there, report
 from alignment_operator.cli.errors import CommandError, Exit
 from alignment_operator.cli.inputs import STATE, Given, claims_of, complain, given, remember
 from alignment_operator.cli.manifests import Located
@@ -25,9 +25,9 @@ from alignment_operator.cli.options import (
     secrets_option,
     state_option,
 )
+from alignment_operator.cli.outcome import print_report
 from alignment_operator.cli.printing import print_object
 from alignment_operator.cli.program import program
-from alignment_operator.cli.report import print_report
 from alignment_operator.cli.secrets import secrets_of
 from alignment_operator.cli.watching import watching
 from alignment_operator.local.admission import InvalidObjectError
@@ -119,7 +119,7 @@ def _page(last: Snapshot, state: Path) -> Path | None:
     ):
         return None
     try:
-        return asyncio.run(html_report.of_a_run(last.manifest, state))
+        return asyncio.run(report.of_a_run(last.manifest, state))
     except (CommandError, CorruptFileError, OSError) as error:
         click.echo(f"the HTML report could not be made: {error}", err=True)
         return None

@@ -17,10 +17,10 @@ from rich.text import Text
 from alignment_api import digests
 from alignment_operator.api import CYCLE, DATASET, Manifest
 from alignment_operator.cli.options import namespace_option, output_option, state_option
+from alignment_operator.cli.outcome import print_gates
 from alignment_operator.cli.place import Place, place
 from alignment_operator.cli.printing import console_for, print_object, print_table
 from alignment_operator.cli.program import program
-from alignment_operator.cli.report import print_gates
 from alignment_operator.cli.watching import counts_of, seconds_of, spelled_progress, spelled_seconds
 
 _WATCH_SECONDS = 2.0

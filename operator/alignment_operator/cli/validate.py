@@ -82,7 +82,7 @@ def _of_the_gold_set(document: Document, places: Claims) -> Iterator[str]:
     confidence = spec.evaluation.confidence_percent / 100
     passes = refused = 1.0
     for category, count in sorted(items.items()):
-        found = gold_power.power(count, spec.gates.gold_set, confidence, len(items))
+        found = gold_power.power(category, count, spec.gates.gold_set, confidence, len(items))
         passes *= 1 - found.held - found.refused
         refused *= 1 - found.refused
         drop = f"a drop of {found.detectable:.1f} points" if found.detectable <= 100 else "no drop"

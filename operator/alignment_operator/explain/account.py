@@ -17,7 +17,7 @@ from alignment_api.iteration_report import Explanation, ReportConfig
 from alignment_api.stage import Stage, StageResult
 from alignment_operator.explain.explanation import explained
 from alignment_operator.gates.decision import decide
-from alignment_operator.gates.judge import judge_all, refused_early
+from alignment_operator.gates.verdicts import judge_all, refused_early
 from alignment_operator.observed import Frozen, Owner
 from alignment_operator.plan import pipeline
 

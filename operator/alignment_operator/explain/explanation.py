@@ -96,10 +96,9 @@ def _luck(tested: Tested | None) -> str:
     if tested is None:
         return ""
     candidates = "1 candidate was" if tested.candidates == 1 else f"{tested.candidates} candidates were"
-    return (
-        f"{candidates} tested since M_0, and {tested.alpha_spent_percent:g} % of α is spent: the chance, at most, "
-        "that any of them passed this gate by luck alone."
-    )
+    spent, luck = tested.alpha_spent_percent, "that any of them passed this gate by luck alone"
+    bound = "the chance, at most," if spent < 100 else "no bound any more on the chance"
+    return f"{candidates} tested since M_0, and the α spent is {spent:g} %: {bound} {luck}."
 
 
 def _sentence(outcome: str, iteration: Iteration, gates: Sequence[GateResult]) -> str:

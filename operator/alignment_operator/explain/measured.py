@@ -9,7 +9,7 @@ from alignment_api import measurements as names
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.gates import Gate, GateResult
 from alignment_api.iteration_report import Measured
-from alignment_operator.gates import length_drift, reward_hacking
+from alignment_operator.gates import gold_set, length_drift, reward_hacking
 
 _INITIAL = "M_0"
 _KIND: Mapping[str, Mapping[str, Any]] = {
@@ -84,9 +84,9 @@ def measured_of(gate: GateResult, spec: AlignmentCycleSpec | None) -> list[Measu
 
 
 def _kind(gate: Gate, name: str) -> dict[str, Any]:
-    """Of goldSet the name is a category's, of which `/fromInitial` is against M_0; of lengthDrift one may follow it."""
+    """Of goldSet the name is a category's, perhaps with FROM_INITIAL behind it; of lengthDrift one may follow it."""
     if gate is Gate.GOLD_SET:
-        category = name.removesuffix("/fromInitial")
+        category = name.removesuffix(gold_set.FROM_INITIAL)
         return {**_GOLD, "label": category if category == name else f"{category}, from {_INITIAL}"}
     kind, _, category = name.partition("/")
     told = _KIND.get(kind, {"label": kind})
@@ -98,26 +98,16 @@ def _allowed(gate: Gate, name: str, spec: AlignmentCycleSpec) -> Range:
 
 
 def _gold_set(name: str, spec: AlignmentCycleSpec) -> Range:
-    limits = spec.gates.gold_set
-    if name.endswith("/fromInitial"):
-        return {"least": -(limits.max_drop_from_initial_points or 0.0)}
-    own = {category.name: category.max_drop_points for category in limits.categories or []}
-    return {"least": -own.get(name, limits.max_drop_points)}
+    return {"least": -gold_set.limit_of(spec.gates.gold_set, name)}
 
 
 def _length_drift(name: str, spec: AlignmentCycleSpec) -> Range:
-    limits = spec.gates.length_drift
     if name == names.TRUNCATED_SHARE:
         return {"most": length_drift.MAX_TRUNCATED_PERCENT}
     if name == names.TRUNCATED_CHANGE:
         return {"most": length_drift.MAX_TRUNCATED_INCREASE}
-    if name.startswith(names.LENGTH_RATIO_FROM_INITIAL):
-        return {"most": 1 + (limits.max_increase_from_initial_percent or 0.0) / 100}
-    decrease = limits.max_decrease_percent
-    return {
-        "most": 1 + limits.max_increase_percent / 100,
-        "least": None if decrease is None else 1 - decrease / 100,
-    }
+    least, most = length_drift.allowed(spec.gates.length_drift, name)
+    return {"most": most, "least": least or None}
 
 
 def _collapse(name: str, spec: AlignmentCycleSpec) -> Range:

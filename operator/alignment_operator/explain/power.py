@@ -40,7 +40,7 @@ def _drops(gate: GateResult, spec: AlignmentCycleSpec | None) -> str:
             continue
         drop = gold_set.detectable_drop(change.discordant or 0.0, change.n, confidence)
         size = f"{wording.number(drop)} points" if drop <= 100 else "no size"
-        told.append(f"{size} in {name.replace('/fromInitial', ' from M_0')} ({change.n} items)")
+        told.append(f"{size} in {name.replace(gold_set.FROM_INITIAL, ' from M_0')} ({change.n} items)")
     return f"four times of five, a drop of {', '.join(told)}" if told else ""
 
 

@@ -12,9 +12,8 @@ from alignment_api.gates import Verdict
 from alignment_api.measurements import GOLD, Measurement
 from alignment_operator.gates import gold_set
 
-DISCORDANT = (
-    0.1  # of the items change from one checkpoint to the next: assumed, where nothing was measured yet
-)
+# Of the items, this share changes from one checkpoint to the next: assumed, where nothing was measured yet.
+DISCORDANT = 0.1
 _NEGLIGIBLE = 1e-6
 
 
@@ -30,23 +29,26 @@ class Power:
     refused: float
 
 
-def power(
-    items: int, limits: GoldSetGate, confidence: float, categories: int, discordant: float = DISCORDANT
-) -> Power:
-    """Of one of so many categories; `confidence` and `discordant` are shares.
+def power(category: str, items: int, limits: GoldSetGate, confidence: float, categories: int) -> Power:
+    """Of one of so many categories, against the incumbent: how far it will be from M_0 nobody knows.
 
-    An equal candidate changes as many items for the better as for the worse. By the gate itself, over all that can
-    happen; for Holm's correction over the categories stands Bonferroni's, its first step.
+    `confidence` is a share. An equal candidate changes as many items for the better as for the worse. By the gate
+    itself, over all that can happen; for Holm's correction over the categories stands Bonferroni's, its first step.
     """
+    alone = limits.model_copy(
+        update={
+            "max_drop_points": limits.max_drop_of(category),
+            "categories": None,
+            "max_drop_from_initial_points": None,
+        }
+    )
     shares = dict.fromkeys(Verdict, 0.0)
-    for chance, changed in _outcomes(items, discordant):
-        verdict = gold_set.judge(
-            limits, {"all": {GOLD: _as_reported(changed, categories, confidence)}}, confidence
-        ).verdict
-        shares[verdict] += chance
+    for chance, changed in _outcomes(items):
+        measured = {category: {GOLD: _as_reported(changed, categories, confidence)}}
+        shares[gold_set.judge(alone, measured, confidence).verdict] += chance
     return Power(
         items,
-        gold_set.detectable_drop(discordant, items, confidence),
+        gold_set.detectable_drop(DISCORDANT, items, confidence),
         shares[Verdict.INCONCLUSIVE],
         shares[Verdict.FAILED],
     )
@@ -62,10 +64,10 @@ class _Changed:
     p: float
 
 
-def _outcomes(items: int, discordant: float) -> Iterator[tuple[float, _Changed]]:
+def _outcomes(items: int) -> Iterator[tuple[float, _Changed]]:
     """With the chance of each; what is negligible is left out."""
     for changed in range(items + 1):
-        of_changed = _binomial(changed, items, discordant)
+        of_changed = _binomial(changed, items, DISCORDANT)
         if of_changed < _NEGLIGIBLE:
             continue
         as_many = 0.0

@@ -9,10 +9,11 @@ from statistics import NormalDist
 
 from alignment_api.cycle import GoldSetGate
 from alignment_api.gates import Gate, GateReason, GateResult, Verdict
-from alignment_api.measurements import GOLD, GOLD_ACCURACY, GOLD_FROM_INITIAL, Measurement
+from alignment_api.measurements import GOLD, GOLD_ACCURACY, GOLD_FROM_INITIAL, Measurement, accuracy_before
 from alignment_operator.gates import wording
 
 POWER = 0.80
+FROM_INITIAL = "/fromInitial"  # behind a category's name, in the result's measurements: against M_0
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,8 @@ class Finding:
 
     @property
     def before(self) -> float | None:
-        """The accuracy before, percent. Both figures come rounded; of n items it is a whole number."""
-        if self.accuracy is None:
-            return None
-        before = self.accuracy + self.drop
-        whole = 100 * round(before * self.change.n / 100) / self.change.n
-        return whole if abs(whole - before) < 0.1 else before
+        """The accuracy before, percent."""
+        return None if self.accuracy is None else accuracy_before(self.accuracy, self.change)
 
     @property
     def blind(self) -> bool:
@@ -76,6 +73,13 @@ def judge(
     if limits.mode == "NonInferior":
         return _non_inferior(findings)
     return _no_harm(findings, limits.max_undetected_drop_points, confidence)
+
+
+def limit_of(limits: GoldSetGate, name: str) -> float:
+    """The largest drop, in points, that is allowed in a category; with FROM_INITIAL behind its name, against M_0."""
+    if name.endswith(FROM_INITIAL):
+        return limits.max_drop_from_initial_points or 0.0
+    return limits.max_drop_of(name)
 
 
 def detectable_drop(discordant: float, items: int, confidence: float) -> float:
@@ -145,11 +149,10 @@ def _untested(values: Mapping[str, Measurement | None], mode: str) -> tuple[Gate
 def _findings(
     limits: GoldSetGate, by_category: Mapping[str, Mapping[str, Measurement]], confidence: float
 ) -> Iterable[Finding]:
-    own = {category.name: category.max_drop_points for category in limits.categories or []}
-    comparisons = [(GOLD, "", own, limits.max_drop_points)]
+    comparisons = [(GOLD, "")]
     if limits.max_drop_from_initial_points is not None:
-        comparisons.append((GOLD_FROM_INITIAL, "/fromInitial", {}, limits.max_drop_from_initial_points))
-    for key, suffix, overrides, limit in comparisons:
+        comparisons.append((GOLD_FROM_INITIAL, FROM_INITIAL))
+    for key, suffix in comparisons:
         changes = {name: values[key] for name, values in by_category.items() if key in values}
         rejected = holm([change.p for change in changes.values() if change.p is not None], 1 - confidence)
         for (category, change), is_rejected in zip(changes.items(), rejected, strict=True):
@@ -157,7 +160,7 @@ def _findings(
             yield Finding(
                 name=category + suffix,
                 change=change,
-                limit=overrides.get(category, limit),
+                limit=limit_of(limits, category + suffix),
                 accuracy=accuracy.estimate if accuracy else None,
                 rejected=is_rejected,
                 detectable=detectable_drop(change.discordant or 0.0, change.n, confidence),

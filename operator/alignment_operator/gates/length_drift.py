@@ -28,8 +28,8 @@ class Finding:
 
     name: str
     ratio: Measurement
-    most: float
     least: float
+    most: float
 
     @property
     def estimate(self) -> float:
@@ -72,7 +72,9 @@ def judge(
     problem = wording.unusable(ratios | truncated)
     if problem:
         return wording.error(Gate.LENGTH_DRIFT, *problem)
-    findings = [_finding(limits, name, ratio) for name, ratio in ratios.items() if ratio is not None]
+    findings = [
+        Finding(name, ratio, *allowed(limits, name)) for name, ratio in ratios.items() if ratio is not None
+    ]
     measurements = {name: value for name, value in (ratios | truncated).items() if value is not None}
     verdict, reason, limit, parts = _verdict(findings, overall)
     return GateResult(
@@ -100,16 +102,12 @@ def _ratios(
     return ratios
 
 
-def _finding(limits: LengthDriftGate, name: str, ratio: Measurement) -> Finding:
+def allowed(limits: LengthDriftGate, name: str) -> tuple[float, float]:
+    """Of the ratio of this name, the least and the most; a least of 0 is no limit. Against M_0 there is none."""
     increase, decrease = limits.max_increase_percent, limits.max_decrease_percent
     if name.startswith(LENGTH_RATIO_FROM_INITIAL):
         increase, decrease = limits.max_increase_from_initial_percent or 0.0, None
-    return Finding(
-        name=name,
-        ratio=ratio,
-        most=1 + increase / 100,
-        least=0.0 if decrease is None else 1 - decrease / 100,
-    )
+    return 0.0 if decrease is None else 1 - decrease / 100, 1 + increase / 100
 
 
 def _verdict(

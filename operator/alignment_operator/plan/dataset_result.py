@@ -67,17 +67,11 @@ def after(
     return status, (Event("Ingested", f"revision {last.number}: {contents(status)}"),)
 
 
-def _longer_chosen(counts: Mapping[str, int]) -> float | None:
-    """In percent of the pairs whose answers differ in length."""
-    longer, shorter = counts.get("longerChosen", 0), counts.get("shorterChosen", 0)
-    return 100 * longer / (longer + shorter) if longer + shorter else None
-
-
 def length_bias(ingest: StageStatus, spec: PreferenceDatasetSpec) -> str | None:
     """Why the revision that was made is not taken; None if it is."""
     limit = spec.curation.max_longer_chosen_percent
     counts = ingest.result.counts if ingest.result else {}
-    percent = _longer_chosen(counts)
+    percent = longer_chosen(counts)
     if limit is None or percent is None or percent <= limit:
         return None
     differing = counts["longerChosen"] + counts["shorterChosen"]
@@ -91,7 +85,7 @@ def length_bias(ingest: StageStatus, spec: PreferenceDatasetSpec) -> str | None:
 def statistics(result: StageResult) -> Statistics:
     """What the revision of that refresh looks like."""
     counts = result.counts
-    percent = _longer_chosen(counts)
+    percent = longer_chosen(counts)
     return Statistics(
         longer_chosen_percent=None if percent is None else round(percent, 1),
         median_prompt_characters=counts.get("medianPromptCharacters"),
@@ -120,14 +114,21 @@ def statistics(result: StageResult) -> Statistics:
     )
 
 
+def longer_chosen(
+    counts: Mapping[str, int], longer: str = "longerChosen", shorter: str = "shorterChosen"
+) -> float | None:
+    """In percent of the pairs whose answers differ by more than 10 % in length; None without any."""
+    won = counts.get(longer, 0)
+    differing = won + counts.get(shorter, 0)
+    return 100 * won / differing if differing else None
+
+
 def _longer_chosen_by(kind: str, counts: Mapping[str, int]) -> dict[str, float]:
-    shorter = _under(f"shorter/{kind}/", counts)
-    longer = _under(f"longer/{kind}/", counts)
-    return {
-        name: round(100 * count / (count + shorter.get(name, 0)), 1)
-        for name, count in longer.items()
-        if count + shorter.get(name, 0)
+    percents = {
+        name: longer_chosen(counts, f"longer/{kind}/{name}", f"shorter/{kind}/{name}")
+        for name in _under(f"longer/{kind}/", counts)
     }
+    return {name: round(percent, 1) for name, percent in percents.items() if percent is not None}
 
 
 def _under(prefix: str, counts: Mapping[str, int]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from alignment_api.cycle_status import AlignmentCycleStatus, Iteration, Outcome,
 from alignment_api.gates import GateResult
 from alignment_api.pods import PodDefaults, settled
 from alignment_api.stage import ExitCode, Located, Stage, StageConfig, StageResult
-from alignment_operator.gates import contamination, judge
+from alignment_operator.gates import contamination, verdicts
 from alignment_operator.gates.decision import Decision, DecisionKind, decide
 from alignment_operator.observed import Frozen, ObservedCycle
 from alignment_operator.plan import evidence, finish, pipeline, stage, start, suspension, tested
@@ -116,7 +116,7 @@ def _stage(
         return replace(plan, actions=(*progress.actions, *plan.actions))
     if after.state == "Succeeded":
         status = _learned(status, frozen, iteration, after)
-        if refused := judge.refused_early(frozen.spec, _results(iteration)):
+        if refused := verdicts.refused_early(frozen.spec, _results(iteration)):
             plan = _refused(observed, status, refused, now)
             return replace(plan, actions=(*progress.actions, *plan.actions))
     return CyclePlan(progress.actions, status, _stage_events(entry, after, iteration), progress.wake_at)
@@ -201,7 +201,7 @@ def _needs_approval(observed: ObservedCycle, frozen: Frozen) -> str:
 
 def _verdicts(frozen: Frozen, iteration: Iteration) -> Sequence[GateResult]:
     assert iteration.candidate is not None
-    return judge.judge_all(frozen.spec, _results(iteration), iteration.inputs, iteration.candidate)
+    return verdicts.judge_all(frozen.spec, _results(iteration), iteration.inputs, iteration.candidate)
 
 
 def _results(iteration: Iteration) -> dict[Stage, StageResult]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from alignment_api import digests
+from alignment_api import digests, names
 from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.cycle_status import Iteration, StageStatus
 from alignment_api.gates import Gate, GateResult, Verdict
 from alignment_api.pods import PodDefaults, Resources, settled
 from alignment_api.quantities import Quantity, amount
 from alignment_api.stage import CONTRACT_VERSION, Located, Stage, StageConfig, StageResult
-from alignment_api.uris import join
-from alignment_operator.gates.judge import judge_all
+from alignment_operator.gates.verdicts import judge_all
 from alignment_operator.observed import Frozen, Owner
 from alignment_operator.plan import pipeline
 from alignment_operator.plan.iteration import settled_pods
@@ -50,7 +49,7 @@ class Noise:
         inputs = dict(config.inputs)
         if "candidate" in inputs:
             inputs["candidate"] = inputs["policy"]
-        output = join(self.output, "iterations", "1", stage.value)
+        output = names.stage_prefix(self.output, 1, stage.value)
         return config.model_copy(update={"inputs": inputs, "output": output, "seed": self.seed})
 
     @property

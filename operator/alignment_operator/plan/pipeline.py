@@ -32,7 +32,6 @@ from alignment_api.stage import (
     StageResult,
     TrainParameters,
 )
-from alignment_api.uris import join
 from alignment_operator.observed import Frozen, Owner
 
 # Full fine-tuning at 5e-7 is the recipe of iterative DPO; low-rank adapters need about twenty times that.
@@ -93,7 +92,7 @@ def stage_config(stage: Stage, context: Context) -> StageConfig:
         stage=stage,
         owner_uid=context.owner.uid,
         iteration=context.frozen.number,
-        output=join(context.prefix, "iterations", str(context.frozen.number), stage.value),
+        output=names.stage_prefix(context.prefix, context.frozen.number, stage.value),
         inputs=given,
         expected=_expected(context.spec) if first else None,
         parameters=work.parameters,

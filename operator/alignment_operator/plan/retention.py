@@ -14,7 +14,6 @@ from alignment_api import names
 from alignment_api.cycle import AlignmentCycleSpec, History
 from alignment_api.cycle_status import AlignmentCycleStatus, Collection, Promoted, StageStatus
 from alignment_api.stage import CollectParameters, KeptIterations, Stage, StageConfig
-from alignment_api.uris import join
 from alignment_operator.observed import JobView, ObservedCycle
 from alignment_operator.plan import housekeeping, iteration, stage, suspension
 from alignment_operator.plan.dataset import with_image
@@ -122,7 +121,7 @@ def _config(observed: ObservedCycle, spec: AlignmentCycleSpec, collection: Colle
         stage=Stage.COLLECT,
         owner_uid=owner.uid,
         iteration=collection.iteration,
-        output=join(names.iterations_prefix(prefix), str(collection.iteration), Stage.COLLECT.value),
+        output=names.stage_prefix(prefix, collection.iteration, Stage.COLLECT.value),
         inputs={},
         parameters=CollectParameters(
             iterations=KeptIterations(

@@ -10,11 +10,10 @@ from alignment_api.sources import LogJudge, token_variable
 from alignment_api.stage import IngestParameters, InputKind
 from alignment_worker import graders, rows, unseen
 from alignment_worker.failures import InvalidRowError
-from alignment_worker.llm_judge import LLMJudge, Matchup, Seat
+from alignment_worker.llm_judge import LLMJudge, Seat
 from alignment_worker.rows import Pair
 from alignment_worker.scoring import Question, RewardModel, Verifier
 from alignment_worker.statistics import reward_quality
-from alignment_worker.statistics.mean_change import mean
 from alignment_worker.workspace import Workspace
 
 _PAIRS_AT_ONCE = 1024
@@ -166,12 +165,12 @@ class ByComparison:
         self._judge = LLMJudge(judge.llm, seat, workspace.progress)
 
     def leads(self, pairs: Sequence[Pair], done: Done) -> list[float | None]:
-        shares = self._judge.affordable([_matchup(pair) for pair in pairs], done)
+        matchups = [unseen.matchup(*unseen.questions(pair, "")) for pair in pairs]
+        shares = self._judge.affordable(matchups, done)
         return [None if share is None else share - 0.5 for share in shares]
 
     def agreement(self, leads: Sequence[float], confidence: float) -> Measurement:
-        """The chosen answer's share of the win, a tie being half, with Student's t interval."""
-        return mean([50 + 100 * lead for lead in leads], confidence)
+        return unseen.agreement(leads, confidence)
 
     def measurements(self, confidence: float) -> dict[str, Measurement]:
         agreed = self._judge.measurements(confidence)[ORDER_AGREEMENT]
@@ -182,9 +181,3 @@ class ByComparison:
 
     def finish(self) -> None:
         self._judge.forget_others()
-
-
-def _matchup(pair: Pair) -> Matchup:
-    """Tokens are not known here: characters stand for them."""
-    chosen, rejected = unseen.questions(pair, "")
-    return Matchup(chosen.prompt, chosen.text, rejected.text, len(chosen.text), len(rejected.text))

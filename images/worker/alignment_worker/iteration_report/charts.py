@@ -15,7 +15,6 @@ from alignment_worker.iteration_report.words import rough
 
 _WIDTH, _HEIGHT = 360, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 8, 34
-_LEGEND_AT = 13
 
 
 @dataclass(frozen=True)

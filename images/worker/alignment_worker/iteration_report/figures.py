@@ -12,8 +12,9 @@ from typing import Any
 from markupsafe import Markup
 
 from alignment_api import measurements as names
+from alignment_api.cycle import AlignmentCycleSpec
 from alignment_api.iteration_report import ReportConfig
-from alignment_api.measurements import Measurement
+from alignment_api.measurements import Measurement, accuracy_before
 from alignment_api.numbers import number
 from alignment_api.stage import Stage, StageResult
 from alignment_worker.iteration_report import charts
@@ -217,7 +218,7 @@ def _quantile(values: Sequence[float], share: float) -> float:
     return median(ordered) if share == 0.5 else ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def gold(evaluated: StageResult | None, items: Artifact, limits: Mapping[str, float]) -> Table:
+def gold(evaluated: StageResult | None, items: Artifact, spec: AlignmentCycleSpec | None) -> Table:
     """Accuracy by category, before and after; how many items were lost and gained, if the rows are there."""
     if evaluated is None:
         return Table(missing=items.missing or "The gold set was not asked.")
@@ -227,10 +228,10 @@ def gold(evaluated: StageResult | None, items: Artifact, limits: Mapping[str, fl
         change, accuracy = measured.get(names.GOLD), measured.get(names.GOLD_ACCURACY)
         if change is None or change.estimate is None or accuracy is None or accuracy.estimate is None:
             continue
-        after, before = accuracy.estimate, min(100.0, max(0.0, accuracy.estimate - change.estimate))
+        after, before = accuracy.estimate, accuracy_before(accuracy.estimate, change)
         told = f"{number(before)} → {number(after)} %"
         gained, lost = moved.get(category, (None, None))
-        limit = limits.get(category, limits.get(""))
+        limit = spec.gates.gold_set.max_drop_of(category) if spec else None
         rows.append(
             [
                 category,

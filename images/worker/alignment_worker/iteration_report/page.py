@@ -141,7 +141,7 @@ def page_of(config: ReportConfig, artifacts: Artifacts) -> Page:
         rewards=figures.rewards(artifacts.comparisons),
         judges=figures.judges(results),
         near=figures.near(artifacts.near),
-        gold=figures.gold(results.get(Stage.EVALUATE), artifacts.gold, _gold_limits(config)),
+        gold=figures.gold(results.get(Stage.EVALUATE), artifacts.gold, spec),
         trend=figures.trend(config, known),
         curves=figures.curves(artifacts.training),
         examples=example_groups(artifacts),
@@ -235,16 +235,6 @@ def _side(measured: Measured, tone: str) -> str:
     low_inside = least is None or (value.low is not None and value.low >= least)
     high_inside = most is None or (value.high is not None and value.high <= most)
     return "passed" if low_inside and high_inside else "inconclusive"
-
-
-def _gold_limits(config: ReportConfig) -> Mapping[str, float]:
-    """The largest drop of each category that the gate allows, in points; of the rest by the empty name."""
-    if config.spec is None:
-        return {}
-    limits = config.spec.gates.gold_set
-    return {"": limits.max_drop_points} | {
-        each.name: each.max_drop_points for each in limits.categories or []
-    }
 
 
 def _stage(entry: StageStatus) -> StageRow:

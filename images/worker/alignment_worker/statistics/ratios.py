@@ -1,4 +1,4 @@
-"""Ratio of lengths, shares and changes of shares, paired by prompt."""
+"""Ratio of lengths and changes of shares, paired by prompt."""
 
 from __future__ import annotations
 
@@ -50,21 +50,6 @@ def per_token(nats: Sequence[float], tokens: Sequence[int], confidence: float, s
     ratio = float(_ratio(above, below))
     low, high = bootstrap_interval([above, below], _ratio, above - ratio * below, confidence, seed)
     return Measurement(estimate=ratio, low=low, high=high, n=len(below))
-
-
-def share(flags: Sequence[bool], confidence: float) -> Measurement:
-    """Percent of the flags that are set, with Wilson's score interval; null without flags. Raises ValueError."""
-    check_confidence(confidence)
-    if not flags:
-        return Measurement(estimate=None, n=0)
-    result = stats.binomtest(sum(flags), len(flags))
-    interval = result.proportion_ci(confidence, method="wilson")
-    return Measurement(
-        estimate=100 * float(result.statistic),
-        low=100 * float(interval.low),
-        high=100 * float(interval.high),
-        n=len(flags),
-    )
 
 
 def share_change(candidate: Sequence[bool], incumbent: Sequence[bool], confidence: float) -> Measurement:

@@ -26,7 +26,7 @@ from alignment_api.measurements import (
 )
 from alignment_api.stage import Located, Stage, StageReport, StageResult
 from alignment_operator.gates.independence import independent
-from alignment_operator.gates.judge import judge_all
+from alignment_operator.gates.verdicts import judge_all
 from tests.gates.measured import at, gold, within
 
 CANDIDATE = Located(uri="file:///store/iterations/1/train/run-1/model", digest="sha256:" + "c" * 64)
