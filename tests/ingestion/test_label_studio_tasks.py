@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from alignment_worker.ingestion.label_studio import Interface, judgements
 from alignment_worker.ingestion.label_studio_server import LabelStudio
 from alignment_worker.ingestion.label_studio_tasks import Tasks
 from alignment_worker.progress import Progress
@@ -53,3 +54,11 @@ def test_what_did_not_change_is_written_the_same_and_what_did_with_its_instant(t
     assert '"since": "2026-11-23T09:00:03' in changed.read_text().splitlines()[0]
     del project.there[2]
     assert len(refreshed(project, tmp_path / "4", changed).read_text().splitlines()) == 2
+
+
+def test_an_annotation_of_another_shape_says_nothing() -> None:
+    shown = Interface("prompt", ("answer_a", "answer_b"), "preferred")
+    region = {"from_name": "preferred", "type": "pairwise"}
+    results = [["x"], [{**region, "value": "left"}], [{**region, "value": {"selected": ["left"]}}]]
+    annotations = [{"id": number, "result": result} for number, result in enumerate(results)]
+    assert list(judgements({"data": {}, "annotations": annotations}, shown)) == []
