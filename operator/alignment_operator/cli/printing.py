@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from rich.text import Text
 from alignment_operator.api import Manifest
 
 _FILE_WIDTH = 160  # of tables where there is no terminal
+# What a terminal obeys, and what turns the order of reading.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
@@ -45,12 +48,15 @@ def console_for() -> Console:
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """As kubectl sets them: no lines, capitals above, nothing after the last word."""
+    """As kubectl sets them: no lines, capitals above, nothing after the last word.
+
+    Cells may hold what anybody asked a model: a terminal obeys none of it.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*(Text(_OBEYED.sub("\ufffd", cell)) if isinstance(cell, str) else cell for cell in row))
     with console.capture() as captured:
         console.print(table)
     console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))

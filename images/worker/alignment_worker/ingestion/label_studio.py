@@ -109,9 +109,13 @@ def _as_asked(data: Mapping[str, Any], name: str) -> Any:
 
 
 def _preferred(annotation: Mapping[str, Any], control: str) -> int | None:
+    """Whoever may annotate may send any JSON."""
     for region in annotation.get("result") or ():
-        if region.get("from_name") == control and region.get("type") == "pairwise":
-            selected = (region.get("value") or {}).get("selected")
+        if not isinstance(region, dict) or region.get("from_name") != control:
+            continue
+        if region.get("type") == "pairwise":
+            value = region.get("value")
+            selected = value.get("selected") if isinstance(value, dict) else None
             return _SIDES.index(selected) if selected in _SIDES else None
     return None
 

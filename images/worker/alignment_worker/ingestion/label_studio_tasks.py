@@ -37,14 +37,17 @@ class Tasks:
     def read(self, studio: LabelStudio, before: Path | None, progress: Progress) -> None:
         """`before`: what `write` made of this project. If tasks were deleted since, all are read anew.
 
-        Raises WorkerError.
+        Where nothing is new, `write` makes the same again: a revision has the digest of what is in it. Raises
+        WorkerError.
         """
         since = self._remember(before)
         self._since = studio.now()
-        self._add(studio.tasks(since), progress)
+        changed = self._add(studio.tasks(since), progress)
         if since is not None and self._count() > studio.count():
             self._database.execute("DELETE FROM task")
             self._add(studio.tasks(), progress)
+        elif since is not None and not changed:
+            self._since = since
 
     def __iter__(self) -> Iterator[Task]:
         for (said,) in self._database.execute("SELECT said FROM task ORDER BY id"):
@@ -80,20 +83,28 @@ class Tasks:
                 self._put(json.loads(line))
         return str(since)
 
-    def _add(self, tasks: Iterable[Task], progress: Progress) -> None:
+    def _add(self, tasks: Iterable[Task], progress: Progress) -> int:
+        """How many are not known as they are."""
+        changed = 0
         for task in tasks:
             kept = {name: task.get(name) for name in _KEPT}
             kept["annotations"] = [
                 {name: annotation.get(name) for name in _ANNOTATION}
                 for annotation in task.get("annotations") or ()
             ]
-            self._put(kept)
+            changed += self._put(kept)
             progress.advance()
+        return changed
 
-    def _put(self, task: Task) -> None:
+    def _put(self, task: Task) -> bool:
+        """False if it is known as it is."""
         key = (task.get("data") or {}).get(KEY)
         row = (int(task["id"]), key if isinstance(key, str) else None, json.dumps(task))
+        known = self._database.execute("SELECT said FROM task WHERE id = ?", row[:1]).fetchone()
+        if known == row[2:]:
+            return False
         self._database.execute("INSERT OR REPLACE INTO task VALUES (?, ?, ?)", row)
+        return True
 
     def _count(self) -> int:
         return int(self._database.execute("SELECT count(*) FROM task").fetchone()[0])
